@@ -1,0 +1,1 @@
+"""HTTP in front: ask for pages, read them back, see how the service is."""

@@ -1,0 +1,55 @@
+"""The API as an application: its parts, its lifespan, its routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from loguru import logger
+
+from app import __version__
+from app.api import docs, health, routes
+from app.api.limits import BodyLimit
+from app.api.problems import add_problem_handlers
+from app.assembly import assemble
+from app.broker.publisher import RequestPublisher
+from app.process import end_with_zero, stopping_at_once
+from app.services import Inventory
+from app.settings import Settings
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the API; connections open in its lifespan."""
+    parts = assemble(settings, service_name="api")
+    publisher = RequestPublisher(parts.sender, parts.topology)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        with stopping_at_once():
+            await parts.database.open()
+            await parts.connection.open()
+        logger.info("api_started")
+        yield
+        # The publisher first: what it has in flight may still be recorded.
+        await parts.sender.close()
+        await parts.database.close()
+        logger.info("api_stopped")
+        end_with_zero()
+
+    app = FastAPIOffline(
+        title="Page metadata",
+        version=__version__,
+        summary="An inventory of web pages: headers, cookies and page source.",
+        license_info={"name": "MIT", "identifier": "MIT"},
+        lifespan=lifespan,
+    )
+    app.state.inventory = Inventory(publisher=publisher, pages=parts.pages)
+    app.state.connection = parts.connection
+    app.state.database = parts.database
+    app.state.broker = parts.broker
+    app.include_router(routes.router)
+    app.include_router(health.router)
+    app.include_router(docs.router)
+    app.add_middleware(BodyLimit)
+    add_problem_handlers(app)
+    return app

@@ -1,0 +1,29 @@
+"""What routes ask for, each name declared once."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.broker.connection import BrokerConnection
+from app.services import Inventory
+from app.store.mongo import Database
+
+
+def _inventory(request: Request) -> Inventory:
+    inventory: Inventory = request.app.state.inventory
+    return inventory
+
+
+def _connection(request: Request) -> BrokerConnection:
+    connection: BrokerConnection = request.app.state.connection
+    return connection
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+InventoryDep = Annotated[Inventory, Depends(_inventory)]
+ConnectionDep = Annotated[BrokerConnection, Depends(_connection)]
+DatabaseDep = Annotated[Database, Depends(_database)]

@@ -1,0 +1,47 @@
+"""`/health`: is the process alive, and can it do its work."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+from loguru import logger
+
+from app.api.dependencies import ConnectionDep, DatabaseDep
+from app.api.schemas import Health, NotReady
+from app.broker.connection import BrokerConnection
+from app.store.mongo import Database
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", summary="Is the process alive?")
+async def live() -> Health:
+    """Answer, which is all there is to say."""
+    return Health(status="ok")
+
+
+@router.get(
+    "/ready",
+    summary="Can requests be queued and read?",
+    response_model=Health,
+    responses={int(HTTPStatus.SERVICE_UNAVAILABLE): {"model": NotReady}},
+)
+async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
+    """Answer 200 only if the publisher is READY and the database answers in time."""
+    reason = await why_not_ready(connection, database)
+    if reason is None:
+        return _json(Health(status="ready"), HTTPStatus.OK)
+    logger.warning("readiness_failed", reason=reason)
+    return _json(NotReady(reason=reason), HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def why_not_ready(connection: BrokerConnection, database: Database) -> str | None:
+    """Return what keeps the service from its work, None if nothing does."""
+    if not connection.is_ready:
+        return f"publisher is {connection.state}"
+    if not await database.ping():
+        return "database does not answer"
+    return None
+
+
+def _json(body: Health | NotReady, status: HTTPStatus) -> Response:
+    return Response(body.model_dump_json(), status_code=status, media_type="application/json")

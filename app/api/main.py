@@ -1,0 +1,13 @@
+"""The API process: `uvicorn app.api.main:app --host 0.0.0.0 --port 6577`.
+
+This module and the worker's twin are the only ones that do something when imported: they read
+the settings, because uvicorn and FastStream name an object. Nothing connects yet.
+"""
+
+from app.api.application import create_app
+from app.logs import configure_logging
+from app.settings import load_settings
+
+settings = load_settings()
+configure_logging(service_name="api", level=settings.log_level, log_format=settings.log_format)
+app = create_app(settings)

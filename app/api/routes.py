@@ -1,0 +1,91 @@
+"""`/metadata`: ask for a page, read it back."""
+
+from http import HTTPStatus
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query, Response
+
+from app.api.dependencies import InventoryDep
+from app.api.problems import MEDIA_TYPE
+from app.api.schemas import (
+    CompletedPage,
+    FailedPage,
+    MetadataRequest,
+    Page,
+    PendingPage,
+    Problem,
+    QueuedAnswer,
+    page_answer,
+)
+from app.models import PageRecord, PageStatus
+from app.urls import canonical_url
+
+router = APIRouter(tags=["metadata"])
+
+POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
+"""`Retry-After` of pages that are not there yet; 1 for the others."""
+
+
+def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    return {
+        int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {}}, "model": Problem}
+        for status in statuses
+    }
+
+
+@router.post(
+    "/metadata",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Ask for a page",
+    responses=_problems(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+)
+async def request_metadata(
+    body: MetadataRequest, inventory: InventoryDep, response: Response
+) -> QueuedAnswer:
+    """Queue a page to be fetched; one that is known is fetched again.
+
+    202 means that the broker has confirmed the request: it will end in a record.
+    """
+    request = await inventory.request(canonical_url(body.url))
+    response.headers["Location"] = f"/metadata?url={quote(request.url, safe='')}"
+    return QueuedAnswer.of(request)
+
+
+@router.get(
+    "/metadata",
+    summary="Read a page",
+    response_model=CompletedPage | FailedPage,
+    responses={
+        int(HTTPStatus.ACCEPTED): {"model": PendingPage, "description": "Not there yet"},
+        **_problems(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
+    },
+)
+async def read_metadata(
+    url: Annotated[str, Query(description="The page's URL, in any spelling")],
+    inventory: InventoryDep,
+) -> Response:
+    """Return what is known of a page; an unknown one is queued. Never waits for a fetch."""
+    record = await inventory.read(canonical_url(url))
+    answer: Page = page_answer(record)
+    return Response(
+        # Already a checked record: written as it is, not validated once more.
+        answer.model_dump_json(),
+        media_type="application/json",
+        status_code=_status(record),
+        headers=_headers(record),
+    )
+
+
+def _status(record: PageRecord) -> HTTPStatus:
+    return HTTPStatus.OK if record.has_ended else HTTPStatus.ACCEPTED
+
+
+def _headers(record: PageRecord) -> dict[str, str]:
+    if record.has_ended:
+        return {}
+    return {"Retry-After": str(POLL_AFTER_SECONDS.get(record.status, 1))}

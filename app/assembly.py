@@ -1,0 +1,64 @@
+"""What both processes are made of, put together from the settings. Nothing connects here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from faststream.rabbit import RabbitBroker
+
+from app.broker.connection import BrokerConnection, make_broker
+from app.broker.publisher import ConfirmedPublisher
+from app.broker.topology import Topology, build_topology
+from app.settings import Settings
+from app.store.mongo import Database
+from app.store.pages import PageRepository
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The two edges a process talks to, and what it says to them."""
+
+    broker: RabbitBroker
+    topology: Topology
+    connection: BrokerConnection
+    sender: ConfirmedPublisher
+    database: Database
+    pages: PageRepository
+
+
+def assemble(settings: Settings, *, service_name: str, **consumer_options: Any) -> Parts:
+    """Return the parts of one process; a consumer adds its decoder and middlewares."""
+    broker = make_broker(
+        settings.broker_url,
+        service_name=service_name,
+        connect_timeout_seconds=settings.broker_publish_timeout_seconds,
+        shutdown_grace_seconds=settings.worker_shutdown_grace_seconds,
+        **consumer_options,
+    )
+    topology = build_topology(
+        queue_name=settings.broker_queue_name,
+        queue_type=settings.broker_queue_type,
+        max_length=settings.broker_queue_max_length,
+        retry_delays_seconds=settings.worker_retry_delays_seconds,
+    )
+    connection = BrokerConnection(
+        broker,
+        topology,
+        backoff=settings.broker_backoff,
+        declare_timeout_seconds=settings.broker_publish_timeout_seconds,
+    )
+    database = Database(
+        settings.database_url,
+        settings.database_name,
+        timeout_seconds=settings.database_timeout_seconds,
+        backoff=settings.database_backoff,
+    )
+    return Parts(
+        broker=broker,
+        topology=topology,
+        connection=connection,
+        sender=ConfirmedPublisher(
+            connection, timeout_seconds=settings.broker_publish_timeout_seconds
+        ),
+        database=database,
+        pages=PageRepository(database),
+    )

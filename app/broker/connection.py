@@ -1,0 +1,206 @@
+"""The connection to RabbitMQ: opened with backoff, kept open, and honest about its state."""
+
+import asyncio
+import logging
+from enum import StrEnum
+from itertools import count
+from typing import Any
+
+from aio_pika import RobustConnection
+from aio_pika.abc import AbstractConnection, AbstractRobustConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from faststream.rabbit import Channel, RabbitBroker
+from loguru import logger
+from yarl import URL
+
+from app import __version__
+from app.backoff import Backoff
+from app.broker.topology import Topology, declare
+from app.errors import BrokerUnreachable, TopologyMismatch
+
+HEARTBEAT_SECONDS = 10
+"""How often to exchange heartbeats unless the URL says otherwise; a silent peer is given up
+after about three of them, where the default of 60 would need three minutes."""
+
+
+class ConnectionState(StrEnum):
+    """How far the connection is; messages are published in READY alone."""
+
+    DISCONNECTED = "DISCONNECTED"
+    CONNECTING = "CONNECTING"
+    CONNECTED = "CONNECTED"
+    CHANNEL_OPEN = "CHANNEL_OPEN"
+    CONFIRM_ENABLED = "CONFIRM_ENABLED"
+    QUEUE_DECLARED = "QUEUE_DECLARED"
+    READY = "READY"
+    RECONNECTING = "RECONNECTING"
+    CLOSING = "CLOSING"
+    CLOSED = "CLOSED"
+
+
+ON_THE_WAY_TO_READY = (
+    ConnectionState.CONNECTED,
+    ConnectionState.CHANNEL_OPEN,
+    ConnectionState.CONFIRM_ENABLED,
+)
+"""Passed in one step: FastStream connects and opens its publishing channel in confirm mode at
+once, and aio-pika restores both together."""
+
+
+def make_broker(
+    url: str,
+    *,
+    service_name: str,
+    connect_timeout_seconds: float,
+    shutdown_grace_seconds: float,
+    **consumer_options: Any,
+) -> RabbitBroker:
+    """Return a broker with the options that every guarantee of the publisher rests on.
+
+    A consumer adds its decoder and middlewares.
+    """
+    return RabbitBroker(
+        str(URL(url) % {"heartbeat": HEARTBEAT_SECONDS, **URL(url).query}),
+        timeout=connect_timeout_seconds,
+        fail_fast=True,
+        default_channel=Channel(publisher_confirms=True, on_return_raises=True),
+        app_id=f"page-metadata-{service_name}/{__version__}",
+        graceful_timeout=shutdown_grace_seconds,
+        # FastStream would configure a logger of its own, in a format of its own.
+        logger=logging.getLogger("faststream.rabbit"),
+        log_level=logging.DEBUG,
+        specification_url=str(URL(url).with_user(None).with_query(None)),
+        description="RabbitMQ",
+        **consumer_options,
+    )
+
+
+class BrokerConnection:
+    """Keeps a `RabbitBroker` connected and its queues declared."""
+
+    def __init__(
+        self,
+        broker: RabbitBroker,
+        topology: Topology,
+        *,
+        backoff: Backoff,
+        declare_timeout_seconds: float,
+    ) -> None:
+        self.broker = broker
+        self.topology = topology
+        self._backoff = backoff
+        self._declare_timeout_seconds = declare_timeout_seconds
+        self._state = ConnectionState.DISCONNECTED
+        self._reconnect_attempts = 0
+        self._recovery: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> ConnectionState:
+        """How far the connection is at this moment."""
+        return self._state
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether messages can be published at this moment."""
+        return self._state is ConnectionState.READY
+
+    async def open(self) -> None:
+        """Connect with backoff and declare the queues.
+
+        Raises `BrokerUnreachable` after the last attempt and `TopologyMismatch` at once.
+        """
+        self._move(ConnectionState.CONNECTING)
+        connection = await self._connect()
+        connection.reconnect_interval = self._backoff.initial
+        connection.close_callbacks.add(self._on_lost)
+        connection.reconnect_callbacks.add(self._on_reconnected)
+        await self._make_ready(connection)
+
+    def start_closing(self) -> None:
+        """Accept no further messages."""
+        self._move(ConnectionState.CLOSING)
+        self._stop_recovery()
+
+    async def close(self) -> None:
+        """Close the channels, then the connection."""
+        await self.broker.stop()
+        self._move(ConnectionState.CLOSED)
+
+    async def _connect(self) -> RobustConnection:
+        reason = "no attempt was made"
+        for attempt, delay in self._backoff.schedule():
+            await asyncio.sleep(delay)
+            logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
+            try:
+                connection = await self.broker.connect()
+            except CONNECTION_EXCEPTIONS as exc:
+                reason = describe(exc)
+                logger.warning("rmq_connect_failed", attempt=attempt, reason=reason)
+            else:
+                logger.info("rmq_connected", attempt=attempt)
+                return connection
+        raise BrokerUnreachable(
+            f"RabbitMQ could not be reached in {self._backoff.attempts} attempts ({reason}). "
+            "Is it running, and is BROKER_URL right?"
+        )
+
+    async def _make_ready(self, connection: AbstractConnection) -> None:
+        for state in ON_THE_WAY_TO_READY:
+            self._move(state)
+        async with asyncio.timeout(self._declare_timeout_seconds):
+            await declare(connection, self.topology)
+        self._move(ConnectionState.QUEUE_DECLARED)
+        self._move(ConnectionState.READY)
+
+    def _on_lost(self, sender: AbstractConnection | None, exc: BaseException | None = None) -> None:
+        """Follow aio-pika, which calls this for the loss and for every failed attempt since."""
+        if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
+            return
+        self._stop_recovery()
+        if self._state is not ConnectionState.RECONNECTING:
+            logger.warning("rmq_connection_lost", reason=describe(exc))
+            self._move(ConnectionState.RECONNECTING)
+            self._reconnect_attempts = 0
+        self._reconnect_attempts += 1
+        # The attempt after a loss is made at once; aio-pika reads the interval before the next.
+        past = self._reconnect_attempts - 1
+        delay = self._backoff.delay(past) if past else 0.0
+        if isinstance(sender, RobustConnection):
+            sender.reconnect_interval = delay or self._backoff.initial
+        logger.info("rmq_reconnect_attempt", attempt=self._reconnect_attempts, delay=delay)
+
+    def _on_reconnected(self, sender: AbstractRobustConnection | None) -> None:
+        if sender is not None and self._state is ConnectionState.RECONNECTING:
+            self._recovery = asyncio.create_task(self._recover(sender))
+
+    async def _recover(self, connection: AbstractRobustConnection) -> None:
+        """Declare the queues again, however long that takes, before anything is published."""
+        for attempt in count(1):
+            try:
+                await self._make_ready(connection)
+            except (TopologyMismatch, *CONNECTION_EXCEPTIONS) as exc:
+                logger.error("rmq_connect_failed", attempt=attempt, reason=describe(exc))
+                self._move(ConnectionState.RECONNECTING)
+                await asyncio.sleep(self._backoff.delay(attempt))
+            else:
+                break
+        if isinstance(connection, RobustConnection):
+            connection.reconnect_interval = self._backoff.initial
+        logger.info("rmq_reconnected", attempt=self._reconnect_attempts)
+
+    def _stop_recovery(self) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+
+    def _move(self, state: ConnectionState) -> None:
+        if state is not self._state:
+            logger.info("publisher_state", **{"from": self._state, "to": state})
+            self._state = state
+
+
+def describe(exc: BaseException | None) -> str:
+    """Return an exception in words that fit a log line."""
+    if exc is None:
+        return "closed"
+    return f"{type(exc).__name__}: {exc}".removesuffix(": ")

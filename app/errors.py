@@ -1,0 +1,91 @@
+"""Everything that can go wrong on purpose.
+
+    InventoryError
+    ├── InvalidUrl                  not a page this inventory takes
+    ├── StartupError                a process that must not start, and why
+    │   ├── BrokerUnreachable
+    │   ├── DatabaseUnreachable
+    │   └── TopologyMismatch        a queue exists with other arguments
+    ├── PublishError                a message that may not have been queued
+    │   ├── PublisherNotReady
+    │   └── PublishFailed
+    ├── StoreError
+    │   ├── StoreUnavailable        the database did not answer in time
+    │   └── NotStorable             the database will never take this page as it is
+    └── FetchError                  a page that could not be fetched
+
+Only an adapter catches its driver's exceptions and raises one of these instead, and only
+`app/api/problems.py` knows which HTTP status each becomes.
+"""
+
+from app.models import ErrorKind, PageError
+
+
+class InventoryError(Exception):
+    """The root of the tree."""
+
+
+class InvalidUrl(InventoryError):
+    """The URL can't be taken; the text says why and what would be taken."""
+
+
+class StartupError(InventoryError):
+    """The process can't start; the text says what to do about it."""
+
+
+class BrokerUnreachable(StartupError):
+    """RabbitMQ could not be reached within the attempts allowed."""
+
+
+class DatabaseUnreachable(StartupError):
+    """MongoDB could not be reached within the attempts allowed."""
+
+
+class TopologyMismatch(StartupError):
+    """A queue exists with arguments other than those of `app/broker/topology.py`."""
+
+
+class PublishError(InventoryError):
+    """The broker has not taken the message, or has not said so."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class PublisherNotReady(PublishError):
+    """Nothing was sent: the publisher has no usable connection at the moment."""
+
+
+class PublishFailed(PublishError):
+    """The message was sent, or tried to be, and was not confirmed."""
+
+
+class StoreError(InventoryError):
+    """The database did not do what was asked."""
+
+
+class StoreUnavailable(StoreError):
+    """The database could not be reached, or did not answer in time."""
+
+
+class NotStorable(StoreError):
+    """The document breaks a limit of the database, so writing it again would not help."""
+
+
+class FetchError(InventoryError):
+    """A page could not be fetched.
+
+    `retryable` tells a fault that may pass (a refused connection) from one that will not
+    (a certificate that does not verify).
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.retryable = retryable
+
+    def as_page_error(self) -> PageError:
+        """Return the error as it is kept in the page's record."""
+        return PageError(self.kind, self.message)

@@ -1,0 +1,104 @@
+"""What is tried again, and when: pure functions of what happened."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+
+from app.errors import FetchError
+from app.models import ErrorKind, PageError, PageMetadata
+
+TRY_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""The answers that say "not now" rather than what the page is (RFC 9110, 15.5 and 15.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The response is the page."""
+
+    metadata: PageMetadata
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """The next attempt may go better; it is due in `delay_seconds`."""
+
+    error: PageError
+    delay_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """No further attempt will be made; `metadata` is the last response, if there was one."""
+
+    error: PageError
+    metadata: PageMetadata | None = None
+
+
+Verdict = Keep | TryAgain | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often a page is tried, and the waits before attempt 2, 3 and so on.
+
+    The last delay repeats.
+    """
+
+    max_attempts: int
+    delays_seconds: tuple[float, ...]
+
+    def judge(self, result: PageMetadata | FetchError, attempt: int) -> Verdict:
+        """Say what becomes of a page after attempt number `attempt` (from 1)."""
+        match result:
+            case FetchError(retryable=False):
+                return GiveUp(result.as_page_error())
+            case FetchError():
+                return self._again_or_never(result.as_page_error(), attempt)
+            case PageMetadata(status_code=status) if status in TRY_AGAIN_STATUSES:
+                return self._after_status(result, attempt)
+            case _:
+                return Keep(result)
+
+    def delay_after(self, attempt: int) -> float:
+        """Return the seconds between attempt number `attempt` and the next one."""
+        return self.delays_seconds[min(attempt, len(self.delays_seconds)) - 1]
+
+    def _after_status(self, metadata: PageMetadata, attempt: int) -> Verdict:
+        status = metadata.status_code
+        error = PageError(
+            ErrorKind.HTTP_STATUS, f"the server answered {status} {HTTPStatus(status).phrase}"
+        )
+        return self._again_or_never(error, attempt, metadata)
+
+    def _again_or_never(
+        self, error: PageError, attempt: int, metadata: PageMetadata | None = None
+    ) -> Verdict:
+        if attempt >= self.max_attempts:
+            return GiveUp(error, metadata)
+        asked_for = retry_after_seconds(metadata) if metadata else 0.0
+        return TryAgain(error, self._scheduled(max(self.delay_after(attempt), asked_for)))
+
+    def _scheduled(self, seconds: float) -> float:
+        """Round up to a delay there is a queue for; the longest one bounds `Retry-After`."""
+        delays = sorted(self.delays_seconds)
+        return next((delay for delay in delays if delay >= seconds), delays[-1])
+
+
+def retry_after_seconds(metadata: PageMetadata) -> float:
+    """Read `Retry-After` (RFC 9110, 10.2.3): seconds or a date, 0 where there is none."""
+    values = (h.value.strip() for h in metadata.headers if h.name.lower() == "retry-after")
+    value = next(values, "0")
+    if value.isascii() and value.isdecimal():
+        return float(value)
+    return _seconds_until(value, metadata.fetched_at)
+
+
+def _seconds_until(http_date: str, now: datetime) -> float:
+    try:
+        moment = parsedate_to_datetime(http_date)
+    except ValueError:
+        return 0.0
+    # A date with the zone "-0000" comes back naive; HTTP dates are in UTC.
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - now).total_seconds())

@@ -1,0 +1,197 @@
+"""The use cases: ask for a page, read it back, collect it. The order of writes is told here.
+
+Publish, then record: the message is the truth and the record a view of it, so a POST needs no
+database. A read that finds nothing records first and publishes second, so that of all who ask
+at once only the one that inserted publishes.
+"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import uuid4
+
+from loguru import logger
+
+from app.errors import FetchError, NotStorable, PublishError, StoreUnavailable
+from app.models import (
+    Claim,
+    Coalesced,
+    Completed,
+    Delivery,
+    ErrorKind,
+    FailedPermanently,
+    Outcome,
+    PageError,
+    PageMetadata,
+    PageRecord,
+    PageRequest,
+    PageStatus,
+    RetryLater,
+)
+from app.retries import GiveUp, Keep, RetryPolicy, TryAgain
+
+
+class Publisher(Protocol):
+    """Takes requests; raises `PublishError` unless one is safely queued."""
+
+    async def publish(self, request: PageRequest) -> None: ...
+
+
+class Fetcher(Protocol):
+    """Fetches a page; raises `FetchError`."""
+
+    async def fetch(self, url: str) -> PageMetadata: ...
+
+
+class Pages(Protocol):
+    """Keeps page records; raises `StoreUnavailable` and `NotStorable`."""
+
+    async def find(self, url: str) -> PageRecord | None: ...
+    async def note_queued(self, request: PageRequest) -> None: ...
+    async def reserve(self, request: PageRequest) -> bool: ...
+    async def release(self, request: PageRequest) -> None: ...
+    async def claim(
+        self, delivery: Delivery, *, now: datetime, lease_seconds: float
+    ) -> Claim | Coalesced: ...
+    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None: ...
+    async def fail(
+        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    ) -> PageStatus | None: ...
+    async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None: ...
+
+
+class Inventory:
+    """Asking for pages and reading them back. URLs are canonical here."""
+
+    def __init__(self, *, publisher: Publisher, pages: Pages) -> None:
+        self._publisher = publisher
+        self._pages = pages
+
+    async def request(self, url: str) -> PageRequest:
+        """Have a page fetched, again if it is known. Raises `PublishError`."""
+        request = _new_request(url)
+        await self._publisher.publish(request)
+        try:
+            await self._pages.note_queued(request)
+        except StoreUnavailable:
+            logger.bind(request_id=request.request_id, url=url).warning("queued_without_record")
+        return request
+
+    async def read(self, url: str) -> PageRecord:
+        """Return the record of a page; on a miss it is queued, once, and QUEUED returned.
+
+        Raises `StoreUnavailable`, or `PublishError` if there is no record and can be none.
+        """
+        record = await self._pages.find(url)
+        if record is None:
+            record = await self._request_unknown(url)
+        return record
+
+    async def _request_unknown(self, url: str) -> PageRecord:
+        request = _new_request(url)
+        if await self._pages.reserve(request):
+            await self._publish_reserved(request)
+        return _queued_record(request)
+
+    async def _publish_reserved(self, request: PageRequest) -> None:
+        try:
+            await self._publisher.publish(request)
+        except PublishError:
+            await self._pages.release(request)
+            raise
+
+
+class Collector:
+    """Collecting one page: claim, fetch, store."""
+
+    def __init__(
+        self, *, fetcher: Fetcher, pages: Pages, retries: RetryPolicy, lease_seconds: float
+    ) -> None:
+        self._fetcher = fetcher
+        self._pages = pages
+        self._retries = retries
+        self._lease_seconds = lease_seconds
+
+    async def collect(self, delivery: Delivery) -> Outcome:
+        """Make one attempt at a page.
+
+        On return the outcome is durable in the database; a retry is still to be published.
+        Raises `StoreUnavailable`: the attempt then does not count.
+        """
+        claim = await self._pages.claim(delivery, now=_now(), lease_seconds=self._lease_seconds)
+        match claim:
+            case Coalesced():
+                return claim
+            case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
+                return await self._give_up(claim, _ATTEMPTS_EXHAUSTED)
+        request = replace(delivery.request, attempt=claim.attempt)
+        result = await self._fetch(request)
+        match self._retries.judge(result, claim.attempt):
+            case Keep(metadata):
+                return await self._keep(claim, metadata)
+            case TryAgain(error, delay_seconds):
+                await self._pages.note_retry(claim, error)
+                again = replace(request, attempt=claim.attempt + 1)
+                return RetryLater(again, error, delay_seconds)
+            case GiveUp(error, metadata):
+                return await self._give_up(claim, error, metadata)
+
+    async def _fetch(self, request: PageRequest) -> PageMetadata | FetchError:
+        logger.info("fetch_started")
+        try:
+            metadata = await self._fetcher.fetch(request.url)
+        except FetchError as exc:
+            logger.info("fetch_finished", error_kind=exc.kind, reason=exc.message)
+            return exc
+        logger.info(
+            "fetch_finished",
+            status_code=metadata.status_code,
+            body_bytes=metadata.body_bytes,
+            elapsed_ms=metadata.elapsed_ms,
+        )
+        return metadata
+
+    async def _keep(self, claim: Claim, metadata: PageMetadata) -> Outcome:
+        try:
+            status = await self._pages.complete(claim, metadata)
+        except NotStorable as exc:
+            return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
+        return Completed(status) if status else _SUPERSEDED
+
+    async def _give_up(
+        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    ) -> Outcome:
+        try:
+            status = await self._pages.fail(claim, error, metadata)
+        except NotStorable:
+            status = await self._pages.fail(claim, error)
+        return FailedPermanently(error, status) if status else _SUPERSEDED
+
+
+_SUPERSEDED = Coalesced("superseded")
+"""The claim went to another worker while this one was at work; that one answers."""
+
+_ATTEMPTS_EXHAUSTED = PageError(
+    ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result"
+)
+
+
+def _new_request(url: str) -> PageRequest:
+    return PageRequest(url=url, request_id=uuid4(), requested_at=_now())
+
+
+def _queued_record(request: PageRequest) -> PageRecord:
+    return PageRecord(
+        url=request.url,
+        status=PageStatus.QUEUED,
+        metadata=None,
+        error=None,
+        attempts=0,
+        request_id=request.request_id,
+        created_at=request.requested_at,
+        updated_at=request.requested_at,
+    )
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

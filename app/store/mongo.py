@@ -1,0 +1,162 @@
+"""The connection to MongoDB. Motor is imported here and nowhere else (`docs/adr/0005-motor.md`)."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Any
+
+from bson.errors import InvalidDocument
+from loguru import logger
+from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo.errors import (
+    CollectionInvalid,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
+
+from app.backoff import Backoff
+from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
+
+ASYNC_CLIENT: Any = AsyncIOMotorClient
+"""pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
+
+COLLECTION = "pages"
+
+_TOO_LARGE = {10334, 17419, 17420}
+"""Server error codes of a document over 16 MB (MongoDB's error_codes.yml)."""
+
+
+class DatabaseState(StrEnum):
+    """How far the connection is. Once CONNECTED, the driver reconnects by itself."""
+
+    DISCONNECTED = "DISCONNECTED"
+    CONNECTING = "CONNECTING"
+    CONNECTED = "CONNECTED"
+
+
+class Database:
+    """A MongoDB database whose operations are bounded in time and durable when acknowledged."""
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        timeout_seconds: float,
+        backoff: Backoff,
+        client_class: Any = None,
+    ) -> None:
+        self.state = DatabaseState.DISCONNECTED
+        self._url = url
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+        self._backoff = backoff
+        self._client_class = client_class or ASYNC_CLIENT
+        self._client: Any = None
+
+    @property
+    def pages(self) -> Any:
+        """The collection of page records; only after `open()`."""
+        return self._client[self._name][COLLECTION]
+
+    async def open(self) -> None:
+        """Connect with backoff and create collection and indexes where they are missing.
+
+        Raises `DatabaseUnreachable` after the last attempt.
+        """
+        self.state = DatabaseState.CONNECTING
+        self._client = self._make_client()
+        reason = "no attempt was made"
+        for attempt, delay in self._backoff.schedule():
+            await asyncio.sleep(delay)
+            logger.info("db_connect_attempt", attempt=attempt, delay=delay)
+            try:
+                await self._prepare()
+            except PyMongoError as exc:
+                reason = f"{type(exc).__name__}: {exc}"[:300]
+                logger.warning("db_connect_failed", attempt=attempt, reason=reason)
+            else:
+                self.state = DatabaseState.CONNECTED
+                logger.info("db_connected", attempt=attempt)
+                return
+        await self.close()
+        raise DatabaseUnreachable(
+            f"MongoDB could not be reached in {self._backoff.attempts} attempts ({reason}). "
+            "Is it running, and is DATABASE_URL right?"
+        )
+
+    async def ping(self) -> bool:
+        """Say whether the database answers within the timeout."""
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await self._client.admin.command("ping")
+        except (PyMongoError, TimeoutError) as exc:
+            logger.warning("db_unavailable", reason=type(exc).__name__)
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close every connection. Closing a closed database does nothing."""
+        if self._client is not None:
+            closing = self._client.close()
+            if inspect.isawaitable(closing):  # pymongo's own client; Motor's closes at once
+                await closing
+        self._client = None
+        self.state = DatabaseState.DISCONNECTED
+
+    def _make_client(self) -> Any:
+        timeout_ms = round(self._timeout_seconds * 1000)
+        return self._client_class(
+            self._url,
+            # timeoutMS bounds the whole operation, also on a server that has stopped answering.
+            timeoutMS=timeout_ms,
+            serverSelectionTimeoutMS=timeout_ms,
+            connectTimeoutMS=timeout_ms,
+            w="majority",
+            journal=True,
+            retryWrites=True,
+            tz_aware=True,
+            uuidRepresentation="standard",
+        )
+
+    async def _prepare(self) -> None:
+        try:
+            # Page sources shrink on disk with no code of ours.
+            await self._client[self._name].create_collection(
+                COLLECTION,
+                storageEngine={"wiredTiger": {"configString": "block_compressor=zstd"}},
+            )
+        except CollectionInvalid:
+            logger.debug("db_collection_exists")
+        await self.pages.create_index("url", unique=True)
+        await self.pages.create_index("created_at")
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn the driver's errors into ours; `DuplicateKeyError` is an answer and passes."""
+    try:
+        yield
+    except DuplicateKeyError:
+        raise
+    except (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError) as exc:
+        raise NotStorable(_in_short(exc)) from exc
+    except OperationFailure as exc:
+        if exc.code in _TOO_LARGE:
+            raise NotStorable(_in_short(exc)) from exc
+        raise _unavailable(exc) from exc
+    except PyMongoError as exc:
+        raise _unavailable(exc) from exc
+
+
+def _unavailable(exc: PyMongoError) -> StoreUnavailable:
+    logger.warning("db_unavailable", reason=type(exc).__name__)
+    return StoreUnavailable(_in_short(exc))
+
+
+def _in_short(exc: Exception) -> str:
+    return f"{type(exc).__name__}: {exc}"[:300]

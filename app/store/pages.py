@@ -1,0 +1,262 @@
+"""The repository of page records: an intent comes in, one atomic operation goes out."""
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import TypeAdapter
+from pymongo import ReturnDocument
+from pymongo.errors import DuplicateKeyError
+
+from app.models import (
+    Claim,
+    Coalesced,
+    Delivery,
+    PageError,
+    PageMetadata,
+    PageRecord,
+    PageRequest,
+    PageStatus,
+)
+from app.store.mongo import Database, translated_errors
+
+Document = dict[str, Any]
+
+_METADATA = TypeAdapter(PageMetadata)
+_ERROR = TypeAdapter(PageError)
+
+
+class PageRepository:
+    """Page records in MongoDB; one for each URL.
+
+    Every method raises `StoreUnavailable` if the database does not answer in time, and those
+    that take a page's data raise `NotStorable` if it can never be kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def find(self, url: str) -> PageRecord | None:
+        """Return the record of a page, if there is one."""
+        with translated_errors():
+            document = await self._database.pages.find_one({"url": url})
+        return _record(document) if document else None
+
+    async def note_queued(self, request: PageRequest) -> None:
+        """Show a published request as QUEUED.
+
+        Changes nothing for a page that has a result, is being worked on, or has been since.
+        """
+        failed_before = {
+            "url": request.url,
+            "status": PageStatus.FAILED_PERMANENT,
+            "updated_at": {"$lt": request.requested_at},
+        }
+        queued = _queued(request)
+        created = {name: queued.pop(name) for name in ("created_at", "metadata")}
+        with translated_errors(), suppress(DuplicateKeyError):
+            await self._database.pages.update_one(
+                failed_before, {"$set": queued, "$setOnInsert": created}, upsert=True
+            )
+
+    async def reserve(self, request: PageRequest) -> bool:
+        """Insert a QUEUED record; False if there is a record already. One caller wins."""
+        missing = {"url": request.url}
+        with translated_errors(), suppress(DuplicateKeyError):
+            before = await self._database.pages.find_one_and_update(
+                missing,
+                {"$setOnInsert": _queued(request)},
+                projection={"_id": True},
+                upsert=True,
+                return_document=ReturnDocument.BEFORE,
+            )
+            return before is None
+        return False
+
+    async def release(self, request: PageRequest) -> None:
+        """Take back what `reserve()` inserted, if nothing has happened to it since."""
+        with translated_errors():
+            await self._database.pages.delete_one(
+                {
+                    "url": request.url,
+                    "status": PageStatus.QUEUED,
+                    "processing.last_request_id": request.request_id,
+                }
+            )
+
+    async def claim(
+        self, delivery: Delivery, *, now: datetime, lease_seconds: float
+    ) -> Claim | Coalesced:
+        """Take a page for one attempt and count it, or say who has or will have answered.
+
+        A message that comes back takes over the claim of its own request at once: the worker
+        that held it is gone, or has put the message off.
+        """
+        request = delivery.request
+        claimable = {
+            "url": request.url,
+            "$nor": [_answered(request), _held_by_another(delivery, now)],
+        }
+        lease = now + timedelta(seconds=lease_seconds)
+        with translated_errors():
+            document = await self._upsert_claim(claimable, _claimed(delivery, now, lease))
+            if document is None:
+                return await self._why_not(request)
+        return Claim(
+            url=request.url,
+            request_id=request.request_id,
+            attempt=document["processing"]["attempts"],
+            started_at=now,
+            refreshes=document["status"] == PageStatus.COMPLETED,
+        )
+
+    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
+        """Keep the result of a claimed page.
+
+        Returns the status as the database has it now, None if the claim is void.
+        """
+        return await self._end_attempt(
+            claim,
+            {
+                "status": PageStatus.COMPLETED,
+                "metadata": _METADATA.dump_python(metadata),
+                "processing.last_error": None,
+            },
+            ends_request=True,
+        )
+
+    async def fail(
+        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    ) -> PageStatus | None:
+        """Keep a failure that is final, with the last response if there was one.
+
+        Returns as `complete()` does. A failed refresh leaves the result it has in place.
+        """
+        result = {"metadata": metadata and _METADATA.dump_python(metadata)}
+        return await self._end_attempt(
+            claim,
+            _failed(claim, PageStatus.FAILED_PERMANENT, error)
+            | ({} if claim.refreshes else result),
+            ends_request=True,
+        )
+
+    async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
+        """Keep a failure that will be tried again. Returns as `complete()` does."""
+        changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
+        return await self._end_attempt(claim, changes, ends_request=False)
+
+    async def _end_attempt(
+        self, claim: Claim, changes: Document, *, ends_request: bool
+    ) -> PageStatus | None:
+        held = {
+            "url": claim.url,
+            "processing.last_request_id": claim.request_id,
+            "processing.attempts": claim.attempt,
+        }
+        update: Document = {
+            "$set": {"processing.lease_expires_at": None, **changes},
+            "$currentDate": {"updated_at": True},
+        }
+        if ends_request:
+            update["$set"]["processing.answers_until"] = claim.started_at
+        with translated_errors():
+            document = await self._database.pages.find_one_and_update(
+                held,
+                update,
+                projection={"status": True},
+                return_document=ReturnDocument.AFTER,
+            )
+        return PageStatus(document["status"]) if document else None
+
+    async def _upsert_claim(self, claimable: Document, fields: Document) -> Document | None:
+        """Claim a record or insert a claimed one; None if there is one that can't be claimed.
+
+        The second try is for a record that was inserted between the server's look and its own
+        insert: it may well be claimable.
+        """
+        for _ in range(2):
+            with suppress(DuplicateKeyError):
+                document: Document = await self._database.pages.find_one_and_update(
+                    claimable,
+                    [{"$set": fields}],
+                    projection={"status": True, "processing.attempts": True},
+                    upsert=True,
+                    return_document=ReturnDocument.AFTER,
+                )
+                return document
+        return None
+
+    async def _why_not(self, request: PageRequest) -> Coalesced:
+        answered = await self._database.pages.find_one(
+            {"url": request.url, **_answered(request)}, projection={"_id": True}
+        )
+        return Coalesced("answered" if answered else "in_progress")
+
+
+def _answered(request: PageRequest) -> Document:
+    """Match a page one of whose fetches started after the request and has ended."""
+    return {"processing.answers_until": {"$gt": request.requested_at}}
+
+
+def _held_by_another(delivery: Delivery, now: datetime) -> Document:
+    held: Document = {"processing.lease_expires_at": {"$gt": now}}
+    if delivery.redelivered or delivery.deferrals:
+        held["processing.last_request_id"] = {"$ne": delivery.request.request_id}
+    return held
+
+
+def _claimed(delivery: Delivery, now: datetime, lease: datetime) -> Document:
+    """Return the fields of a claimed record, computed by the server from what is there."""
+    request = delivery.request
+    same_request = {"$eq": ["$processing.last_request_id", request.request_id]}
+    # A claim that was lost with its worker counts; one that was put off does not.
+    counted = {"$add": ["$processing.attempts", int(delivery.redelivered)]}
+    attempts = {"$cond": [same_request, {"$max": [counted, request.attempt]}, request.attempt]}
+    has_result = {"$eq": ["$status", PageStatus.COMPLETED]}
+    return {
+        "status": {"$cond": [has_result, PageStatus.COMPLETED, PageStatus.IN_PROGRESS]},
+        "metadata": {"$ifNull": ["$metadata", None]},
+        "processing.attempts": attempts,
+        "processing.last_request_id": request.request_id,
+        "processing.last_attempt_at": now,
+        "processing.lease_expires_at": lease,
+        "processing.last_error": {"$ifNull": ["$processing.last_error", None]},
+        "created_at": {"$ifNull": ["$created_at", now]},
+        "updated_at": now,
+    }
+
+
+def _queued(request: PageRequest) -> Document:
+    return {
+        "status": PageStatus.QUEUED,
+        "metadata": None,
+        "processing.attempts": 0,
+        "processing.last_request_id": request.request_id,
+        "processing.last_attempt_at": None,
+        "processing.lease_expires_at": None,
+        "processing.last_error": None,
+        "created_at": request.requested_at,
+        "updated_at": request.requested_at,
+    }
+
+
+def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
+    return {
+        "status": PageStatus.COMPLETED if claim.refreshes else status,
+        "processing.last_error": _ERROR.dump_python(error),
+    }
+
+
+def _record(document: Document) -> PageRecord:
+    processing = document["processing"]
+    metadata, error = document.get("metadata"), processing["last_error"]
+    return PageRecord(
+        url=document["url"],
+        status=PageStatus(document["status"]),
+        metadata=metadata and _METADATA.validate_python(metadata),
+        error=error and _ERROR.validate_python(error),
+        attempts=processing["attempts"],
+        request_id=processing["last_request_id"],
+        created_at=document["created_at"],
+        updated_at=document["updated_at"],
+    )

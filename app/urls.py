@@ -1,0 +1,75 @@
+"""What counts as the same URL, decided once for every way into the service."""
+
+import re
+from ipaddress import IPv6Address
+from urllib.parse import SplitResult, urlsplit
+
+import idna
+
+from app.errors import InvalidUrl
+
+MAX_URL_LENGTH = 2083
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+# RFC 1123, section 2.1, and the underscore, which real names have.
+_HOST_NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
+
+
+def canonical_url(text: str) -> str:
+    """Return the one spelling under which a page is kept.
+
+    Scheme and host are lower-cased, the host is IDNA-encoded (UTS 46), the default port and
+    the fragment are dropped and an empty path becomes `/`. Path and query stay as given.
+
+    Raises `InvalidUrl` for anything but an absolute http or https URL of at most 2083
+    characters without credentials.
+    """
+    text = text.strip()
+    _refuse_unreadable(text)
+    try:
+        parts = urlsplit(text)
+        netloc = _canonical_netloc(parts)
+    except (ValueError, idna.IDNAError) as exc:
+        raise InvalidUrl(f"not a valid URL: {exc}") from exc
+    # urlsplit() tells "no query" and "empty query" apart no longer; servers may.
+    query = f"?{parts.query}" if "?" in text.partition("#")[0] else ""
+    url = f"{parts.scheme}://{netloc}{parts.path or '/'}{query}"
+    _refuse_too_long(url)
+    return url
+
+
+def _refuse_unreadable(text: str) -> None:
+    if not text:
+        raise InvalidUrl("the URL is empty; give one such as https://example.com/")
+    _refuse_too_long(text)
+    if any(character <= " " or character == "\x7f" for character in text):
+        raise InvalidUrl("the URL contains white space or control characters; encode them")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidUrl("the URL contains half of a surrogate pair, which is no character")
+
+
+def _refuse_too_long(text: str) -> None:
+    if len(text) > MAX_URL_LENGTH:
+        raise InvalidUrl(f"the URL is longer than {MAX_URL_LENGTH} characters")
+
+
+def _canonical_netloc(parts: SplitResult) -> str:
+    if parts.scheme not in DEFAULT_PORTS:
+        raise InvalidUrl("only absolute http:// and https:// URLs are taken")
+    if "@" in parts.netloc:
+        raise InvalidUrl("a URL with credentials is not taken; remove the part before the @")
+    host = _canonical_host(parts.hostname or "")
+    if parts.port in (None, DEFAULT_PORTS[parts.scheme]):
+        return host
+    return f"{host}:{parts.port}"
+
+
+def _canonical_host(host: str) -> str:
+    if not host:
+        raise InvalidUrl("the URL names no host")
+    if ":" in host:
+        return f"[{IPv6Address(host).compressed}]"
+    name = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    if not _HOST_NAME.fullmatch(name):
+        raise InvalidUrl(f"not a valid host name: {name}")
+    return name

@@ -1,0 +1,113 @@
+"""The worker as an application: its parts, its lifespan, its subscribers."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from faststream.asgi import AsgiFastStream
+from faststream.rabbit.subscriber import RabbitSubscriber
+from loguru import logger
+
+from app.assembly import Parts, assemble
+from app.broker.publisher import RetryPublisher
+from app.fetcher.client import HttpFetcher
+from app.process import end_with_zero, stopping_at_once
+from app.retries import RetryPolicy
+from app.services import Collector
+from app.settings import Settings
+from app.worker.dead_letters import DeadLetterMiddleware, decode
+from app.worker.handlers import MessageHandler, subscribe
+from app.worker.health import health_routes
+
+CANCEL_TIMEOUT_SECONDS = 5
+
+
+def create_app(settings: Settings) -> AsgiFastStream:
+    """Build the worker; connections open in its lifespan, pages arrive once it is started."""
+    parts = assemble(
+        settings, service_name="worker", middlewares=[DeadLetterMiddleware], decoder=decode
+    )
+    fetcher = _make_fetcher(settings)
+    policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
+    handler = MessageHandler(
+        Collector(
+            fetcher=fetcher,
+            pages=parts.pages,
+            retries=policy,
+            lease_seconds=settings.worker_lease_seconds,
+        ),
+        RetryPublisher(parts.sender, parts.topology),
+        policy=policy,
+        concurrency=settings.worker_concurrency,
+    )
+    subscribe(
+        parts.broker,
+        parts.topology,
+        handler,
+        qos=settings.worker_concurrency * settings.worker_prefetch_count,
+    )
+
+    @asynccontextmanager
+    async def lifespan(**_options: Any) -> AsyncIterator[None]:
+        with stopping_at_once():
+            await parts.database.open()
+            await parts.connection.open()
+        yield
+        await fetcher.aclose()
+        await parts.database.close()
+        logger.info("worker_stopped")
+        end_with_zero()
+
+    async def drain() -> None:
+        """Take no further messages, let those in flight finish, then disconnect."""
+        logger.info("worker_stopping")
+        handler.stopping = True
+        await _drain(parts)
+
+    return AsgiFastStream(
+        parts.broker,
+        lifespan=lifespan,
+        after_startup=[lambda: logger.info("worker_started")],
+        on_shutdown=[drain],
+        asgi_routes=health_routes(parts),
+        logger=logging.getLogger("faststream"),
+    )
+
+
+def _make_fetcher(settings: Settings) -> HttpFetcher:
+    return HttpFetcher(
+        connect_timeout_seconds=settings.fetch_connect_timeout_seconds,
+        total_timeout_seconds=settings.fetch_total_timeout_seconds,
+        max_body_bytes=settings.fetch_max_body_bytes,
+        max_redirects=settings.fetch_max_redirects,
+        user_agent=settings.fetch_user_agent,
+        allowed_ports=settings.fetch_allowed_ports,
+        allowed_networks=settings.fetch_allowed_networks,
+        per_host_concurrency=settings.fetch_per_host_concurrency,
+        respect_robots=settings.fetch_respect_robots,
+    )
+
+
+async def _drain(parts: Parts) -> None:
+    subscribers = cast("list[RabbitSubscriber]", parts.broker.subscribers)
+    for subscriber in subscribers:
+        await _cancel_consumer(subscriber)
+    # Each waits for its messages in flight, at most for the broker's graceful timeout.
+    await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
+    await parts.sender.close()
+
+
+async def _cancel_consumer(subscriber: RabbitSubscriber) -> None:
+    """Stop deliveries before the drain.
+
+    FastStream cancels the consumer after its drain; until then every acknowledgement would
+    bring a message that nobody handles and that only the closing channel gives back.
+    """
+    queue, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 (see above)
+    if queue is None or tag is None or queue.channel.is_closed:
+        return
+    subscriber._consumer_tag = None  # noqa: SLF001 (so that stop() does not cancel it again)
+    async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
+        await queue.cancel(tag)

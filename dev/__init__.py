@@ -1,0 +1,1 @@
+"""Tools for developing and demonstrating the service: private servers, demo, generated specs."""

