@@ -5,6 +5,9 @@ database. A read that finds nothing records first and publishes second, so that 
 at once only the one that inserted publishes.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
@@ -12,6 +15,7 @@ from uuid import uuid4
 
 from loguru import logger
 
+from app.backoff import Backoff
 from app.errors import FetchError, NotStorable, PublishError, StoreUnavailable
 from app.models import (
     Claim,
@@ -29,6 +33,10 @@ from app.models import (
     RetryLater,
 )
 from app.retries import GiveUp, Keep, RetryPolicy, TryAgain
+
+WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=4)
+"""How long a worker holds on to a fetched page while the database does not take it. Each try is
+bounded by the database's own timeout; after the last one the message is put off."""
 
 
 class Publisher(Protocol):
@@ -130,7 +138,7 @@ class Collector:
             case Keep(metadata):
                 return await self._keep(claim, metadata)
             case TryAgain(error, delay_seconds):
-                await self._pages.note_retry(claim, error)
+                await _durably(lambda: self._pages.note_retry(claim, error))
                 again = replace(request, attempt=claim.attempt + 1)
                 return RetryLater(again, error, delay_seconds)
             case GiveUp(error, metadata):
@@ -153,7 +161,7 @@ class Collector:
 
     async def _keep(self, claim: Claim, metadata: PageMetadata) -> Outcome:
         try:
-            status = await self._pages.complete(claim, metadata)
+            status = await _durably(lambda: self._pages.complete(claim, metadata))
         except NotStorable as exc:
             return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
         return Completed(status) if status else _SUPERSEDED
@@ -162,10 +170,19 @@ class Collector:
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> Outcome:
         try:
-            status = await self._pages.fail(claim, error, metadata)
+            status = await _durably(lambda: self._pages.fail(claim, error, metadata))
         except NotStorable:
-            status = await self._pages.fail(claim, error)
+            status = await _durably(lambda: self._pages.fail(claim, error))
         return FailedPermanently(error, status) if status else _SUPERSEDED
+
+
+async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageStatus | None:
+    """Write the outcome of an attempt, again with backoff while the database is away."""
+    for _, delay in WRITE_AGAIN.schedule():
+        await asyncio.sleep(delay)
+        with suppress(StoreUnavailable):
+            return await write()
+    return await write()
 
 
 _SUPERSEDED = Coalesced("superseded")

@@ -42,6 +42,7 @@ _KINDS: dict[type[InventoryError], Kind] = {
         HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"
     ),
 }
+_EXPECTED_BODY = 'send {"url": "https://example.com/"} with Content-Type: application/json'
 _INVALID_REQUEST = Kind(HTTPStatus.BAD_REQUEST, "invalid-request", "The request is not valid")
 _UNFORESEEN = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "Something went wrong")
 
@@ -64,12 +65,15 @@ async def _on_inventory_error(request: Request, exc: Exception) -> Response:
 async def _on_invalid_request(_request: Request, exc: Exception) -> Response:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    errors = [
-        {"field": ".".join(str(part) for part in error["loc"]), "message": error["msg"]}
-        for error in exc.errors()
-    ]
+    errors = [_describe(error["loc"], error["msg"]) for error in exc.errors()]
     detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
     return _answer(_INVALID_REQUEST, detail, errors)
+
+
+def _describe(location: tuple[int | str, ...], message: str) -> dict[str, str]:
+    if location[0] == "body" and location[1:] != ("url",):
+        message = f"{message}; {_EXPECTED_BODY}"
+    return {"field": ".".join(str(part) for part in location), "message": message}
 
 
 async def _on_http_exception(_request: Request, exc: Exception) -> Response:

@@ -30,36 +30,35 @@ class QueuedAnswer(BaseModel):
         return QueuedAnswer(url=request.url, request_id=request.request_id)
 
 
-class _Progress(BaseModel):
-    """What every answer about a page has at its end."""
+class _Page(BaseModel):
+    """What every answer about a page says."""
 
+    status: PageStatus
+    url: str = Field(description="The URL in its canonical form")
     attempts: int = Field(description="Fetches made for the latest request")
     request_id: UUID | None = Field(description="The latest request")
     created_at: datetime
     updated_at: datetime
 
 
-class PendingPage(_Progress):
+class PendingPage(_Page):
     """A page that is not there yet: ask again after `Retry-After` seconds."""
 
     status: Literal[PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
-    url: str
     error: PageError | None = Field(description="What went wrong last, if anything did")
 
 
-class CompletedPage(_Progress):
+class CompletedPage(_Page):
     """A page as its server sent it."""
 
     status: Literal[PageStatus.COMPLETED]
-    url: str
     metadata: PageMetadata
 
 
-class FailedPage(_Progress):
+class FailedPage(_Page):
     """A page that could not be had; `metadata` is the last response, if there was one."""
 
     status: Literal[PageStatus.FAILED_PERMANENT]
-    url: str
     error: PageError
     metadata: PageMetadata | None
 
