@@ -36,8 +36,8 @@ async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
 
 async def why_not_ready(connection: BrokerConnection, database: Database) -> str | None:
     """Return what keeps the service from its work, None if nothing does."""
-    if not connection.is_ready:
-        return f"publisher is {connection.state}"
+    if reason := connection.why_not_ready():
+        return reason
     if not await database.ping():
         return "database does not answer"
     return None

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from enum import StrEnum
 from itertools import count
 from typing import Any
@@ -92,7 +93,9 @@ class BrokerConnection:
         self._declare_timeout_seconds = declare_timeout_seconds
         self._state = ConnectionState.DISCONNECTED
         self._reconnect_attempts = 0
+        self._connection: RobustConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
+        self._renewal: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> ConnectionState:
@@ -102,7 +105,15 @@ class BrokerConnection:
     @property
     def is_ready(self) -> bool:
         """Whether messages can be published at this moment."""
-        return self._state is ConnectionState.READY
+        return self.why_not_ready() is None
+
+    def why_not_ready(self) -> str | None:
+        """Return what keeps messages from being published, None if nothing does."""
+        if self._state is not ConnectionState.READY:
+            return f"publisher is {self._state}"
+        if self._connection is not None and _is_blocked(self._connection):
+            return "publisher is blocked by a resource alarm of the broker"
+        return None
 
     async def open(self) -> None:
         """Connect with backoff and declare the queues.
@@ -110,11 +121,20 @@ class BrokerConnection:
         Raises `BrokerUnreachable` after the last attempt and `TopologyMismatch` at once.
         """
         self._move(ConnectionState.CONNECTING)
-        connection = await self._connect()
+        connection = self._connection = await self._connect()
         connection.reconnect_interval = self._backoff.initial
         connection.close_callbacks.add(self._on_lost)
         connection.reconnect_callbacks.add(self._on_reconnected)
         await self._make_ready(connection)
+
+    def renew(self, reason: str) -> None:
+        """Give up a connection that is open but does not work; aio-pika makes a new one.
+
+        One that the broker has blocked is kept: it works again when the alarm is over.
+        """
+        if self.is_ready and self._connection is not None:
+            self._note_loss(reason)
+            self._renewal = asyncio.create_task(_drop(self._connection, reason))
 
     def start_closing(self) -> None:
         """Accept no further messages."""
@@ -158,9 +178,7 @@ class BrokerConnection:
             return
         self._stop_recovery()
         if self._state is not ConnectionState.RECONNECTING:
-            logger.warning("rmq_connection_lost", reason=describe(exc))
-            self._move(ConnectionState.RECONNECTING)
-            self._reconnect_attempts = 0
+            self._note_loss(describe(exc))
         self._reconnect_attempts += 1
         # The attempt after a loss is made at once; aio-pika reads the interval before the next.
         past = self._reconnect_attempts - 1
@@ -169,8 +187,14 @@ class BrokerConnection:
             sender.reconnect_interval = delay or self._backoff.initial
         logger.info("rmq_reconnect_attempt", attempt=self._reconnect_attempts, delay=delay)
 
+    def _note_loss(self, reason: str) -> None:
+        logger.warning("rmq_connection_lost", reason=reason)
+        self._move(ConnectionState.RECONNECTING)
+        self._reconnect_attempts = 0
+
     def _on_reconnected(self, sender: AbstractRobustConnection | None) -> None:
-        if sender is not None and self._state is ConnectionState.RECONNECTING:
+        if isinstance(sender, RobustConnection):
+            sender.reconnect_interval = self._backoff.initial
             self._recovery = asyncio.create_task(self._recover(sender))
 
     async def _recover(self, connection: AbstractRobustConnection) -> None:
@@ -184,8 +208,6 @@ class BrokerConnection:
                 await asyncio.sleep(self._backoff.delay(attempt))
             else:
                 break
-        if isinstance(connection, RobustConnection):
-            connection.reconnect_interval = self._backoff.initial
         logger.info("rmq_reconnected", attempt=self._reconnect_attempts)
 
     def _stop_recovery(self) -> None:
@@ -197,6 +219,28 @@ class BrokerConnection:
         if state is not self._state:
             logger.info("publisher_state", **{"from": self._state, "to": state})
             self._state = state
+
+
+def _is_blocked(connection: RobustConnection) -> bool:
+    """Say whether the broker has sent Connection.Blocked, and has not taken it back.
+
+    aiormq tells of it only by `ready()`, which then waits: one step shows whether it would.
+    """
+    if connection.transport is None:
+        return False
+    waiting = connection.transport.connection.ready()
+    try:
+        waiting.send(None)
+    except StopIteration:
+        return False
+    waiting.close()
+    return True
+
+
+async def _drop(connection: RobustConnection, reason: str) -> None:
+    if connection.transport is not None:
+        with suppress(*CONNECTION_EXCEPTIONS):
+            await connection.transport.connection.close(ConnectionError(reason))
 
 
 def describe(exc: BaseException | None) -> str:

@@ -104,6 +104,8 @@ class ConfirmedPublisher:
                     headers=headers,
                 )
         except TimeoutError as exc:
+            # Alive or not, this connection does not confirm: later messages get a new one.
+            self._connection.renew("confirm_timeout")
             raise errors.PublishFailed("confirm_timeout") from exc
         except PublishError as exc:
             raise errors.PublishFailed("unroutable") from exc

@@ -94,6 +94,7 @@ async def _drain(parts: Parts) -> None:
     subscribers = cast("list[RabbitSubscriber]", parts.broker.subscribers)
     for subscriber in subscribers:
         await _cancel_consumer(subscriber)
+    logger.info("consumers_cancelled")
     # Each waits for its messages in flight, at most for the broker's graceful timeout.
     await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
     await parts.sender.close()

@@ -33,8 +33,8 @@ def health_routes(parts: Parts) -> HealthRoutes:
 
 
 async def _why_not_ready(parts: Parts) -> str | None:
-    if not parts.connection.is_ready:
-        return f"broker connection is {parts.connection.state}"
+    if reason := parts.connection.why_not_ready():
+        return reason
     if not all(subscriber.running for subscriber in parts.broker.subscribers):
         return "not consuming"
     if not await parts.database.ping():

@@ -1,0 +1,151 @@
+"""Fetch one page.
+
+The story, from top to bottom:
+
+HttpFetcher.fetch        one page: one time budget, one cookie jar, nothing kept afterwards
+  _follow                hop after hop, until an answer is no redirect
+    check_url            is this a URL that is fetched at all?                 guard.py
+    Robots.check         does its host want it fetched?                        robots.py
+    HostTurns.turn       wait for a place at the host; the clock stands        hosts.py
+    TimeBudget.running   the clock runs                                        deadline.py
+    OneShotTransport     resolve, check, dial, ask        transport.py, guard.py, stream.py
+    read_body            decoded as it comes, cut at the limit         body.py, decoding.py
+  _page                  what was seen, as the record has it         cookies.py, charset.py
+translated               whatever goes wrong on the way is a `FetchError`     faults.py
+"""
+
+import ssl
+from datetime import UTC, datetime
+
+import httpx
+
+from app.errors import FetchError
+from app.fetcher.deadline import TimeBudget
+from app.fetcher.decoding import ACCEPT_ENCODING
+from app.fetcher.faults import translated
+from app.fetcher.guard import Guard, GuardedBackend, Network, check_url
+from app.fetcher.hosts import HostTurns
+from app.fetcher.page import Hop, page_from, read_content, read_hop
+from app.fetcher.resolver import Resolve, ThreadedResolver
+from app.fetcher.robots import MAX_ROBOTS_BYTES, Robots
+from app.fetcher.transport import OneShotTransport
+from app.models import ErrorKind, PageMetadata
+
+
+class HttpFetcher:
+    """Fetches pages; safe to use from many tasks at once.
+
+    `total_timeout_seconds` bounds one page from its first connection to the last byte of its
+    body; waiting for a place at a host does not count. `connect_timeout_seconds` bounds each
+    name resolution, each dialling and each TLS handshake. A body still coming at the deadline
+    is an error, whatever has been received of it; one that goes on past `max_body_bytes`
+    (decoded) is a result, cut there.
+
+    `ssl_context` and `resolve` stand in for certifi's certificates and the system's resolver.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a setting of its own, and named by the caller
+        self,
+        *,
+        connect_timeout_seconds: float,
+        total_timeout_seconds: float,
+        max_body_bytes: int,
+        max_redirects: int,
+        user_agent: str,
+        allowed_ports: frozenset[int],
+        allowed_networks: tuple[Network, ...],
+        per_host_concurrency: int,
+        respect_robots: bool,
+        ssl_context: ssl.SSLContext | None = None,
+        resolve: Resolve | None = None,
+    ) -> None:
+        self._connect_timeout_seconds = connect_timeout_seconds
+        self._total_timeout_seconds = total_timeout_seconds
+        self._max_body_bytes = max_body_bytes
+        self._max_redirects = max_redirects
+        self._user_agent = user_agent
+        self._resolver = ThreadedResolver()
+        self._transport = OneShotTransport(
+            GuardedBackend(Guard(allowed_ports, allowed_networks), resolve or self._resolver),
+            ssl_context or httpx.create_ssl_context(trust_env=False),
+        )
+        self._turns = HostTurns(per_host_concurrency)
+        self._robots = Robots(user_agent, self._robots_txt) if respect_robots else None
+
+    async def aclose(self) -> None:
+        """Let go of the resolver's threads; to be called when no fetch is under way."""
+        self._resolver.close()
+
+    async def fetch(self, url: str) -> PageMetadata:
+        """Return what the server at the end of `url` and its redirects sent.
+
+        Any HTTP status is a result. Raises `FetchError`.
+        """
+        fetched_at = datetime.now(UTC)
+        budget = TimeBudget(self._total_timeout_seconds)
+        with translated():
+            hops = await self._follow(url, budget, self._max_body_bytes, self._robots)
+            elapsed_ms = budget.used_seconds * 1000
+            async with budget.running():
+                content = await read_content(hops[-1])
+        return page_from(hops, content, elapsed_ms=elapsed_ms, fetched_at=fetched_at)
+
+    async def _follow(
+        self, url: str, budget: TimeBudget, max_body_bytes: int, robots: Robots | None
+    ) -> list[Hop]:
+        """Return every answer on the way from `url` to one that is no redirect."""
+        hops: list[Hop] = []
+        async with self._new_client() as client:
+            request: httpx.Request | None = client.build_request("GET", url)
+            while request:
+                if len(hops) > self._max_redirects:
+                    raise _too_many_redirects(self._max_redirects)
+                check_url(request.url)
+                if robots:
+                    await robots.check(request.url, budget)
+                hops.append(await self._visit(client, request, budget, max_body_bytes))
+                request = hops[-1].next_request
+        return hops
+
+    def _new_client(self) -> httpx.AsyncClient:
+        """Return a client for one page, whose cookies go with it."""
+        return httpx.AsyncClient(
+            transport=self._transport,
+            trust_env=False,
+            follow_redirects=False,
+            timeout=httpx.Timeout(None, connect=self._connect_timeout_seconds),
+            headers={
+                "user-agent": self._user_agent,
+                "accept": "text/html,application/xhtml+xml,*/*;q=0.8",
+                "accept-encoding": ACCEPT_ENCODING,
+                "connection": "close",
+            },
+        )
+
+    async def _visit(
+        self,
+        client: httpx.AsyncClient,
+        request: httpx.Request,
+        budget: TimeBudget,
+        max_body_bytes: int,
+    ) -> Hop:
+        async with self._turns.turn(_host(request)), budget.running():
+            response = await client.send(request, stream=True)
+            try:
+                return await read_hop(response, max_body_bytes)
+            finally:
+                await response.aclose()
+
+    async def _robots_txt(self, url: str, budget: TimeBudget) -> tuple[int, str]:
+        """Return status and text of a robots.txt, fetched as a page is."""
+        hop = (await self._follow(url, budget, MAX_ROBOTS_BYTES, None))[-1]
+        return hop.status_code, hop.body.content.decode("utf-8-sig", "replace")
+
+
+def _host(request: httpx.Request) -> str:
+    """Return the host in the one spelling under which its turns are counted."""
+    return request.url.raw_host.decode("ascii").lower().rstrip(".")
+
+
+def _too_many_redirects(limit: int) -> FetchError:
+    return FetchError(ErrorKind.TOO_MANY_REDIRECTS, f"more than {limit} redirects", retryable=False)

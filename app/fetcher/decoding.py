@@ -1,0 +1,167 @@
+"""Content codings (RFC 9110, section 8.4.1) undone piece by piece.
+
+A few hundred bytes can stand for gigabytes, so no decoder is ever asked for all it has: each
+gives pieces of about `PIECE_BYTES` (brotli up to half as much again), and whoever takes them
+stops when there is enough.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import brotli  # type: ignore[import-untyped]  # carries no annotations
+from backports import zstd
+
+ACCEPT_ENCODING = "gzip, deflate, br, zstd"
+PIECE_BYTES = 65_536
+DECODING_ERRORS = (zlib.error, brotli.error, zstd.ZstdError)
+
+_GZIP_WBITS = 31
+_ZLIB_WBITS = 15
+_RAW_DEFLATE_WBITS = -15
+_GZIP_START = b"\x1f\x8b"
+_ZSTD_STARTS = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16)))
+_ZSTD_OPTIONS: dict[int, int] = {
+    zstd.DecompressionParameter.window_log_max: 23
+}  # 8 MiB: RFC 9659, section 3
+
+
+class Decoder(Protocol):
+    """Undoes one coding; raises one of `DECODING_ERRORS` where the bytes are not in it."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether what was fed so far is complete."""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decodes to; bytes after the end of the coded data are ignored."""
+
+
+class Identity:
+    """No coding at all."""
+
+    finished = True
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield `data` as it is."""
+        yield data
+
+
+class Gzip:
+    """`gzip` (RFC 1952): one member or several."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP_WBITS)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last member is complete."""
+        return self._member.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decodes to."""
+        while data:
+            if self._member.eof:
+                if not data.startswith(_GZIP_START[: len(data)]):
+                    return
+                self._member = zlib.decompressobj(_GZIP_WBITS)
+            yield from _inflate(self._member, data)
+            data = self._member.unused_data
+
+
+class Deflate:
+    """`deflate`: zlib's format (RFC 1950), or the bare one (RFC 1951) some servers send."""
+
+    def __init__(self) -> None:
+        self._stream: zlib._Decompress | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the end of the stream has been seen."""
+        return self._stream is not None and self._stream.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decodes to."""
+        if self._stream is None:
+            # Compression method 8 stands in the low half of a zlib header's first byte.
+            is_zlib = data[0] & 0x0F == zlib.DEFLATED
+            self._stream = zlib.decompressobj(_ZLIB_WBITS if is_zlib else _RAW_DEFLATE_WBITS)
+        if not self._stream.eof:
+            yield from _inflate(self._stream, data)
+
+
+def _inflate(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
+    """Yield pieces until the stream has taken all of `data` and has nothing more to give."""
+    piece = stream.decompress(data, PIECE_BYTES)
+    yield piece
+    # A full piece may mean that there is more, even where no input is left over.
+    while stream.unconsumed_tail or len(piece) == PIECE_BYTES:
+        piece = stream.decompress(stream.unconsumed_tail, PIECE_BYTES)
+        yield piece
+
+
+class Brotli:
+    """`br` (RFC 7932)."""
+
+    def __init__(self) -> None:
+        self._stream = brotli.Decompressor()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the end of the stream has been seen."""
+        return bool(self._stream.is_finished())
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decodes to."""
+        if self.finished:
+            return
+        yield self._stream.process(data, output_buffer_limit=PIECE_BYTES)
+        while not self._stream.can_accept_more_data():
+            yield self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
+
+
+class Zstd:
+    """`zstd` (RFC 8878): one frame or several, with windows of up to 8 MiB."""
+
+    def __init__(self) -> None:
+        self._frame = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last frame is complete."""
+        return self._frame.eof
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """Yield what `data` decodes to."""
+        while data:
+            if self._frame.eof:
+                if not any(data.startswith(start[: len(data)]) for start in _ZSTD_STARTS):
+                    return
+                self._frame = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+            yield self._frame.decompress(data, PIECE_BYTES)
+            while not (self._frame.needs_input or self._frame.eof):
+                yield self._frame.decompress(b"", PIECE_BYTES)
+            data = self._frame.unused_data
+
+
+_DECODERS: dict[str, Callable[[], Decoder]] = {
+    "gzip": Gzip,
+    "x-gzip": Gzip,
+    "deflate": Deflate,
+    "br": Brotli,
+    "zstd": Zstd,
+}
+
+
+def decoder_for(content_encoding: str) -> Decoder | None:
+    """Return a decoder for a `Content-Encoding`, or None for one that is not undone.
+
+    One coding is undone. Two on top of each other, which nobody was asked for, are how a bomb
+    gets small enough to hide its size, and an unknown one is often a charset in the wrong place.
+    """
+    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
+    applied = [coding for coding in codings if coding not in {"", "identity"}]
+    if not applied:
+        return Identity()
+    make = _DECODERS.get(applied[0]) if len(applied) == 1 else None
+    return make() if make else None

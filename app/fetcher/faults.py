@@ -1,0 +1,94 @@
+"""What httpx, httpcore, ssl and the system raise, and which `FetchError` each becomes."""
+
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import httpcore
+import httpx
+from loguru import logger
+
+from app.errors import FetchError
+from app.models import ErrorKind
+
+_LASTING_DNS_FAILURES = {
+    code
+    for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY", "EAI_FAMILY", "EAI_FAIL")
+    if (code := getattr(socket, name, None)) is not None
+}
+
+
+def _never(_: Exception) -> bool:
+    return False
+
+
+def _always(_: Exception) -> bool:
+    return True
+
+
+def _unless_lasting(failure: Exception) -> bool:
+    return isinstance(failure, OSError) and failure.errno not in _LASTING_DNS_FAILURES
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One row of the table: `raised` in, kind and words out."""
+
+    raised: type[Exception] | tuple[type[Exception], ...]
+    kind: ErrorKind
+    is_retryable: Callable[[Exception], bool]
+    words: str
+
+
+FAULTS = (
+    Fault(socket.gaierror, ErrorKind.DNS, _unless_lasting, "the host name could not be resolved"),
+    Fault(TimeoutError, ErrorKind.TIMEOUT, _always, "the page did not arrive in time"),
+    Fault(ssl.SSLEOFError, ErrorKind.CONNECT, _always, "the connection was cut"),
+    Fault(ssl.SSLCertVerificationError, ErrorKind.TLS, _never, "the certificate does not verify"),
+    Fault(ssl.SSLError, ErrorKind.TLS, _never, "TLS failed"),
+    Fault(OSError, ErrorKind.CONNECT, _always, "the connection failed"),
+    Fault(
+        (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
+        ErrorKind.INVALID_RESPONSE,
+        _never,
+        "the server's answer is not valid HTTP",
+    ),
+    Fault(httpx.InvalidURL, ErrorKind.BLOCKED_ADDRESS, _never, "not a URL that can be fetched"),
+)
+"""The first row that fits counts, so a subclass stands above its base."""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Let nothing out but `FetchError` (and what is no `Exception`, as `CancelledError`)."""
+    try:
+        yield
+    except FetchError:
+        raise
+    except Exception as exc:
+        raise as_fetch_error(exc) from exc
+
+
+def as_fetch_error(exc: Exception) -> FetchError:
+    """Return what `exc` means for the page."""
+    for fault in FAULTS:
+        if isinstance(exc, fault.raised):
+            words = f"{fault.words}{_reason(exc)}"
+            return FetchError(fault.kind, words, retryable=fault.is_retryable(exc))
+    # A page must not bring a worker down by what nobody thought of, nor must that stay unseen.
+    logger.opt(exception=exc).error("unhandled_error")
+    return FetchError(ErrorKind.INVALID_RESPONSE, "the page could not be read", retryable=False)
+
+
+def _reason(exc: Exception) -> str:
+    """Return what may be said of the cause: nothing that carries an address."""
+    if isinstance(exc, ssl.SSLCertVerificationError):
+        return f": {exc.verify_message}"
+    if isinstance(exc, ssl.SSLError):
+        return f": {exc.reason}" if exc.reason else ""
+    if type(exc) is not socket.gaierror and isinstance(exc, OSError) and exc.errno:
+        return f": {os.strerror(exc.errno)}"
+    return ""

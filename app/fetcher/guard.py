@@ -1,0 +1,190 @@
+"""Which addresses may be reached, and the network backend that reaches no others.
+
+A name is resolved once, every address it resolves to is checked, and only checked addresses
+are dialled, so a name that answers differently the second time gains nothing. Host header and
+SNI stay those of the URL.
+
+The refused networks are all those of the IANA IPv4 and IPv6 Special-Purpose Address Registries
+(https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry),
+globally reachable or not: none of them is there to serve web pages. Of IPv6, global unicast
+(2000::/3, RFC 4291, section 2.4) alone is let through, which leaves out IPv4-mapped and
+-compatible, NAT64, unique local, link-local, site-local and multicast addresses in one stroke.
+"""
+
+# ruff: noqa: ARG002, ASYNC109 - httpcore decides what its backends and streams are called with
+
+import asyncio
+import socket
+from collections.abc import Iterable, Sequence
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
+from itertools import chain, zip_longest
+
+import httpcore
+import httpx
+
+from app.errors import FetchError
+from app.fetcher.resolver import Resolve
+from app.fetcher.stream import dial
+from app.models import ErrorKind
+from app.urls import DEFAULT_PORTS
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+GLOBAL_UNICAST = IPv6Network("2000::/3")
+
+REFUSED_NETWORKS: tuple[Network, ...] = tuple(
+    ip_network(network)
+    for network in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private use
+        "100.64.0.0/10",  # shared address space
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host, in no registry
+        "169.254.0.0/16",  # link-local, and the metadata services of most clouds
+        "172.16.0.0/12",  # private use
+        "192.0.0.0/24",  # IETF protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.31.196.0/24",  # AS112
+        "192.52.193.0/24",  # automatic multicast tunnelling
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private use
+        "192.175.48.0/24",  # AS112
+        "198.18.0.0/15",  # benchmarking
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, and limited broadcast
+        "2001::/23",  # IETF protocol assignments: Teredo, ORCHID, benchmarking and more
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "2620:4f:8000::/48",  # AS112
+        "3fff::/20",  # documentation
+    )
+)
+
+_MAX_DIALLED = 6
+
+
+class Guard:
+    """Decides about addresses and ports; `allowed_networks` are exempt from both rules."""
+
+    def __init__(
+        self, allowed_ports: frozenset[int], allowed_networks: tuple[Network, ...]
+    ) -> None:
+        self._allowed_ports = allowed_ports
+        self._allowed_networks = allowed_networks
+
+    def check(self, addresses: Iterable[str], port: int) -> None:
+        """Raise `FetchError` unless each of `addresses` may be reached on `port`.
+
+        The message says nothing about the address: what a name means inside is not for those
+        who ask from outside.
+        """
+        for address in addresses:
+            self._check_one(address, port)
+
+    def _check_one(self, text: str, port: int) -> None:
+        address = ip_address(text)
+        if _is_in(self._allowed_networks, address):
+            return
+        if port not in self._allowed_ports:
+            raise _blocked(f"port {port} is not one that is fetched")
+        if not is_public(address):
+            raise _blocked("the host is not on the public Internet")
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether web pages are found at `address`; an IPv6 scope makes it a local one."""
+    if isinstance(address, IPv6Address) and (address.scope_id or address not in GLOBAL_UNICAST):
+        return False
+    return not _is_in(REFUSED_NETWORKS, address)
+
+
+def _is_in(networks: tuple[Network, ...], address: Address) -> bool:
+    return any(address in network for network in networks)
+
+
+def check_url(url: httpx.URL) -> None:
+    """Raise `FetchError` for a URL that is not fetched, whatever its host resolves to."""
+    if url.scheme not in DEFAULT_PORTS:
+        raise _blocked("only http and https URLs are fetched")
+    if url.userinfo:
+        raise _blocked("a URL with credentials is not fetched")
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to nothing that its guard has not let through."""
+
+    def __init__(self, guard: Guard, resolve: Resolve) -> None:
+        self._guard = guard
+        self._resolve = resolve
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to `host`; its resolution and each dialling may take `timeout` seconds.
+
+        Raises `FetchError` if one of its addresses is refused, `socket.gaierror` and `OSError`.
+        """
+        addresses = await self._addresses(host, timeout)
+        self._guard.check(addresses, port)
+        return await dial(_alternating(addresses)[:_MAX_DIALLED], port, timeout)
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Refuse: no page is behind a Unix socket."""
+        raise _blocked("Unix sockets are not fetched from")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait, as httpcore asks before it tries again (which it is told not to)."""
+        await asyncio.sleep(seconds)
+
+    async def _addresses(self, host: str, timeout: float | None) -> Sequence[str]:
+        if _is_literal(host):
+            return [host]
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._resolve(host)
+        except TimeoutError as exc:
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from exc
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _alternating(addresses: Sequence[str]) -> list[str]:
+    """Return the addresses with the families taking turns (RFC 8305, section 4).
+
+    Where one family does not work, the other one is tried second, not last.
+    """
+    families: dict[bool, list[str]] = {}
+    for address in addresses:
+        families.setdefault(":" in address, []).append(address)
+    pairs = chain.from_iterable(zip_longest(*families.values()))
+    return [address for address in pairs if address is not None]
+
+
+def _blocked(message: str) -> FetchError:
+    return FetchError(ErrorKind.BLOCKED_ADDRESS, message, retryable=False)

@@ -1,0 +1,114 @@
+"""What was seen on the way to a page, and the record it makes."""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+import httpx
+
+from app.fetcher.body import Body, read_body
+from app.fetcher.charset import decode_text, essence, is_text
+from app.fetcher.cookies import cookies_in
+from app.fetcher.transport import connection_of
+from app.models import Cookie, Header, PageMetadata, Redirect
+
+MAX_COOKIES = 200
+"""How many Set-Cookie headers are recorded as cookies; any more are headers only."""
+
+_IN_THREAD_BYTES = 131_072
+_NO_BODY = Body(b"", truncated=False, as_labelled=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """One answer on the way; the last one alone has a body, and no `next_request`."""
+
+    url: httpx.URL
+    status_code: int
+    http_version: str
+    headers: tuple[Header, ...]
+    remote_address: str | None
+    next_request: httpx.Request | None
+    body: Body
+
+    def header(self, name: str) -> str | None:
+        """Return the last value sent for `name`, the one browsers go by, or None."""
+        return next((h.value for h in reversed(self.headers) if h.name == name), None)
+
+    @property
+    def cookies(self) -> list[Cookie]:
+        """The cookies this answer set."""
+        path = self.url.raw_path.partition(b"?")[0]
+        return cookies_in(self.headers, self.url.raw_host.decode("ascii"), path.decode("ascii"))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a body says: its text and encoding, if it is text, and its SHA-256 in hex."""
+
+    text: str | None
+    charset: str | None
+    sha256: str
+
+
+async def read_hop(response: httpx.Response, max_body_bytes: int) -> Hop:
+    """Read the body of an answer, unless it is a redirect, whose body nobody wants."""
+    connection = connection_of(response)
+    body = _NO_BODY
+    if not response.next_request:
+        codings = ",".join(h.value for h in connection.headers if h.name == "content-encoding")
+        body = await read_body(response.aiter_raw(), codings, max_body_bytes)
+    return Hop(
+        url=response.url,
+        status_code=response.status_code,
+        http_version=response.http_version,
+        headers=connection.headers,
+        remote_address=connection.remote_address,
+        next_request=response.next_request,
+        body=body,
+    )
+
+
+async def read_content(hop: Hop) -> Content:
+    """Make out what was received; a large body in a thread, so that others need not wait."""
+    content_type = hop.header("content-type")
+    if len(hop.body.content) < _IN_THREAD_BYTES:
+        return _content(hop.body, content_type)
+    return await asyncio.to_thread(_content, hop.body, content_type)
+
+
+def _content(body: Body, content_type: str | None) -> Content:
+    sha256 = hashlib.sha256(body.content).hexdigest()
+    # Where one label is wrong the other is not trusted: a body may well be coded still.
+    if not is_text(body.content, content_type if body.as_labelled else None):
+        return Content(None, None, sha256)
+    text, charset = decode_text(body.content, content_type, truncated=body.truncated)
+    return Content(text, charset, sha256)
+
+
+def page_from(
+    hops: list[Hop], content: Content, *, elapsed_ms: float, fetched_at: datetime
+) -> PageMetadata:
+    """Return the record of the last of `hops`, with the others as its redirects."""
+    *redirects, last = hops
+    return PageMetadata(
+        final_url=str(last.url),
+        status_code=last.status_code,
+        http_version=last.http_version,
+        headers=last.headers,
+        cookies=tuple(cookie for hop in hops for cookie in hop.cookies)[:MAX_COOKIES],
+        page_source=content.text,
+        page_source_truncated=last.body.truncated,
+        content_type=essence(last.header("content-type")),
+        charset=content.charset,
+        body_bytes=len(last.body.content),
+        body_sha256=content.sha256,
+        redirects=tuple(
+            Redirect(str(hop.url), hop.status_code, hop.header("location") or "")
+            for hop in redirects
+        ),
+        remote_address=last.remote_address,
+        elapsed_ms=elapsed_ms,
+        fetched_at=fetched_at,
+    )

@@ -1,0 +1,87 @@
+"""httpx over httpcore with a connection for each request, and none kept.
+
+A pool would be slower (its bookkeeping grows with the number of connections) and would let one
+page's connection serve another's request.
+"""
+
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import httpcore
+import httpx
+
+from app.fetcher.stream import SocketStream
+
+
+class OneShotTransport(httpx.AsyncBaseTransport):
+    """Sends each request over a connection of its own, made by `backend`."""
+
+    def __init__(self, backend: httpcore.AsyncNetworkBackend, ssl_context: ssl.SSLContext) -> None:
+        self._backend = backend
+        self._ssl_context = ssl_context
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Return the response with its body unread.
+
+        Raises what httpcore, ssl and the backend raise.
+        """
+        host = request.url.raw_host.decode("ascii")
+        url = httpcore.URL(
+            scheme=request.url.raw_scheme,
+            host=request.url.raw_host,
+            port=request.url.port,
+            target=request.url.raw_path,
+        )
+        connection = httpcore.AsyncHTTPConnection(
+            url.origin, ssl_context=self._ssl_context, network_backend=self._backend, retries=0
+        )
+        answer = await connection.handle_async_request(
+            httpcore.Request(
+                request.method,
+                url,
+                headers=request.headers.raw,
+                extensions={**request.extensions, "sni_hostname": host.rstrip(".")},
+            )
+        )
+        return httpx.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_Body(connection, answer),
+            extensions=answer.extensions,
+        )
+
+
+def connection_of(response: httpx.Response) -> SocketStream:
+    """Return the connection that a response of `OneShotTransport` came over."""
+    return cast(SocketStream, response.extensions["network_stream"])
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a response, with the connection that is closed after it."""
+
+    def __init__(
+        self, connection: httpcore.AsyncHTTPConnection, response: httpcore.Response
+    ) -> None:
+        self._connection = connection
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _cut_told_from_garbage(self._response.extensions["network_stream"]):
+            async for chunk in self._response.aiter_stream():
+                yield chunk
+
+    async def aclose(self) -> None:
+        await self._connection.aclose()
+
+
+@contextmanager
+def _cut_told_from_garbage(stream: SocketStream) -> Iterator[None]:
+    """Raise `ConnectionResetError` where httpcore complains about a body that ended too soon."""
+    try:
+        yield
+    except httpcore.RemoteProtocolError as exc:
+        if stream.at_end:
+            raise ConnectionResetError("the connection ended within the body") from exc
+        raise

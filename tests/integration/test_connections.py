@@ -1,0 +1,116 @@
+"""Start-up and reconnection: backoff, failing fast, and never giving up later."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.servers import MongoDB, RabbitMQ
+from tests.service import Service, eventually
+from tests.site import Site
+
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def own_rabbitmq(tmp_path: Path, unique_name: str) -> Iterator[RabbitMQ]:
+    with RabbitMQ(tmp_path / "rabbitmq", name=unique_name) as server:
+        yield server
+
+
+@pytest.fixture
+def fragile(
+    tmp_path: Path, own_rabbitmq: RabbitMQ, mongodb: MongoDB, unique_name: str
+) -> Iterator[Service]:
+    """A deployment on a broker that the test may stop."""
+    service = Service(tmp_path, own_rabbitmq, mongodb, unique_name)
+    try:
+        yield service
+    finally:
+        service.close()
+
+
+def test_an_api_without_a_broker_fails_fast(service: Service) -> None:
+    api = service.api(BROKER_URL=f"amqp://{NOBODY}/", BROKER_MAX_CONNECTION_ATTEMPTS="3").launch()
+    assert api.wait() != 0
+    attempts = [(e["attempt"], e["delay"]) for e in api.events("rmq_connect_attempt")]
+    assert attempts == [(1, 0.0), (2, 0.2), (3, 0.4)]
+    assert len(api.events("rmq_connect_failed")) == 3
+    assert "BROKER_URL" in api.log.read_text()
+
+
+def test_an_api_without_a_database_fails_fast(service: Service) -> None:
+    api = service.api(
+        DATABASE_URL=f"mongodb://{NOBODY}",
+        DATABASE_TIMEOUT_SECONDS="0.2",
+        DATABASE_MAX_CONNECTION_ATTEMPTS="2",
+    ).launch()
+    assert api.wait() != 0
+    assert [e["attempt"] for e in api.events("db_connect_attempt")] == [1, 2]
+    assert "DATABASE_URL" in api.log.read_text()
+
+
+def test_a_worker_without_a_broker_fails_fast(service: Service) -> None:
+    worker = service.worker(
+        BROKER_URL=f"amqp://{NOBODY}/", BROKER_MAX_CONNECTION_ATTEMPTS="2"
+    ).launch()
+    assert worker.wait() != 0
+    assert "BROKER_URL" in worker.log.read_text()
+
+
+def test_a_bad_setting_stops_both_with_its_name(service: Service) -> None:
+    bad = {"WORKER_CONCURRENCY": "none"}
+    for process in (service.api(**bad).launch(), service.worker(**bad).launch()):
+        assert process.wait() == 1
+        assert "WORKER_CONCURRENCY" in process.log.read_text()
+
+
+def test_a_queue_with_other_arguments_stops_both_and_is_explained(service: Service) -> None:
+    service.api().start().stop()
+    other = {"BROKER_QUEUE_MAX_LENGTH": "7"}
+    for process in (service.api(**other).launch(), service.worker(**other).launch()):
+        assert process.wait() != 0
+        log = process.log.read_text()
+        assert f"{service.name}.requests" in log
+        assert "x-max-length" in log
+        assert "BROKER_QUEUE_NAME" in log
+
+
+def test_the_api_survives_a_broker_that_goes_and_comes_back(fragile: Service, site: Site) -> None:
+    api, worker = fragile.api().start(), fragile.worker().start()
+    fragile.rabbitmq.stop()
+    api.wait_for_event("rmq_connection_lost")
+    assert fragile.post(api, site.url("/page")).status_code == 503
+    assert not fragile.is_ready(api)
+    api.wait_for_event("publish_rejected", reason="publisher_not_ready")
+    api.wait_for_event("rmq_reconnect_attempt", attempt=3)
+
+    fragile.rabbitmq.start()
+    api.wait_for_event("rmq_reconnected")
+    worker.wait_for_event("rmq_reconnected")
+    assert fragile.is_ready(api)
+    assert fragile.post(api, site.url("/page")).status_code == 202
+    assert fragile.ended(api, site.url("/page"))["status"] == "COMPLETED"
+    states = [event["to"] for event in api.events("publisher_state")]
+    assert states[states.index("RECONNECTING") :] == [
+        "RECONNECTING",
+        "CONNECTED",
+        "CHANNEL_OPEN",
+        "CONFIRM_ENABLED",
+        "QUEUE_DECLARED",
+        "READY",
+    ]
+
+
+def test_requests_that_waited_in_a_stopped_broker_are_still_there(
+    fragile: Service, site: Site
+) -> None:
+    api = fragile.api().start()
+    urls = [site.url(f"/page/{n}") for n in range(20)]
+    for url in urls:
+        assert fragile.post(api, url).status_code == 202
+    fragile.rabbitmq.restart()
+    fragile.worker().start()
+    eventually(
+        lambda: fragile.pages.count_documents({"status": "COMPLETED"}), lambda count: count == 20
+    )

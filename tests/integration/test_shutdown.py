@@ -1,0 +1,103 @@
+"""Both processes stop cleanly on a signal, busy or not."""
+
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.service import Service
+from tests.site import Site
+
+STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
+
+
+@pytest.mark.parametrize("stop_signal", STOP_SIGNALS)
+def test_an_idle_process_ends_with_zero(service: Service, stop_signal: signal.Signals) -> None:
+    for process in (service.api().start(), service.worker().start()):
+        assert process.terminate(stop_signal) == 0
+
+
+def test_the_api_closes_the_publisher_before_the_database(service: Service) -> None:
+    api = service.api().start()
+    assert api.terminate() == 0
+    moves = [event["to"] for event in api.events("publisher_state")]
+    assert moves == [
+        "CONNECTING",
+        "CONNECTED",
+        "CHANNEL_OPEN",
+        "CONFIRM_ENABLED",
+        "QUEUE_DECLARED",
+        "READY",
+        "CLOSING",
+        "CLOSED",
+    ]
+    api.wait_for_event("publisher_shutdown")
+    api.wait_for_event("api_stopped")
+
+
+def test_an_api_stopped_while_busy_loses_nothing(service: Service, site: Site) -> None:
+    api = service.api(BROKER_QUEUE_MAX_LENGTH="10000").start()
+    with ThreadPoolExecutor(16) as pool:
+        urls = [site.url(f"/page/{n}") for n in range(400)]
+        answers = pool.map(lambda url: _accepted(service, api, url), urls)
+        api.wait_for_event("publish_success", count=50)
+        assert api.terminate() == 0
+        accepted = {request_id for request_id in answers if request_id}
+    assert 50 <= len(accepted) <= 400
+    published = {event["request_id"] for event in api.events("publish_success")}
+    assert accepted <= published
+    assert service.queue("requests").ready == len(published)
+
+
+def _accepted(service: Service, api: object, url: str) -> str | None:
+    try:
+        answer = service.post(api, url)  # type: ignore[arg-type]
+    except Exception:
+        return None
+    return answer.json()["request_id"] if answer.status_code == 202 else None
+
+
+def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, site: Site) -> None:
+    api, worker = service.api().start(), service.worker(WORKER_CONCURRENCY="4").start()
+    urls = [site.url(f"/held/{n}") for n in range(12)]
+    for url in urls:
+        service.post(api, url)
+    worker.wait_for_event("fetch_started", count=4)
+    with ThreadPoolExecutor(1) as pool:
+        exit_code = pool.submit(worker.terminate)
+        worker.wait_for_event("worker_stopping")
+        eventually(lambda: service.queue("requests").consumers, lambda count: count == 0)
+        site.release()
+        assert exit_code.result() == 0
+    assert len(worker.events("metadata_persisted")) == 4
+    assert len(worker.events("message_received")) == 4
+    assert service.queue("requests").ready == 8
+
+    service.worker().start()
+    for url in urls:
+        assert service.ended(api, url)["status"] == "COMPLETED"
+    assert all(count == 1 for count in site.hits.values())
+
+
+def test_a_worker_stopped_beyond_its_grace_gives_its_pages_back(
+    service: Service, site: Site
+) -> None:
+    api = service.api().start()
+    worker = service.worker(WORKER_SHUTDOWN_GRACE_SECONDS="1").start()
+    url = site.url("/held/page")
+    service.post(api, url)
+    worker.wait_for_event("fetch_started")
+    assert worker.terminate() == 0
+    site.release()
+    service.worker().start()
+    assert service.ended(api, url)["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize("stop_signal", STOP_SIGNALS)
+def test_a_process_that_is_still_connecting_stops_at_once(
+    service: Service, stop_signal: signal.Signals
+) -> None:
+    nobody = {"BROKER_URL": "amqp://127.0.0.1:1/", "BROKER_MAX_CONNECTION_ATTEMPTS": "100"}
+    for process in (service.api(**nobody), service.worker(**nobody)):
+        process.launch().wait_for_event("rmq_connect_failed")
+        assert process.terminate(stop_signal, deadline=5) == 0

@@ -1,0 +1,123 @@
+"""The service as its users meet it: processes, HTTP, queues and records."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import aio_pika
+import httpx
+import pymongo
+from pymongo.collection import Collection
+
+from dev.servers import MongoDB, RabbitMQ
+from dev.stack import Api, Worker
+
+T = TypeVar("T")
+
+QUICK = {
+    "WORKER_RETRY_DELAYS_SECONDS": "1",
+    "BROKER_INITIAL_BACKOFF_SECONDS": "0.2",
+    "BROKER_MAX_BACKOFF_SECONDS": "1",
+    "BROKER_PUBLISH_TIMEOUT_SECONDS": "5",
+    "DATABASE_TIMEOUT_SECONDS": "2",
+    "DATABASE_INITIAL_BACKOFF_SECONDS": "0.2",
+    "FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
+}
+"""Settings that keep a test short; those it is about it sets itself."""
+
+
+def eventually(read: Callable[[], T], wanted: Callable[[T], bool], *, within: float = 20.0) -> T:
+    """Poll until what is read is wanted, or fail with what was read last."""
+    give_up = time.monotonic() + within
+    while not wanted(value := read()):
+        if time.monotonic() > give_up:
+            raise AssertionError(f"not within {within} s; last: {value!r}")
+        time.sleep(0.05)
+    return value
+
+
+class Service:
+    """One deployment with queues and a database of its own, on the servers it is given."""
+
+    def __init__(self, folder: Path, rabbitmq: RabbitMQ, mongodb: MongoDB, name: str) -> None:
+        self.rabbitmq = rabbitmq
+        self.mongodb = mongodb
+        self.name = name
+        self._folder = folder
+        self._processes: list[Api | Worker] = []
+        self._client = httpx.Client(timeout=60, trust_env=False)
+        self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongodb.url)
+        self.environment = {
+            **QUICK,
+            "BROKER_URL": rabbitmq.url,
+            "BROKER_QUEUE_NAME": f"{name}.requests",
+            "DATABASE_URL": mongodb.url,
+            "DATABASE_NAME": name,
+        }
+
+    @property
+    def pages(self) -> Collection[dict[str, Any]]:
+        return self._mongo[self.name].pages
+
+    def api(self, **settings: str) -> Api:
+        """Return an API that is not started yet."""
+        number = len(self._processes)
+        environment = {**self.environment, **settings}
+        api = Api(self._folder, name=f"api-{number}", environment=environment)
+        self._processes.append(api)
+        return api
+
+    def worker(self, **settings: str) -> Worker:
+        """Return a worker that is not started yet."""
+        number = len(self._processes)
+        environment = {**self.environment, **settings}
+        worker = Worker(self._folder, name=f"worker-{number}", environment=environment)
+        self._processes.append(worker)
+        return worker
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            process.stop()
+        self._client.close()
+        self._mongo.close()
+
+    def post(self, api: Api, url: str) -> httpx.Response:
+        return self._client.post(f"{api.url}/metadata", json={"url": url})
+
+    def get(self, api: Api, url: str) -> httpx.Response:
+        return self._client.get(f"{api.url}/metadata", params={"url": url})
+
+    def is_ready(self, process: Api | Worker) -> bool:
+        return self._client.get(f"{process.url}/health/ready").status_code == 200
+
+    def ended(self, api: Api, url: str, *, within: float = 20.0) -> dict[str, Any]:
+        """Return the answer about a page once it has ended."""
+        answer = eventually(
+            lambda: self.get(api, url), lambda a: a.status_code == 200, within=within
+        )
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def queue(self, name: str) -> "QueueCounts":
+        """Return the counts of a queue as they are now, by its name without the prefix."""
+        return asyncio.run(_counts(self.rabbitmq.url, f"{self.name}.{name}"))
+
+    def unacknowledged(self) -> int:
+        """Return the deliveries that are not settled; the broker's figure is some seconds old."""
+        columns = ("name", "messages_unacknowledged")
+        table = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", *columns)
+        rows = (line.split("\t") for line in table.splitlines())
+        return sum(int(count) for name, count in rows if name.startswith(f"{self.name}."))
+
+
+class QueueCounts(NamedTuple):
+    ready: int
+    consumers: int
+
+
+async def _counts(url: str, queue: str) -> QueueCounts:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        result = (await channel.declare_queue(queue, passive=True)).declaration_result
+    return QueueCounts(result.message_count or 0, result.consumer_count or 0)
