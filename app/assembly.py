@@ -5,7 +5,7 @@ from typing import Any
 
 from faststream.rabbit import RabbitBroker
 
-from app.broker.connection import BrokerConnection, make_broker
+from app.broker.connection import BrokerConnection, broker_urls, make_broker
 from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
 from app.settings import Settings
@@ -27,8 +27,9 @@ class Parts:
 
 def assemble(settings: Settings, *, service_name: str, **consumer_options: Any) -> Parts:
     """Return the parts of one process; a consumer adds its decoder and middlewares."""
+    urls = broker_urls(settings.broker_url)
     broker = make_broker(
-        settings.broker_url,
+        urls[0],
         service_name=service_name,
         connect_timeout_seconds=settings.broker_publish_timeout_seconds,
         shutdown_grace_seconds=settings.worker_shutdown_grace_seconds,
@@ -43,6 +44,7 @@ def assemble(settings: Settings, *, service_name: str, **consumer_options: Any) 
     connection = BrokerConnection(
         broker,
         topology,
+        urls=urls,
         backoff=settings.broker_backoff,
         declare_timeout_seconds=settings.broker_publish_timeout_seconds,
     )

@@ -4,7 +4,7 @@ Times are aware `datetime`s in UTC, durations are seconds unless a name says oth
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -135,6 +135,18 @@ class PageRecord:
     request_id: UUID | None
     created_at: datetime
     updated_at: datetime
+    lease_expires_at: datetime | None = None
+
+    def has_stalled(self, now: datetime, patience: timedelta) -> bool:
+        """Whether nobody seems to be at work on a page that has not ended.
+
+        Its claim has run out, or it has waited longer than any retry would.
+        """
+        if self.has_ended:
+            return False
+        if self.lease_expires_at is not None:
+            return self.lease_expires_at < now
+        return self.updated_at < now - patience
 
     @property
     def has_ended(self) -> bool:

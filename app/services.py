@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 from uuid import uuid4
 
@@ -57,6 +57,7 @@ class Pages(Protocol):
     async def find(self, url: str) -> PageRecord | None: ...
     async def note_queued(self, request: PageRequest) -> None: ...
     async def reserve(self, request: PageRequest) -> bool: ...
+    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
     async def release(self, request: PageRequest) -> None: ...
     async def claim(
         self, delivery: Delivery, *, now: datetime, lease_seconds: float
@@ -66,14 +67,16 @@ class Pages(Protocol):
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> PageStatus | None: ...
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None: ...
+    async def abandon(self, claim: Claim) -> None: ...
 
 
 class Inventory:
     """Asking for pages and reading them back. URLs are canonical here."""
 
-    def __init__(self, *, publisher: Publisher, pages: Pages) -> None:
+    def __init__(self, *, publisher: Publisher, pages: Pages, patience: timedelta) -> None:
         self._publisher = publisher
         self._pages = pages
+        self._patience = patience
 
     async def request(self, url: str) -> PageRequest:
         """Have a page fetched, again if it is known. Raises `PublishError`."""
@@ -86,18 +89,26 @@ class Inventory:
         return request
 
     async def read(self, url: str) -> PageRecord:
-        """Return the record of a page; on a miss it is queued, once, and QUEUED returned.
+        """Return the record of a page; one that is unknown or has stalled is queued, once.
 
-        Raises `StoreUnavailable`, or `PublishError` if there is no record and can be none.
+        Raises `StoreUnavailable`, or `PublishError` if the page can't be queued.
         """
         record = await self._pages.find(url)
         if record is None:
-            record = await self._request_unknown(url)
+            return await self._request_unknown(url)
+        if record.has_stalled(_now(), self._patience):
+            return await self._request_again(record)
         return record
 
     async def _request_unknown(self, url: str) -> PageRecord:
         request = _new_request(url)
         if await self._pages.reserve(request):
+            await self._publish_reserved(request)
+        return _queued_record(request)
+
+    async def _request_again(self, stalled: PageRecord) -> PageRecord:
+        request = _new_request(stalled.url)
+        if await self._pages.reserve_again(request, stalled):
             await self._publish_reserved(request)
         return _queued_record(request)
 
@@ -133,7 +144,12 @@ class Collector:
             case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
                 return await self._give_up(claim, _ATTEMPTS_EXHAUSTED)
         request = replace(delivery.request, attempt=claim.attempt)
-        result = await self._fetch(request)
+        try:
+            result = await self._fetch(request)
+        except asyncio.CancelledError:
+            # Stopped, or cut off from the broker: the message comes back, to us or to another.
+            await asyncio.shield(self._abandon(claim))
+            raise
         match self._retries.judge(result, claim.attempt):
             case Keep(metadata):
                 return await self._keep(claim, metadata)
@@ -143,6 +159,10 @@ class Collector:
                 return RetryLater(again, error, delay_seconds)
             case GiveUp(error, metadata):
                 return await self._give_up(claim, error, metadata)
+
+    async def _abandon(self, claim: Claim) -> None:
+        with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease
+            await self._pages.abandon(claim)
 
     async def _fetch(self, request: PageRequest) -> PageMetadata | FetchError:
         logger.info("fetch_started")

@@ -3,6 +3,7 @@
 Only the two `main.py` files build them; everything else receives plain values.
 """
 
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, Self
 
@@ -50,7 +51,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
 
     broker_url: Annotated[str, _with_scheme("amqp", "amqps")] = Field(
-        "amqp://guest:guest@localhost:5672/", description="RabbitMQ; amqps:// works too"
+        "amqp://guest:guest@localhost:5672/",
+        description="RabbitMQ; amqps:// works too, and several hosts: amqp://host1,host2:5673/",
     )
     broker_queue_name: QueueName = Field(
         "metadata.requests",
@@ -159,6 +161,11 @@ class Settings(BaseSettings):
                 "the other queues are called so"
             )
         return self
+
+    @property
+    def patience(self) -> timedelta:
+        """How long a request may wait for its worker, retries included, before it is renewed."""
+        return timedelta(seconds=self.worker_lease_seconds + sum(self.worker_retry_delays_seconds))
 
     @property
     def broker_backoff(self) -> Backoff:

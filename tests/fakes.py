@@ -2,9 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from app.errors import FetchError, PublisherNotReady
 from app.models import (
@@ -90,9 +90,7 @@ class FakeFetcher:
 @dataclass
 class _Row:
     record: PageRecord
-    lease_expires_at: datetime | None = None
     answers_until: datetime | None = None
-    last_request_id: UUID | None = field(default=None)
 
 
 class FakePages:
@@ -126,6 +124,16 @@ class FakePages:
         self._rows[request.url] = _queued_row(request)
         return True
 
+    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
+        self._check()
+        record = self._rows[request.url].record
+        if record != stalled:
+            return False
+        queued = _queued_row(request)
+        queued.record = replace(queued.record, created_at=record.created_at)
+        self._rows[request.url] = queued
+        return True
+
     async def release(self, request: PageRequest) -> None:
         self._check()
         record = self._rows[request.url].record
@@ -142,18 +150,19 @@ class FakePages:
             return Coalesced("answered")
         same = row.record.request_id == request.request_id
         comes_back = same and (delivery.redelivered or delivery.deferrals > 0)
-        if row.lease_expires_at and row.lease_expires_at > now and not comes_back:
+        lease = row.record.lease_expires_at
+        if lease and lease > now and not comes_back:
             return Coalesced("in_progress")
         counted = row.record.attempts + int(delivery.redelivered)
         attempts = max(counted, request.attempt) if same else request.attempt
         refreshes = row.record.status is PageStatus.COMPLETED
-        row.lease_expires_at = now + timedelta(seconds=lease_seconds)
         row.record = replace(
             row.record,
             status=PageStatus.COMPLETED if refreshes else PageStatus.IN_PROGRESS,
             attempts=attempts,
             request_id=request.request_id,
             updated_at=now,
+            lease_expires_at=now + timedelta(seconds=lease_seconds),
         )
         return Claim(request.url, request.request_id, attempts, now, refreshes)
 
@@ -167,6 +176,12 @@ class FakePages:
 
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         return self._end(claim, PageStatus.FAILED_RETRYABLE, error, None, ends_request=False)
+
+    async def abandon(self, claim: Claim) -> None:
+        self._check()
+        row = self._rows[claim.url]
+        if (row.record.request_id, row.record.attempts) == (claim.request_id, claim.attempt):
+            row.record = replace(row.record, attempts=claim.attempt - 1, lease_expires_at=None)
 
     def _end(
         self,
@@ -183,7 +198,6 @@ class FakePages:
         if held_by != (claim.request_id, claim.attempt):
             return None
         keeps = (claim.refreshes and error is not None) or (metadata is None and not ends_request)
-        row.lease_expires_at = None
         row.answers_until = claim.started_at if ends_request else row.answers_until
         row.record = replace(
             row.record,
@@ -191,6 +205,7 @@ class FakePages:
             error=error,
             metadata=row.record.metadata if keeps else metadata,
             updated_at=claim.started_at,
+            lease_expires_at=None,
         )
         return row.record.status
 

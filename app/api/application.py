@@ -43,7 +43,9 @@ def create_app(settings: Settings) -> FastAPI:
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
     )
-    app.state.inventory = Inventory(publisher=publisher, pages=parts.pages)
+    app.state.inventory = Inventory(
+        publisher=publisher, pages=parts.pages, patience=settings.patience
+    )
     app.state.connection = parts.connection
     app.state.database = parts.database
     app.state.broker = parts.broker

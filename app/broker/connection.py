@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
-from itertools import count
+from itertools import count, cycle
 from typing import Any
 
 from aio_pika import RobustConnection
-from aio_pika.abc import AbstractConnection, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import Channel, RabbitBroker
 from loguru import logger
@@ -48,6 +49,20 @@ ON_THE_WAY_TO_READY = (
 once, and aio-pika restores both together."""
 
 
+def broker_urls(url: str) -> tuple[str, ...]:
+    """Return one URL for each host of `amqp://user:password@host1:5672,host2:5672/vhost`.
+
+    Each asks for our heartbeat unless it names one itself.
+    """
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    one_each = (
+        URL(f"{scheme}://{credentials}{at}{host}{slash}{path}") for host in hosts.split(",")
+    )
+    return tuple(str(one % {"heartbeat": HEARTBEAT_SECONDS, **one.query}) for one in one_each)
+
+
 def make_broker(
     url: str,
     *,
@@ -61,7 +76,7 @@ def make_broker(
     A consumer adds its decoder and middlewares.
     """
     return RabbitBroker(
-        str(URL(url) % {"heartbeat": HEARTBEAT_SECONDS, **URL(url).query}),
+        url,
         timeout=connect_timeout_seconds,
         fail_fast=True,
         default_channel=Channel(publisher_confirms=True, on_return_raises=True),
@@ -84,11 +99,13 @@ class BrokerConnection:
         broker: RabbitBroker,
         topology: Topology,
         *,
+        urls: Sequence[str],
         backoff: Backoff,
         declare_timeout_seconds: float,
     ) -> None:
         self.broker = broker
         self.topology = topology
+        self._urls = cycle(urls)
         self._backoff = backoff
         self._declare_timeout_seconds = declare_timeout_seconds
         self._state = ConnectionState.DISCONNECTED
@@ -127,6 +144,12 @@ class BrokerConnection:
         connection.reconnect_callbacks.add(self._on_reconnected)
         await self._make_ready(connection)
 
+    def channel(self) -> AbstractChannel:
+        """Return a channel for a short errand, to be used as a context manager."""
+        if self._connection is None:
+            raise ConnectionError("not connected")
+        return self._connection.channel(publisher_confirms=False)
+
     def renew(self, reason: str) -> None:
         """Give up a connection that is open but does not work; aio-pika makes a new one.
 
@@ -151,6 +174,8 @@ class BrokerConnection:
         for attempt, delay in self._backoff.schedule():
             await asyncio.sleep(delay)
             logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
+            # FastStream takes its URL once; the next host of a cluster is tried in its place.
+            self.broker._connection_kwargs["url"] = next(self._urls)  # noqa: SLF001
             try:
                 connection = await self.broker.connect()
             except CONNECTION_EXCEPTIONS as exc:
@@ -185,6 +210,7 @@ class BrokerConnection:
         delay = self._backoff.delay(past) if past else 0.0
         if isinstance(sender, RobustConnection):
             sender.reconnect_interval = delay or self._backoff.initial
+            sender.url = URL(next(self._urls))
         logger.info("rmq_reconnect_attempt", attempt=self._reconnect_attempts, delay=delay)
 
     def _note_loss(self, reason: str) -> None:

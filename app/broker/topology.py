@@ -39,6 +39,11 @@ class Topology:
     dead: RabbitQueue
     retry_delays: dict[float, RabbitQueue]
 
+    @property
+    def consumed(self) -> tuple[RabbitQueue, RabbitQueue]:
+        """The queues that workers take messages from."""
+        return (self.requests, self.retries)
+
     def __iter__(self) -> Iterator[RabbitQueue]:
         """Yield every queue, those that others dead-letter to first."""
         yield from (self.dead, self.retries, *self.retry_delays.values(), self.requests)

@@ -82,7 +82,9 @@ class _Reader:
         self.as_labelled = False
 
     def body(self, *, complete: bool) -> Body:
-        if self._received and not self._decoder.finished:
+        finished = self._decoder.finished or not self._received_bytes
+        if not (finished or self._kept):
             self._keep_as_received()
-        truncated = not (complete and self._decoder.finished) or len(self._kept) > self._max_bytes
+            finished = True
+        truncated = not (complete and finished) or len(self._kept) > self._max_bytes
         return Body(bytes(self._kept[: self._max_bytes]), truncated, self.as_labelled)

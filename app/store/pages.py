@@ -73,6 +73,19 @@ class PageRepository:
             return before is None
         return False
 
+    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
+        """Make a stalled record QUEUED for another request. One caller wins."""
+        queued = _queued(request)
+        as_it_was = {
+            "url": stalled.url,
+            "updated_at": stalled.updated_at,
+            "processing.lease_expires_at": stalled.lease_expires_at,
+        }
+        del queued["created_at"], queued["metadata"]
+        with translated_errors():
+            result = await self._database.pages.update_one(as_it_was, {"$set": queued})
+        return bool(result.modified_count)
+
     async def release(self, request: PageRequest) -> None:
         """Take back what `reserve()` inserted, if nothing has happened to it since."""
         with translated_errors():
@@ -145,14 +158,20 @@ class PageRepository:
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
         return await self._end_attempt(claim, changes, ends_request=False)
 
+    async def abandon(self, claim: Claim) -> None:
+        """Give a claim up without having made its attempt, which then does not count."""
+        with translated_errors():
+            await self._database.pages.update_one(
+                _held(claim),
+                {
+                    "$set": {"processing.lease_expires_at": None},
+                    "$inc": {"processing.attempts": -1},
+                },
+            )
+
     async def _end_attempt(
         self, claim: Claim, changes: Document, *, ends_request: bool
     ) -> PageStatus | None:
-        held = {
-            "url": claim.url,
-            "processing.last_request_id": claim.request_id,
-            "processing.attempts": claim.attempt,
-        }
         update: Document = {
             "$set": {"processing.lease_expires_at": None, **changes},
             "$currentDate": {"updated_at": True},
@@ -161,7 +180,7 @@ class PageRepository:
             update["$set"]["processing.answers_until"] = claim.started_at
         with translated_errors():
             document = await self._database.pages.find_one_and_update(
-                held,
+                _held(claim),
                 update,
                 projection={"status": True},
                 return_document=ReturnDocument.AFTER,
@@ -203,6 +222,14 @@ def _held_by_another(delivery: Delivery, now: datetime) -> Document:
     if delivery.redelivered or delivery.deferrals:
         held["processing.last_request_id"] = {"$ne": delivery.request.request_id}
     return held
+
+
+def _held(claim: Claim) -> Document:
+    return {
+        "url": claim.url,
+        "processing.last_request_id": claim.request_id,
+        "processing.attempts": claim.attempt,
+    }
 
 
 def _claimed(delivery: Delivery, now: datetime, lease: datetime) -> Document:
@@ -259,4 +286,5 @@ def _record(document: Document) -> PageRecord:
         request_id=processing["last_request_id"],
         created_at=document["created_at"],
         updated_at=document["updated_at"],
+        lease_expires_at=processing["lease_expires_at"],
     )

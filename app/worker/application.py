@@ -20,6 +20,7 @@ from app.settings import Settings
 from app.worker.dead_letters import DeadLetterMiddleware, decode
 from app.worker.handlers import MessageHandler, subscribe
 from app.worker.health import health_routes
+from app.worker.watchdog import Watchdog
 
 CANCEL_TIMEOUT_SECONDS = 5
 
@@ -49,12 +50,16 @@ def create_app(settings: Settings) -> AsgiFastStream:
         qos=settings.worker_concurrency * settings.worker_prefetch_count,
     )
 
+    watchdog = Watchdog(parts.connection, handler)
+
     @asynccontextmanager
     async def lifespan(**_options: Any) -> AsyncIterator[None]:
         with stopping_at_once():
             await parts.database.open()
             await parts.connection.open()
+        watching = asyncio.create_task(watchdog.watch())
         yield
+        watching.cancel()
         await fetcher.aclose()
         await parts.database.close()
         logger.info("worker_stopped")

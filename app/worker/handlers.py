@@ -5,6 +5,7 @@ final failure in the database, a retry confirmed by its queue, a dead letter in 
 """
 
 import asyncio
+from collections import Counter
 from itertools import count
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
@@ -32,9 +33,16 @@ from app.services import Collector
 REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
 """How long to wait before a retry that the broker has not taken is offered to it again."""
 
+LONGEST_DEFERRAL = 2
+"""Which retry delay is the longest for a message that was put off: work is to go on soon after
+the database is back."""
+
 
 class MessageHandler:
-    """Handles one message at a time in each of `concurrency` slots."""
+    """Handles one message at a time in each of `concurrency` slots.
+
+    `received` counts the messages that came from each queue, by its name.
+    """
 
     def __init__(
         self,
@@ -48,10 +56,17 @@ class MessageHandler:
         self._retries = retries
         self._policy = policy
         self._slots = asyncio.Semaphore(concurrency)
+        self.received: Counter[str] = Counter()
         self.stopping = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether every slot is taken."""
+        return self._slots.locked()
 
     async def handle(self, body: MetadataRequested, message: RabbitMessage) -> None:
         """Bring one message to its outcome and settle it."""
+        self.received[message.raw_message.routing_key or ""] += 1
         delivery = _delivery(body, message)
         request = delivery.request
         with logger.contextualize(
@@ -96,7 +111,7 @@ class MessageHandler:
     async def _put_off(self, delivery: Delivery, *, reason: str) -> None:
         """Have the message come back later, its attempt unused: the database is away."""
         deferrals = delivery.deferrals + 1
-        delay_seconds = self._policy.delay_after(deferrals)
+        delay_seconds = self._policy.delay_after(min(deferrals, LONGEST_DEFERRAL))
         await self._retry(delivery.request, delay_seconds, deferrals)
         logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
 

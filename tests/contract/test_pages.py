@@ -241,6 +241,35 @@ async def test_writes_under_a_void_claim_change_nothing(pages: Pages) -> None:
     assert await status_of(pages) is PageStatus.IN_PROGRESS
 
 
+async def test_of_forty_that_take_up_a_stalled_page_one_wins(pages: Pages) -> None:
+    await claimed(pages, Delivery(a_request()))
+    stalled = await pages.find(URL)
+    assert stalled is not None
+    again = [a_request(at=MUCH_LATER) for _ in range(40)]
+    won = await asyncio.gather(*(pages.reserve_again(request, stalled) for request in again))
+    assert sorted(won) == [False] * 39 + [True]
+    record = await pages.find(URL)
+    assert record is not None
+    assert (record.status, record.attempts) == (PageStatus.QUEUED, 0)
+    assert record.lease_expires_at is None
+
+
+async def test_an_abandoned_claim_does_not_count(pages: Pages) -> None:
+    request = a_request()
+    await pages.abandon(await claimed(pages, Delivery(request)))
+    again = await claimed(pages, Delivery(request, redelivered=True))
+    assert again.attempt == 1
+
+
+async def test_a_void_claim_cannot_be_abandoned(pages: Pages) -> None:
+    request = a_request()
+    void = await claimed(pages, Delivery(request))
+    await claimed(pages, Delivery(request, redelivered=True))
+    await pages.abandon(void)
+    taken = await pages.claim(Delivery(a_request()), now=LATER, lease_seconds=LEASE)
+    assert taken == Coalesced("in_progress")
+
+
 @pytest.mark.parametrize(
     "page",
     [

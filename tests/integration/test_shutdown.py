@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.service import Service
+from tests.service import Service, eventually
 from tests.site import Site
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -71,7 +71,7 @@ def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, 
         assert exit_code.result() == 0
     assert len(worker.events("metadata_persisted")) == 4
     assert len(worker.events("message_received")) == 4
-    assert service.queue("requests").ready == 8
+    eventually(lambda: service.queue("requests").ready, lambda ready: ready == 8)
 
     service.worker().start()
     for url in urls:

@@ -1,0 +1,127 @@
+"""`dead-letters list|show|send-back|discard`: what to do with messages nobody could handle."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.broker.connection import broker_urls
+from app.broker.dead_letters import DeadLetter, DeadLetterBox, open_box
+from app.broker.topology import build_topology
+from app.errors import InventoryError
+from app.settings import load_settings
+
+T = TypeVar("T")
+
+NOTHING_FOUND = 1
+
+app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
+_console = Console(highlight=False)
+
+Letters = Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them")]
+All = Annotated[bool, typer.Option("--all", help="Every dead letter there is")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
+
+
+@app.command("list")
+def list_letters() -> None:
+    """Show every dead letter on a line."""
+    letters = _run(_read())
+    table = Table("id", "reason", "from", "died at", "body", box=None)
+    for letter in letters:
+        died_at = letter.died_at.isoformat() if letter.died_at else "unknown"
+        table.add_row(letter.letter_id, letter.reason, letter.came_from, died_at, _start(letter))
+    _console.print(table)
+    _console.print(f"{len(letters)} dead letters")
+
+
+@app.command()
+def show(letter_id: str) -> None:
+    """Show one dead letter whole."""
+    for letter in _run(_read()):
+        if letter.letter_id == letter_id:
+            headers = json.dumps(letter.headers, indent=2, default=str)
+            _console.print(headers, letter.body.decode(errors="backslashreplace"), sep="\n")
+            return
+    _none_found()
+
+
+@app.command("send-back")
+def send_back(ids: Letters = None, *, everything: All = False) -> None:
+    """Put dead letters into the request queue again."""
+    _report("sent back", _run(_settle("send_back", _chosen(ids, everything=everything))))
+
+
+@app.command()
+def discard(ids: Letters = None, *, everything: All = False, yes: Yes = False) -> None:
+    """Delete dead letters for good; asks first."""
+    chosen = _chosen(ids, everything=everything)
+    what = "every dead letter" if chosen is None else f"{len(chosen)} dead letters"
+    if not yes:
+        typer.confirm(f"Delete {what} for good?", abort=True)
+    _report("discarded", _run(_settle("discard", chosen)))
+
+
+async def _read() -> list[DeadLetter]:
+    async with _box() as box:
+        return [letter async for letter, _ in box.letters()]
+
+
+async def _settle(action: str, ids: set[str] | None) -> int:
+    settled = 0
+    async with _box() as box:
+        async for letter, message in box.letters():
+            if ids is None or letter.letter_id in ids:
+                await getattr(box, action)(message)
+                settled += 1
+    return settled
+
+
+@asynccontextmanager
+async def _box() -> AsyncIterator[DeadLetterBox]:
+    settings = load_settings()
+    topology = build_topology(
+        queue_name=settings.broker_queue_name,
+        queue_type=settings.broker_queue_type,
+        max_length=settings.broker_queue_max_length,
+        retry_delays_seconds=settings.worker_retry_delays_seconds,
+    )
+    url = broker_urls(settings.broker_url)[0]
+    timeout_seconds = settings.broker_publish_timeout_seconds
+    async with open_box(url, topology, timeout_seconds=timeout_seconds) as box:
+        yield box
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except InventoryError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        raise typer.Exit(2) from exc
+
+
+def _chosen(ids: list[str] | None, *, everything: bool) -> set[str] | None:
+    """Return the ids to act on, None for all of them."""
+    if everything == bool(ids):
+        raise typer.BadParameter("name the letters by their ids, or say --all")
+    return None if everything else set(ids or ())
+
+
+def _report(done: str, count: int) -> None:
+    if not count:
+        _none_found()
+    _console.print(f"{count} dead letters {done}")
+
+
+def _none_found() -> None:
+    typer.echo("no such dead letter; `list` shows what there is", err=True)
+    raise typer.Exit(NOTHING_FOUND)
+
+
+def _start(letter: DeadLetter) -> str:
+    return letter.body[:60].decode(errors="backslashreplace")

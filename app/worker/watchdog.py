@@ -1,0 +1,58 @@
+"""Notices a worker that is connected but is sent nothing, and has it connect anew.
+
+Consumers can be lost without an error (https://github.com/ag2ai/faststream/issues/2758): the
+connection is open, the process looks healthy, and the queue grows.
+"""
+
+import asyncio
+from collections import Counter
+
+from aio_pika.abc import AbstractChannel
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from loguru import logger
+
+from app.broker.connection import BrokerConnection
+from app.worker.handlers import MessageHandler
+
+WATCH_INTERVAL_SECONDS = 10.0
+
+
+class Watchdog:
+    """Compares what waits in the queues with what has come from them since the last look."""
+
+    def __init__(self, connection: BrokerConnection, handler: MessageHandler) -> None:
+        self._connection = connection
+        self._handler = handler
+        self._received: Counter[str] = Counter()
+
+    async def watch(self, interval_seconds: float = WATCH_INTERVAL_SECONDS) -> None:
+        """Look at every interval, until cancelled."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            if self._connection.is_ready:
+                await self._look(interval_seconds)
+
+    async def _look(self, timeout_seconds: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                lost = await self._queues_not_consumed()
+        except CONNECTION_EXCEPTIONS as exc:
+            logger.warning("consumers_not_checked", reason=type(exc).__name__)
+            return
+        self._received = self._handler.received.copy()
+        if lost:
+            logger.error("consumers_lost", queues=lost)
+            self._connection.renew("consumers_lost")
+
+    async def _queues_not_consumed(self) -> list[str]:
+        names = [queue.name for queue in self._connection.topology.consumed]
+        async with self._connection.channel() as channel:
+            return [name for name in names if not await self._is_consumed(channel, name)]
+
+    async def _is_consumed(self, channel: AbstractChannel, name: str) -> bool:
+        declared = await channel.declare_queue(name, passive=True)
+        counts = declared.declaration_result
+        idle = not self._handler.is_busy
+        silent = self._received[name] == self._handler.received[name]
+        ignored = bool(counts.message_count) and idle and silent
+        return bool(counts.consumer_count) and not ignored
