@@ -1,25 +1,99 @@
 # The one front door: people, hooks and CI call these recipes. `just --list` shows them.
 
 set dotenv-load := false
+set ignore-comments := true  # those of recipes are not run, nor shown
+set positional-arguments := true  # "$@" keeps an argument whole, whatever is in it
 
 python := ".venv/bin/python"
+python3 := env("PYTHON", "python3")
 lock := "requirements-dev.lock"
+export JUST := just_executable()
 
 # List the recipes
 [private]
 default:
-    @just --list
+    @just --list --unsorted
 
-# Create .venv from the locked, hashed requirements (once; again when the lock changes)
+# Show the whole service at work, on pages of its own or on the given URLs
+demo *URLS: setup
+    @exec {{ python }} -m dev.demo "$@"
+
+# Run everything on the usual ports until Ctrl-C: servers, API (6577), worker (6578)
+up: setup
+    @exec {{ python }} -m dev.up all
+
+# Run RabbitMQ and MongoDB alone, on their usual ports, until Ctrl-C
+services: setup
+    @exec {{ python }} -m dev.up servers
+
+# Run the API with the settings of the environment and .env
+api PORT="6577" *ARGS: setup
+    @shift; exec {{ python }} -m uvicorn app.api.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
+
+# Run a worker with the settings of the environment and .env; each needs a port of its own
+worker PORT="6578" *ARGS: setup
+    @shift; exec {{ python }} -m faststream run app.worker.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
+
+# All that CI runs
+check: lint types test
+
+# Run the tests, or some of them; they start the servers they need themselves
+test *ARGS: setup
+    @{{ python }} -m dev.up install
+    # The floor for coverage is for all of them: with arguments there is none.
+    {{ python }} -m pytest --cov=app ${1:+--cov-fail-under=0} "$@"
+
+# Look for mistakes, formatting and imports that go the wrong way
+lint: setup
+    {{ python }} -m ruff check
+    {{ python }} -m ruff format --check
+    .venv/bin/lint-imports
+
+# Check the types
+types: setup
+    {{ python }} -m mypy app tests dev
+
+# Format the code and mend what can be mended automatically
+fmt: setup
+    {{ python }} -m ruff check --fix
+    {{ python }} -m ruff format
+
+# Write the message contracts in asyncapi/ anew, or only compare them (--check)
+asyncapi *ARGS: setup
+    @{{ python }} -m dev.specs "$@"
+
+# Write .env.example anew, or only compare it (--check)
+env-example *ARGS: setup
+    @{{ python }} -m dev.settings_example "$@"
+
+# Install the locked, hashed packages into .venv, unless they are there
 setup:
-    @if ! cmp --silent {{ lock }} .venv/installed.lock; then \
-        echo "just: installing the locked packages into .venv"; \
-        python3 -m venv .venv; \
-        {{ python }} -m pip install --quiet --disable-pip-version-check --require-hashes --requirement {{ lock }}; \
-        cp {{ lock }} .venv/installed.lock; \
+    #!/bin/sh
+    set -eu
+    if [ -x .venv/bin/python ] && cmp -s {{ lock }} .venv/installed.lock; then
+        exit 0
     fi
+    if ! {{ python3 }} -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "Python 3.11 or newer is needed; PYTHON=python3.12 just ... names another one." >&2
+        exit 1
+    fi
+    echo "Installing the locked packages into .venv ..."
+    [ -x .venv/bin/python ] || rm -rf .venv  # its Python is gone
+    # The pip outside does it: Debian's Python has none to put inside without python3-venv.
+    {{ python3 }} -m venv --without-pip .venv
+    {{ python3 }} -m pip --disable-pip-version-check --python .venv/bin/python \
+        install --quiet --root-user-action=ignore --require-hashes --requirement {{ lock }}
+    cp {{ lock }} .venv/installed.lock
 
-# Write the lock files anew from pyproject.toml
+# Write the lock files anew from pyproject.toml, with the newest versions
 lock: setup
-    {{ python }} -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-config --upgrade pyproject.toml --output-file requirements.lock
-    {{ python }} -m uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-config --upgrade pyproject.toml --group dev --output-file requirements-dev.lock
+    {{ compile }} --output-file requirements.lock
+    {{ compile }} --group dev --output-file requirements-dev.lock
+
+compile := python + " -m uv pip compile --quiet --no-config --upgrade --universal --python-version 3.11" + \
+    " --generate-hashes --no-emit-index-url --no-emit-find-links" + \
+    " --custom-compile-command 'just lock' pyproject.toml"
+
+# List, show, send back or discard messages that could not be handled
+dead-letters *ARGS: setup
+    @exec {{ python }} -m app.cli.main dead-letters "$@"

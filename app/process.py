@@ -1,5 +1,6 @@
 """How a process answers to SIGTERM and SIGINT, where the servers leave that open."""
 
+import logging
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from types import FrameType
 from typing import NoReturn
 
 import uvicorn
+from loguru import logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -44,5 +46,8 @@ def _runs_under_uvicorn() -> bool:
     return isinstance(getattr(handler, "__self__", None), uvicorn.Server)
 
 
-def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
+def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+    logger.info("stopped_while_starting", signal=signal.Signals(number).name)
+    # It would report the start-up that is cut off here as failed, with a traceback.
+    logging.getLogger("uvicorn.error").disabled = True
     raise SystemExit(0)

@@ -92,6 +92,15 @@ class Service:
     def is_ready(self, process: Api | Worker) -> bool:
         return self._client.get(f"{process.url}/health/ready").status_code == 200
 
+    def wait_until_unready(self) -> None:
+        """Return once no process that runs says that it is ready."""
+        running = [process for process in self._processes if process.running]
+        eventually(
+            lambda: [process for process in running if self.is_ready(process)],
+            lambda ready: not ready,
+            within=60,
+        )
+
     def ended(self, api: Api, url: str, *, within: float = 20.0) -> dict[str, Any]:
         """Return the answer about a page once it has ended."""
         answer = eventually(
@@ -103,6 +112,12 @@ class Service:
     def queue(self, name: str) -> "QueueCounts":
         """Return the counts of a queue as they are now, by its name without the prefix."""
         return asyncio.run(_counts(self.rabbitmq.url, f"{self.name}.{name}"))
+
+    def queue_names(self) -> list[str]:
+        """Return the names of the queues there are, without the prefix."""
+        names = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", "name").split()
+        prefix = f"{self.name}."
+        return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
     def unacknowledged(self) -> int:
         """Return the deliveries that are not settled; the broker's figure is some seconds old."""

@@ -1,14 +1,18 @@
 """A small site whose pages a test can hold back, fail and count."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 
 
 class Site(ThreadingHTTPServer):
-    """Pages under `/`; `/held/…` waits for `release()`, `/status/503` answers 503."""
+    """Pages under `/`, some of which are special.
+
+    `/held/…` waits for `release()`, `/slow/200/…` takes 200 ms, `/status/503/…` answers 503,
+    `/failing/…` does so for as long as `failing` is set, `/big/1000` has 1000 bytes, `/nul` a NUL.
+    """
 
     daemon_threads = True
     request_queue_size = 512
@@ -16,6 +20,8 @@ class Site(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Page)
         self.hits: Counter[str] = Counter()
+        self.failing = False
+        self.on_hit: Callable[[str], None] = lambda _path: None
         self._gate = Event()
 
     def url(self, path: str) -> str:
@@ -30,6 +36,9 @@ class Site(ThreadingHTTPServer):
     def wait(self) -> None:
         self._gate.wait(60)
 
+    def pause(self, seconds: float) -> None:
+        Event().wait(seconds)
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that were killed while they waited."""
 
@@ -43,10 +52,18 @@ class _Page(BaseHTTPRequestHandler):
         parts = self.path.split("/")
         if parts[1] == "held":
             self.server.wait()
-        self._answer(int(parts[2]) if parts[1] == "status" else 200)
+        if parts[1] == "slow":
+            self.server.pause(int(parts[2]) / 1000)
+        self.server.on_hit(self.path)
+        self._answer(self._status(parts))
+
+    def _status(self, parts: list[str]) -> int:
+        if parts[1] == "status":
+            return int(parts[2])
+        return 503 if parts[1] == "failing" and self.server.failing else 200
 
     def _answer(self, status: int) -> None:
-        body = f"<!doctype html><title>{self.path}</title>".encode()
+        body = self._body(self.path.split("/"))
         self.send_response(status)
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Set-Cookie", "a=b; Path=/; HttpOnly")
@@ -54,6 +71,12 @@ class _Page(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
+
+    def _body(self, parts: list[str]) -> bytes:
+        if parts[1] == "big":
+            return b"x" * int(parts[2])
+        end = "\0" if parts[1] == "nul" else ""
+        return f"<!doctype html><title>{self.path}</title>{end}".encode()
 
     def log_message(self, *_arguments: object) -> None:
         """Keep the tests' output to the tests."""

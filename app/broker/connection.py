@@ -159,6 +159,12 @@ class BrokerConnection:
             self._note_loss(reason)
             self._renewal = asyncio.create_task(_drop(self._connection, reason))
 
+    def declare_again(self) -> None:
+        """Publish nothing until the queues are declared: one of them has gone missing."""
+        if self.is_ready and self._connection is not None:
+            self._move(ConnectionState.RECONNECTING)
+            self._recovery = asyncio.create_task(self._recover(self._connection))
+
     def start_closing(self) -> None:
         """Accept no further messages."""
         self._move(ConnectionState.CLOSING)

@@ -108,6 +108,7 @@ class ConfirmedPublisher:
             self._connection.renew("confirm_timeout")
             raise errors.PublishFailed("confirm_timeout") from exc
         except PublishError as exc:
+            self._connection.declare_again()
             raise errors.PublishFailed("unroutable") from exc
         except DeliveryError as exc:
             raise errors.PublishFailed("queue_rejected") from exc

@@ -39,4 +39,11 @@ def _document(broker: RabbitBroker, *, title: str, description: str) -> dict[str
         .to_specification()
         .to_jsonable()
     )
-    return document
+    return _in_order(document)
+
+
+def _in_order(document: dict[str, Any]) -> dict[str, Any]:
+    """Sort what FastStream keeps in a set, whose order is another one every time."""
+    messages = dict(sorted(document["components"]["messages"].items()))
+    parts = {part: dict(sorted(document[part].items())) for part in ("channels", "operations")}
+    return {**document, **parts, "components": document["components"] | {"messages": messages}}

@@ -14,6 +14,7 @@ from backports import zstd
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 PIECE_BYTES = 65_536
+MAX_PARTS = 1000  # of one body; tiny ones by the million would cost seconds
 DECODING_ERRORS = (zlib.error, brotli.error, zstd.ZstdError)
 
 _GZIP_WBITS = 31
@@ -52,6 +53,7 @@ class Gzip:
 
     def __init__(self) -> None:
         self._member = zlib.decompressobj(_GZIP_WBITS)
+        self._members_left = MAX_PARTS
 
     @property
     def finished(self) -> bool:
@@ -64,9 +66,15 @@ class Gzip:
             if self._member.eof:
                 if not data.startswith(_GZIP_START[: len(data)]):
                     return
-                self._member = zlib.decompressobj(_GZIP_WBITS)
+                self._begin_member()
             yield from _inflate(self._member, data)
             data = self._member.unused_data
+
+    def _begin_member(self) -> None:
+        self._members_left -= 1
+        if self._members_left < 0:
+            raise zlib.error("too many members")
+        self._member = zlib.decompressobj(_GZIP_WBITS)
 
 
 class Deflate:
@@ -94,8 +102,9 @@ def _inflate(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     """Yield pieces until the stream has taken all of `data` and has nothing more to give."""
     piece = stream.decompress(data, PIECE_BYTES)
     yield piece
-    # A full piece may mean that there is more, even where no input is left over.
-    while stream.unconsumed_tail or len(piece) == PIECE_BYTES:
+    # A full piece may mean that there is more, even where no input is left over. At the end of
+    # the stream, what is left over stays there for ever.
+    while not stream.eof and (stream.unconsumed_tail or len(piece) == PIECE_BYTES):
         piece = stream.decompress(stream.unconsumed_tail, PIECE_BYTES)
         yield piece
 
@@ -115,9 +124,12 @@ class Brotli:
         """Yield what `data` decodes to."""
         if self.finished:
             return
-        yield self._stream.process(data, output_buffer_limit=PIECE_BYTES)
-        while not self._stream.can_accept_more_data():
-            yield self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
+        piece = self._stream.process(data, output_buffer_limit=PIECE_BYTES)
+        yield piece
+        # A full piece may mean that there is more, though the decoder would take more as well.
+        while len(piece) >= PIECE_BYTES or not self._stream.can_accept_more_data():
+            piece = self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
+            yield piece
 
 
 class Zstd:
@@ -125,6 +137,7 @@ class Zstd:
 
     def __init__(self) -> None:
         self._frame = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+        self._frames_left = MAX_PARTS
 
     @property
     def finished(self) -> bool:
@@ -137,11 +150,17 @@ class Zstd:
             if self._frame.eof:
                 if not any(data.startswith(start[: len(data)]) for start in _ZSTD_STARTS):
                     return
-                self._frame = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+                self._begin_frame()
             yield self._frame.decompress(data, PIECE_BYTES)
             while not (self._frame.needs_input or self._frame.eof):
                 yield self._frame.decompress(b"", PIECE_BYTES)
             data = self._frame.unused_data
+
+    def _begin_frame(self) -> None:
+        self._frames_left -= 1
+        if self._frames_left < 0:
+            raise zstd.ZstdError("too many frames")
+        self._frame = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
 
 
 _DECODERS: dict[str, Callable[[], Decoder]] = {

@@ -85,10 +85,9 @@ def as_fetch_error(exc: Exception) -> FetchError:
 
 def _reason(exc: Exception) -> str:
     """Return what may be said of the cause: nothing that carries an address."""
-    if isinstance(exc, ssl.SSLCertVerificationError):
-        return f": {exc.verify_message}"
+    words = ""
     if isinstance(exc, ssl.SSLError):
-        return f": {exc.reason}" if exc.reason else ""
-    if type(exc) is not socket.gaierror and isinstance(exc, OSError) and exc.errno:
-        return f": {os.strerror(exc.errno)}"
-    return ""
+        words = getattr(exc, "verify_message", "") or getattr(exc, "reason", "")
+    elif isinstance(exc, OSError) and not isinstance(exc, socket.gaierror) and exc.errno:
+        words = os.strerror(exc.errno)
+    return f": {words}" if words else ""

@@ -1,33 +1,9 @@
 """Start-up and reconnection: backoff, failing fast, and never giving up later."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from dev.servers import MongoDB, RabbitMQ
 from tests.service import Service, eventually
 from tests.site import Site
 
 NOBODY = "127.0.0.1:1"
-
-
-@pytest.fixture
-def own_rabbitmq(tmp_path: Path, unique_name: str) -> Iterator[RabbitMQ]:
-    with RabbitMQ(tmp_path / "rabbitmq", name=unique_name) as server:
-        yield server
-
-
-@pytest.fixture
-def fragile(
-    tmp_path: Path, own_rabbitmq: RabbitMQ, mongodb: MongoDB, unique_name: str
-) -> Iterator[Service]:
-    """A deployment on a broker that the test may stop."""
-    service = Service(tmp_path, own_rabbitmq, mongodb, unique_name)
-    try:
-        yield service
-    finally:
-        service.close()
 
 
 def test_an_api_without_a_broker_fails_fast(service: Service) -> None:

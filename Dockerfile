@@ -1,0 +1,22 @@
+# One image for both processes: as it is the API, with the command of compose.yaml the worker.
+
+FROM python:3.11.16-slim-bookworm AS packages
+COPY requirements.lock /
+RUN python -m venv --without-pip /venv \
+    && pip --no-cache-dir --disable-pip-version-check --python /venv/bin/python \
+        install --require-hashes --requirement /requirements.lock
+
+FROM python:3.11.16-slim-bookworm
+LABEL org.opencontainers.image.title="page-metadata" \
+      org.opencontainers.image.description="An inventory of web pages: headers, cookies and source" \
+      org.opencontainers.image.licenses="MIT"
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin service
+COPY --from=packages /venv /venv
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+WORKDIR /service
+COPY app app
+USER 10001
+EXPOSE 6577 6578
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:6577/health/ready')"]
+CMD ["uvicorn", "app.api.main:app", "--host", "0.0.0.0", "--port", "6577"]

@@ -1,0 +1,48 @@
+"""`.env.example`, written from the settings: `python -m dev.settings_example [--check]`."""
+
+from typing import Any
+
+from app.settings import Settings
+from dev.generated import write_or_check
+from dev.stack import ROOT
+
+FILE = ROOT / ".env.example"
+
+_HEAD = """\
+# Every setting with its default: copy this file to .env and change what you need.
+# What the environment sets comes before what .env sets. Durations are in seconds.
+"""
+_COMPOSE = """
+# For Docker Compose alone, which asks for it: the password of the broker's user, in
+# letters and digits, as it becomes a part of a URL.
+# RABBITMQ_PASSWORD=
+"""
+
+
+def settings_example() -> str:
+    """Return the text of `.env.example`."""
+    lines = [
+        f"# {field.description}\n{name.upper()}={_spelled(field.default)}\n"
+        for name, field in Settings.model_fields.items()
+    ]
+    return "\n".join([_HEAD, *lines]) + _COMPOSE
+
+
+def _spelled(value: Any) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case str() if " " in value:
+            return f'"{value}"'
+        case str() | int() | float():
+            return str(value)
+        case frozenset():
+            return _spelled(tuple(sorted(value)))
+        case tuple():
+            return ",".join(map(_spelled, value))
+        case _:
+            raise TypeError(f"a default of an unforeseen kind: {value!r}")
+
+
+if __name__ == "__main__":
+    write_or_check({FILE: settings_example()}, recipe="env-example")

@@ -1,0 +1,112 @@
+"""A small site of our own, so that the demo needs no internet."""
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+HTML = "text/html; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the site sends: a status, headers in this order, a body."""
+
+    status: HTTPStatus
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+
+
+HOME = Answer(
+    HTTPStatus.OK,
+    (
+        ("Content-Type", HTML),
+        ("Set-Cookie", "visitor=demo; Path=/; Max-Age=3600; HttpOnly; SameSite=Lax"),
+        ("Set-Cookie", "theme=dark; Path=/"),
+    ),
+    b"<!doctype html>\n<title>Home</title>\n<p>This page sets two cookies.\n",
+)
+MOVED = Answer(HTTPStatus.MOVED_PERMANENTLY, (("Location", "/"),))
+MISSING = Answer(
+    HTTPStatus.NOT_FOUND,
+    (("Content-Type", HTML),),
+    b"<!doctype html>\n<title>Not found</title>\n<p>That there is no such page is a result too.\n",
+)
+BUSY = Answer(HTTPStatus.SERVICE_UNAVAILABLE, (("Content-Type", HTML), ("Retry-After", "1")))
+RECOVERED = Answer(
+    HTTPStatus.OK,
+    (("Content-Type", HTML),),
+    b"<!doctype html>\n<title>Flaky</title>\n<p>The second time it works.\n",
+)
+POEM = Answer(
+    HTTPStatus.OK,
+    (("Content-Type", "text/plain; charset=iso-8859-1"),),
+    "Füllest wieder Busch und Tal\nStill mit Nebelglanz,\n".encode("iso-8859-1"),
+)
+
+# For each path its answers in turn; the last one repeats.
+PAGES = {
+    "/": (HOME,),
+    "/moved": (MOVED,),
+    "/missing": (MISSING,),
+    "/flaky": (BUSY, RECOVERED),
+    "/poem.txt": (POEM,),
+}
+
+
+class DemoSite(ThreadingHTTPServer):
+    """The site, on a free port of the loopback interface while its block runs."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Visit)
+        self._visits: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a slash at the end."""
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def answer(self, path: str) -> Answer:
+        """Return what this visit to the path is answered with."""
+        answers = PAGES.get(path, (MISSING,))
+        with self._lock:
+            visit = self._visits[path]
+            self._visits[path] += 1
+        return answers[min(visit, len(answers) - 1)]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, name="site", daemon=True).start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Visit(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: DemoSite
+
+    def do_GET(self) -> None:
+        answer = self.server.answer(urlsplit(self.path).path)
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, *_args: object) -> None:
+        """Keep quiet: the demo tells what happens."""

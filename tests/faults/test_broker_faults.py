@@ -1,0 +1,74 @@
+"""A broker that is killed, stopped, stalled or out of memory, under load."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.load import Load, assert_nothing_is_lost
+from tests.service import Service, eventually
+from tests.site import Site
+
+CONFIRM_TIMEOUT_SECONDS = 5.0
+
+
+def _kill(service: Service) -> None:
+    service.rabbitmq.kill()
+    service.rabbitmq.start()
+
+
+def _restart(service: Service) -> None:
+    service.rabbitmq.restart()
+
+
+def _stall(service: Service) -> None:
+    service.rabbitmq.pause()
+    try:
+        service.wait_until_unready()
+    finally:
+        service.rabbitmq.resume()
+
+
+@pytest.mark.parametrize("fault", [_kill, _restart, _stall])
+def test_a_broker_that_goes_and_comes_back_loses_nothing(
+    fragile: Service, site: Site, fault: Callable[[Service], None]
+) -> None:
+    api, worker = fragile.api().start(), fragile.worker().start()
+    load = Load(fragile, api, (site.url(f"/slow/20/{n}") for n in range(1_000_000))).start()
+    worker.wait_for_event("metadata_persisted", count=30)
+    fault(fragile)
+    api.wait_for_event("rmq_reconnected", deadline=60)
+    worker.wait_for_event("rmq_reconnected", deadline=60)
+    before = len(load.accepted)
+    eventually(lambda: len(load.accepted), lambda count: count > before + 30)
+    accepted = load.stop()
+    assert set(load.answers) == {202, 503}
+    assert load.slowest < CONFIRM_TIMEOUT_SECONDS + 2
+    assert fragile.is_ready(api)
+    assert fragile.is_ready(worker)
+    assert_nothing_is_lost(fragile, accepted)
+
+
+def test_a_memory_alarm_is_answered_503_until_it_is_over(fragile: Service, site: Site) -> None:
+    api = fragile.api(BROKER_PUBLISH_TIMEOUT_SECONDS="1").start()
+    fragile.worker().start()
+    fragile.rabbitmq.ctl("set_vm_memory_high_watermark", "0.0001")
+    assert fragile.post(api, site.url("/1")).status_code == 503
+    assert not fragile.is_ready(api)
+    assert fragile.post(api, site.url("/2")).status_code == 503
+    api.wait_for_event("publish_rejected", url=site.url("/2"))
+    fragile.rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
+    eventually(lambda: fragile.is_ready(api), bool)
+    assert fragile.post(api, site.url("/3")).status_code == 202
+    assert_nothing_is_lost(fragile, {site.url("/3"): ""})
+
+
+def test_both_processes_wait_for_a_broker_that_starts_late(fragile: Service, site: Site) -> None:
+    fragile.rabbitmq.stop()
+    api, worker = fragile.api().launch(), fragile.worker().launch()
+    for process in (api, worker):
+        process.wait_for_event("rmq_connect_failed", count=2)
+    fragile.rabbitmq.start()
+    for process in (api, worker):
+        process.wait_until_ready()
+    assert fragile.post(api, site.url("/page")).status_code == 202
+    assert_nothing_is_lost(fragile, {site.url("/page"): ""})

@@ -1,0 +1,114 @@
+"""Messages as nobody should send them, and more often than anybody should."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import aio_pika
+import pytest
+
+from tests.load import assert_nothing_is_lost
+from tests.service import Service, eventually
+from tests.site import Site
+
+MALFORMED = {
+    "empty": b"",
+    "not JSON": b"{",
+    "not UTF-8": b'{"url": "\xff"}',
+    "not an object": b"[]",
+    "wrong shape": b'{"url": 1}',
+    "no URL": json.dumps({"request_id": str(uuid4())}).encode(),
+    "far too large": b'{"url": "' + b"x" * 1_000_000 + b'"}',
+}
+
+
+def publish(service: Service, bodies: Iterable[bytes], queue: str = "requests") -> None:
+    asyncio.run(_publish(service.rabbitmq.url, f"{service.name}.{queue}", list(bodies)))
+
+
+async def _publish(url: str, queue: str, bodies: list[bytes]) -> None:
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        sending = [
+            channel.default_exchange.publish(
+                aio_pika.Message(body, content_type="application/json"), routing_key=queue
+            )
+            for body in bodies
+        ]
+        await asyncio.gather(*sending)
+
+
+def message_for(url: str) -> bytes:
+    requested_at = datetime.now(UTC).isoformat()
+    fields = {"url": url, "request_id": str(uuid4()), "requested_at": requested_at, "attempt": 1}
+    return json.dumps(fields).encode()
+
+
+@pytest.mark.parametrize("queue", ["requests", "retries"])
+def test_malformed_messages_are_dead_lettered_at_once(
+    service: Service, site: Site, queue: str
+) -> None:
+    api, worker = service.api().start(), service.worker(WORKER_CONCURRENCY="2").start()
+    publish(service, MALFORMED.values(), queue)
+    worker.wait_for_event("message_dead_lettered", count=len(MALFORMED))
+    reasons = [event["reason"] for event in worker.events("message_dead_lettered")]
+    assert all(reason.startswith("malformed: ") for reason in reasons)
+    service.post(api, site.url("/page"))
+    assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
+    assert_nothing_is_lost(service, {}, dead=len(MALFORMED))
+
+
+def test_fifty_copies_of_a_message_are_one_fetch(service: Service, site: Site) -> None:
+    worker = service.worker(WORKER_CONCURRENCY="50").start()
+    url = site.url("/held/page")
+    publish(service, [message_for(url)] * 50)
+    worker.wait_for_event("request_coalesced", count=49)
+    site.release()
+    assert_nothing_is_lost(service, {url: ""})
+    assert site.hits["/held/page"] == 1
+
+
+def test_retries_mature_while_the_request_queue_is_full(service: Service, site: Site) -> None:
+    settings = {"BROKER_QUEUE_MAX_LENGTH": "5", "WORKER_CONCURRENCY": "1"}
+    api, worker = service.api(**settings).start(), service.worker(**settings).start()
+    site.failing = True
+    failing = [site.url(f"/failing/{n}") for n in range(4)]
+    for url in failing:
+        assert service.post(api, url).status_code == 202
+        worker.wait_for_event("metadata_retryable_failure", url=url)
+    site.failing = False
+    held = {site.url(f"/held/{n}"): "" for n in range(30)}
+    accepted = {url: "" for url in held if service.post(api, url).status_code == 202}
+    assert len(accepted) < len(held)
+    eventually(lambda: service.queue("retries").ready, lambda ready: ready >= 3)
+    site.release()
+    assert_nothing_is_lost(service, accepted | dict.fromkeys(failing, ""))
+
+
+def test_a_retry_that_is_refused_is_offered_again_before_the_acknowledgement(
+    service: Service, site: Site
+) -> None:
+    settings = {"WORKER_RETRY_DELAYS_SECONDS": "3"}
+    api, worker = service.api(**settings).start(), service.worker(**settings).start()
+    # A quorum queue of no length takes one message, and refuses the next until that is gone.
+    full = ("set_policy", service.name, f"^{service.name}.retry", '{"max-length":0}')
+    service.rabbitmq.ctl(*full, "--apply-to", "queues")
+    site.failing = True
+    urls = [site.url("/failing/1"), site.url("/failing/2")]
+    for url in urls:
+        service.post(api, url)
+    worker.wait_for_event("publish_failed", reason="queue_rejected", count=2)
+    assert len(worker.events("metadata_retryable_failure")) == 1
+    site.failing = False
+    assert [service.ended(api, url)["attempts"] for url in urls] == [2, 2]
+    assert_nothing_is_lost(service, dict.fromkeys(urls, ""))
+    service.rabbitmq.ctl("clear_policy", service.name)
+
+
+def test_a_queue_that_is_deleted_is_declared_again(service: Service, site: Site) -> None:
+    api = service.api().start()
+    service.rabbitmq.ctl("delete_queue", f"{service.name}.requests")
+    assert service.post(api, site.url("/page")).status_code == 503
+    api.wait_for_event("publish_failed", reason="unroutable")
+    eventually(lambda: service.post(api, site.url("/page")).status_code, lambda code: code == 202)

@@ -1,0 +1,140 @@
+import asyncio
+import datetime
+import ssl
+
+import pytest
+import trustme
+
+from app.errors import FetchError
+from app.fetcher.client import HttpFetcher
+from app.models import ErrorKind
+
+from .conftest import ALLOWED, MakeFetcher, Names, Serve
+from .hostile import chunked, redirect, replying, response, routing
+
+
+async def failure(fetcher: HttpFetcher, url: str) -> tuple[ErrorKind, bool]:
+    with pytest.raises(FetchError) as caught:
+        await fetcher.fetch(url)
+    return caught.value.kind, caught.value.retryable
+
+
+@pytest.fixture
+async def fetcher(make_fetcher: MakeFetcher, names: Names, trusting: ssl.SSLContext) -> HttpFetcher:
+    names.answers = {
+        name: [[ALLOWED]] for name in ("page.test", "www.page.test", "other.test", "page.test.")
+    }
+    return await make_fetcher(resolve=names, ssl_context=trusting)
+
+
+def server_context(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+@pytest.mark.parametrize("host", ["page.test", "www.page.test", "page.test.", ALLOWED])
+async def test_a_page_is_fetched_over_tls(
+    fetcher: HttpFetcher, serve: Serve, tls: ssl.SSLContext, host: str
+) -> None:
+    server = await serve(replying(chunked(b"hello")), tls=tls)
+    page = await fetcher.fetch(server.url(host=host))
+    assert (page.page_source, page.remote_address) == ("hello", ALLOWED)
+
+
+async def test_host_and_server_name_are_those_of_the_url(
+    fetcher: HttpFetcher, serve: Serve, ca: trustme.CA
+) -> None:
+    asked: list[str | None] = []
+    context = server_context(ca.issue_cert("page.test"))
+    context.sni_callback = lambda _, name, __: asked.append(name)
+    server = await serve(replying(response(b"hello")), tls=context)
+    await fetcher.fetch(server.url(host="page.test"))
+
+    assert asked == ["page.test"]
+    assert server.requests[0].headers["host"] == f"page.test:{server.port}"
+
+
+async def test_large_pages_and_redirects_go_over_tls_too(
+    fetcher: HttpFetcher, serve: Serve, tls: ssl.SSLContext
+) -> None:
+    big = response(b"x" * 150_000)
+    server = await serve(routing(index=redirect("/big"), big=big), tls=tls)
+    page = await fetcher.fetch(server.url(host="page.test"))
+    assert (page.body_bytes, page.page_source_truncated, len(page.redirects)) == (100_000, True, 1)
+
+
+UNTRUSTED = trustme.CA()
+
+
+@pytest.mark.parametrize(
+    ("issuer", "names_", "host"),
+    [("another CA", ["page.test"], "page.test"), ("the CA", ["other.test"], "page.test")],
+)
+async def test_a_certificate_that_does_not_verify_is_refused_for_good(
+    fetcher: HttpFetcher, serve: Serve, ca: trustme.CA, issuer: str, names_: list[str], host: str
+) -> None:
+    certificate = (ca if issuer == "the CA" else UNTRUSTED).issue_cert(*names_)
+    server = await serve(replying(response(b"hello")), tls=server_context(certificate))
+
+    assert await failure(fetcher, server.url(host=host)) == (ErrorKind.TLS, False)
+    assert server.requests == []
+
+
+async def test_a_self_signed_certificate_is_refused_by_default(
+    make_fetcher: MakeFetcher, serve: Serve
+) -> None:
+    fetcher = await make_fetcher()
+    server = await serve(replying(response(b"")), tls=server_context(UNTRUSTED.issue_cert(ALLOWED)))
+    with pytest.raises(FetchError, match="certificate does not verify: ") as caught:
+        await fetcher.fetch(server.url())
+    assert (caught.value.kind, caught.value.retryable) == (ErrorKind.TLS, False)
+
+
+async def test_an_expired_certificate_is_refused(
+    fetcher: HttpFetcher, serve: Serve, ca: trustme.CA
+) -> None:
+    past = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    certificate = ca.issue_cert("page.test", not_before=past, not_after=past)
+    server = await serve(replying(response(b"")), tls=server_context(certificate))
+    assert await failure(fetcher, server.url(host="page.test")) == (ErrorKind.TLS, False)
+
+
+async def test_a_server_that_speaks_no_tls_is_a_tls_error(
+    fetcher: HttpFetcher, serve: Serve
+) -> None:
+    server = await serve(replying(response(b"hello")))
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(response(b"hello"))
+        await reader.read()
+        writer.close()
+
+    plain_server = await asyncio.start_server(plain, ALLOWED, 0)
+    async with plain_server:
+        port = plain_server.sockets[0].getsockname()[1]
+        assert await failure(fetcher, f"https://page.test:{port}/") == (ErrorKind.TLS, False)
+    assert server.connections == 0
+
+
+async def test_a_connection_cut_in_the_handshake_may_be_tried_again(fetcher: HttpFetcher) -> None:
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, ALLOWED, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await failure(fetcher, f"https://page.test:{port}/") == (ErrorKind.CONNECT, True)
+
+
+async def test_a_handshake_that_hangs_is_left_after_the_connect_timeout(
+    make_fetcher: MakeFetcher, serve: Serve
+) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    fetcher = await make_fetcher(connect_timeout_seconds=0.2)
+    async with await asyncio.start_server(hang, ALLOWED, 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await failure(fetcher, f"https://{ALLOWED}:{port}/") == (ErrorKind.TIMEOUT, True)

@@ -1,0 +1,75 @@
+"""What unit tests may ask for. Nothing here applies by itself."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+import uvicorn.config
+from loguru import logger
+
+from app.settings import Settings
+from tests.unit.recorded import Log
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """Every event that is logged from here on."""
+    recorded = Log()
+    number = logger.add(recorded.write, level="TRACE", format="{message}", catch=False)
+    yield recorded
+    logger.remove(number)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The delays that were asked for; none of them is waited."""
+    delays: list[float] = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if seconds:
+            delays.append(seconds)
+        await real_sleep(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return delays
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without any of our variables, to set some in."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def settings(bare_environment: pytest.MonkeyPatch) -> Settings:
+    """The defaults, whatever this machine's environment and `.env` say."""
+    del bare_environment
+    return Settings(_env_file=None)
+
+
+@pytest.fixture
+def restored_logging() -> Iterator[None]:
+    """Undo what `configure_logging()` does to loguru, logging and uvicorn."""
+    loggers = [logging.getLogger(), *map(logging.getLogger, _CONFIGURED)]
+    before = [(it, it.level, it.handlers[:], it.propagate) for it in loggers]
+    uvicorn_before = {**uvicorn.config.LOGGING_CONFIG}
+    handlers = dict(logger._core.handlers)  # type: ignore[attr-defined]  # noqa: SLF001 (there is no way to ask loguru)
+    logger._core.handlers = {}  # type: ignore[attr-defined]  # noqa: SLF001 (so that configure() does not close them)
+    yield
+    logger.configure(handlers=[], extra={})
+    logger._core.handlers = handlers  # type: ignore[attr-defined]  # noqa: SLF001 (as before)
+    uvicorn.config.LOGGING_CONFIG.update(uvicorn_before)
+    for it, level, its_handlers, propagate in before:
+        it.setLevel(level)
+        it.handlers[:] = its_handlers
+        it.propagate = propagate
+
+
+_CONFIGURED = (
+    *("uvicorn", "uvicorn.error", "uvicorn.access", "faststream"),
+    *("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio"),
+)

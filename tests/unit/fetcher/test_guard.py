@@ -1,0 +1,182 @@
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import FetchError
+from app.fetcher.guard import Guard, GuardedBackend, check_url, is_public
+from app.models import ErrorKind
+
+from .registries import REFUSED, REFUSED_IPV4, REFUSED_IPV6
+
+WEB_PORTS = frozenset({80, 443})
+PUBLIC = ["93.184.215.14", "8.8.8.8", "1.1.1.1", "2606:4700:4700::1111", "2a00:1450:4001::200e"]
+
+# Addresses that stand for a metadata service, a loopback or a private one in some disguise.
+DISGUISED = [
+    "::127.0.0.1",
+    "::ffff:127.0.0.1",
+    "::ffff:169.254.169.254",
+    "::ffff:0:169.254.169.254",
+    "64:ff9b::a9fe:a9fe",
+    "64:ff9b::127.0.0.1",
+    "64:ff9b:1::a9fe:a9fe",
+    "2002:a9fe:a9fe::",
+    "2002:7f00:1::1",
+    "2001:0:a9fe:a9fe::1",
+    "fec0::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "2606:4700:4700::1111%eth0",
+    "100.100.100.200",
+    "192.0.0.192",
+]
+
+
+def ends(network: str) -> list[str]:
+    block = ip_network(network)
+    return [str(block[0]), str(block[block.num_addresses // 2]), str(block[-1])]
+
+
+@pytest.mark.parametrize("network", REFUSED)
+def test_every_row_of_the_registries_is_refused_from_end_to_end(network: str) -> None:
+    assert [is_public(ip_address(address)) for address in ends(network)] == [False] * 3
+
+
+@pytest.mark.parametrize("address", DISGUISED)
+def test_an_inside_address_is_refused_in_any_disguise(address: str) -> None:
+    assert not is_public(ip_address(address))
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_a_public_address_may_be_reached(address: str) -> None:
+    assert is_public(ip_address(address))
+
+
+# Half of the examples from the whole space, half around the borders of the refused networks,
+# where mistakes are made.
+def near(networks: list[int], bits: int) -> st.SearchStrategy[int]:
+    borders = st.sampled_from(networks)
+    return st.builds(lambda a, b: (a + b) % 2**bits, borders, st.integers(-2, 2))
+
+
+BORDERS_4 = [int(end) for n in REFUSED_IPV4 for end in (n[0], n[-1])]
+BORDERS_6 = [int(end) for n in REFUSED_IPV6 for end in (n[0], n[-1])]
+
+
+@given(st.integers(0, 2**32 - 1) | near(BORDERS_4, 32))
+def test_of_ipv4_exactly_what_is_in_no_registry_may_be_reached(number: int) -> None:
+    refused = any(int(n[0]) <= number <= int(n[-1]) for n in REFUSED_IPV4)
+    assert is_public(IPv4Address(number)) is not refused
+
+
+@given(st.integers(0, 2**128 - 1) | st.integers(2 << 124, (4 << 124) - 1) | near(BORDERS_6, 128))
+def test_of_ipv6_exactly_global_unicast_in_no_registry_may_be_reached(number: int) -> None:
+    global_unicast = number >> 125 == 1
+    refused = any(int(n[0]) <= number <= int(n[-1]) for n in REFUSED_IPV6)
+    assert is_public(IPv6Address(number)) is (global_unicast and not refused)
+
+
+@given(st.ip_addresses(v=4), st.sampled_from(["::{}", "::ffff:{}", "64:ff9b::{}"]))
+def test_no_ipv4_address_can_be_reached_by_way_of_ipv6(inner: IPv4Address, wrapping: str) -> None:
+    assert not is_public(ip_address(wrapping.format(inner)))
+
+
+@given(st.ip_addresses(v=4))
+def test_no_6to4_address_can_be_reached(inner: IPv4Address) -> None:
+    assert not is_public(IPv6Address((0x2002 << 112) | (int(inner) << 80) | 1))
+
+
+def test_one_bad_address_among_good_ones_spoils_them_all() -> None:
+    guard = Guard(WEB_PORTS, ())
+
+    guard.check(PUBLIC, 443)
+    with pytest.raises(FetchError) as caught:
+        guard.check([*PUBLIC, "10.0.0.1"], 443)
+
+    assert (caught.value.kind, caught.value.retryable) == (ErrorKind.BLOCKED_ADDRESS, False)
+
+
+def test_a_refusal_does_not_tell_which_address_it_was() -> None:
+    messages = set()
+    for address in ("10.1.2.3", "127.0.0.1", "fd00::7"):
+        with pytest.raises(FetchError) as caught:
+            Guard(WEB_PORTS, ()).check([address], 443)
+        messages.add(str(caught.value))
+
+    assert messages == {"the host is not on the public Internet"}
+
+
+@pytest.mark.parametrize("port", [0, 21, 22, 25, 6379, 8080, 27017])
+def test_a_port_that_is_not_allowed_is_refused(port: int) -> None:
+    with pytest.raises(FetchError, match=f"port {port} "):
+        Guard(WEB_PORTS, ()).check(PUBLIC, port)
+
+
+def test_allowed_networks_are_exempt_on_any_port_and_nothing_else_is() -> None:
+    guard = Guard(WEB_PORTS, (ip_network("127.0.0.0/8"), ip_network("fd00::/8")))
+
+    guard.check(["127.0.0.1", "127.255.0.1", "fd00::1"], 27017)
+    for address in ("10.0.0.1", "::1", "::ffff:127.0.0.1", PUBLIC[0]):
+        with pytest.raises(FetchError):
+            guard.check(["127.0.0.1", address], 27017)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("ftp://example.com/", "http and https"),
+        ("file:///etc/passwd", "http and https"),
+        ("gopher://example.com/", "http and https"),
+        ("javascript:alert(1)", "http and https"),
+        ("data:text/html,hello", "http and https"),
+        ("//example.com/", "http and https"),
+        ("http://user@example.com/", "credentials"),
+        ("http://user:secret@example.com/", "credentials"),
+        ("http://:secret@example.com/", "credentials"),
+    ],
+)
+def test_only_web_urls_without_credentials_are_fetched(url: str, reason: str) -> None:
+    with pytest.raises(FetchError, match=reason) as caught:
+        check_url(httpx.URL(url))
+
+    assert caught.value.kind is ErrorKind.BLOCKED_ADDRESS
+
+
+class Names:
+    """A resolver that knows what it is told, and counts who asks."""
+
+    def __init__(self, **addresses: list[str]) -> None:
+        self.addresses = addresses
+        self.asked: list[str] = []
+
+    async def __call__(self, host: str) -> list[str]:
+        self.asked.append(host)
+        return self.addresses[host.partition(".")[0]]
+
+
+async def test_a_name_is_resolved_once_and_checked_before_anything_is_dialled() -> None:
+    names = Names(mixed=["93.184.215.14", "10.0.0.1"])
+
+    with pytest.raises(FetchError, match="public Internet"):
+        await GuardedBackend(Guard(WEB_PORTS, ()), names).connect_tcp("mixed.test", 443)
+
+    assert names.asked == ["mixed.test"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1", "169.254.169.254", "fe80::1%lo"])
+async def test_an_address_is_checked_without_asking_a_resolver(address: str) -> None:
+    names = Names()
+
+    with pytest.raises(FetchError, match="public Internet"):
+        await GuardedBackend(Guard(WEB_PORTS, ()), names).connect_tcp(address, 443)
+
+    assert names.asked == []
+
+
+async def test_unix_sockets_are_refused() -> None:
+    with pytest.raises(FetchError, match="Unix"):
+        await GuardedBackend(Guard(WEB_PORTS, ()), Names()).connect_unix_socket("/run/x.sock")

@@ -1,0 +1,408 @@
+"""The connection: its states in order, its backoff, and what it says about them."""
+
+import asyncio
+
+import pytest
+from aio_pika.exceptions import AMQPConnectionError, ChannelPreconditionFailed
+from faststream.rabbit import RabbitBroker
+from yarl import URL
+
+from app.broker.connection import (
+    BrokerConnection,
+    ConnectionState,
+    broker_urls,
+    describe,
+    make_broker,
+)
+from app.errors import BrokerUnreachable, StartupError, TopologyMismatch
+from tests.unit.amqp import TOPOLOGY, FakeBroker, FakeConnection, a_connection, until
+from tests.unit.recorded import Log
+
+UP = ["CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED", "QUEUE_DECLARED", "READY"]
+QUEUES = [queue.name for queue in TOPOLOGY]
+MISMATCH = ChannelPreconditionFailed("inequivalent arg 'x-max-length' for queue 'metadata.dead'")
+
+
+@pytest.fixture
+async def broker() -> FakeBroker:
+    return FakeBroker()
+
+
+@pytest.fixture
+async def opened(broker: FakeBroker, slept: list[float]) -> BrokerConnection:
+    del slept  # from here on no delay is waited
+    connection = a_connection(broker)
+    await connection.open()
+    return connection
+
+
+@pytest.fixture
+def link(broker: FakeBroker) -> FakeConnection:
+    return broker.connection
+
+
+def is_(connection: BrokerConnection, state: ConnectionState) -> bool:
+    return connection.state is state
+
+
+async def test_opening_passes_every_state_in_order(broker: FakeBroker, log: Log) -> None:
+    connection = a_connection(broker)
+    assert (connection.state, connection.is_ready) == (ConnectionState.DISCONNECTED, False)
+    await connection.open()
+    assert log.states == ["CONNECTING", *UP]
+    assert connection.is_ready
+    assert connection.why_not_ready() is None
+    assert broker.connection.queues.declared == QUEUES
+
+
+async def test_messages_are_not_taken_before_the_queues_are_declared(broker: FakeBroker) -> None:
+    connection = a_connection(broker)
+    broker.connection.queues.answering.clear()
+    opening = asyncio.create_task(connection.open())
+    await until(lambda: is_(connection, ConnectionState.CONFIRM_ENABLED))
+    assert not connection.is_ready
+    assert connection.why_not_ready() == "publisher is CONFIRM_ENABLED"
+    broker.connection.queues.answering.set()
+    await opening
+    assert connection.is_ready
+
+
+async def test_a_first_attempt_that_succeeds_is_logged(broker: FakeBroker, log: Log) -> None:
+    await a_connection(broker).open()
+    attempt, connected = log.one("rmq_connect_attempt"), log.one("rmq_connected")
+    assert (attempt["attempt"], attempt["delay"], connected["attempt"]) == (1, 0, 1)
+
+
+async def test_failed_attempts_are_followed_by_growing_delays(slept: list[float], log: Log) -> None:
+    broker = FakeBroker(*(ConnectionRefusedError("refused") for _ in range(3)))
+    connection = a_connection(broker)
+    await connection.open()
+    assert slept == [1, 2, 4]
+    attempts = [(it["attempt"], it["delay"]) for it in log.all("rmq_connect_attempt")]
+    assert attempts == [(1, 0), (2, 1), (3, 2), (4, 4)]
+    failures = [(it["attempt"], it["reason"]) for it in log.all("rmq_connect_failed")]
+    assert failures == [(n, "ConnectionRefusedError: refused") for n in (1, 2, 3)]
+    assert log.states == ["CONNECTING", *UP]
+
+
+async def test_after_the_last_attempt_the_process_does_not_start(
+    slept: list[float], log: Log
+) -> None:
+    broker = FakeBroker(*(AMQPConnectionError("no") for _ in range(5)))
+    connection = a_connection(broker)
+    with pytest.raises(
+        BrokerUnreachable, match=r"in 5 attempts \(AMQPConnectionError: no\)"
+    ) as end:
+        await connection.open()
+    assert "BROKER_URL" in str(end.value)
+    assert (len(broker.tried), slept) == (5, [1, 2, 4, 8])
+    assert not connection.is_ready
+    assert log.states == ["CONNECTING"]
+
+
+async def test_an_error_of_another_kind_is_not_tried_again(slept: list[float]) -> None:
+    broker = FakeBroker(ValueError("a bug"))
+    with pytest.raises(ValueError, match="a bug"):
+        await a_connection(broker).open()
+    assert (len(broker.tried), slept) == (1, [])
+
+
+async def test_a_queue_with_other_arguments_stops_the_start_at_once(
+    broker: FakeBroker, slept: list[float]
+) -> None:
+    broker.connection.queues.answers.append(MISMATCH)
+    connection = a_connection(broker)
+    with pytest.raises(TopologyMismatch, match=r"metadata\.dead"):
+        await connection.open()
+    assert (len(broker.tried), slept, connection.is_ready) == (1, [], False)
+
+
+@pytest.mark.xfail(strict=True, raises=(TimeoutError, ConnectionError), reason="neither is wrapped")
+@pytest.mark.parametrize("fault", ["a declaration hangs", "the connection is lost"])
+async def test_a_broker_that_fails_after_connecting_stops_the_start_in_words(
+    broker: FakeBroker, slept: list[float], fault: str
+) -> None:
+    del slept
+    if fault == "a declaration hangs":
+        broker.connection.queues.answering.clear()
+    broker.connection.queues.answers.extend([AMQPConnectionError("gone")] * 5)
+    with pytest.raises(StartupError):
+        await a_connection(broker, declare_timeout_seconds=0.01).open()
+
+
+async def test_the_hosts_of_a_cluster_are_tried_in_turn(slept: list[float]) -> None:
+    del slept
+    broker = FakeBroker(*(ConnectionRefusedError("refused") for _ in range(2)))
+    await a_connection(broker).open()
+    assert broker.tried == ["amqp://one/", "amqp://two/", "amqp://one/"]
+
+
+@pytest.mark.usefixtures("opened")
+async def test_so_they_are_after_a_loss(link: FakeConnection) -> None:
+    tried = []
+    for _ in range(3):
+        await link.lose()
+        tried.append(str(link.url))
+    assert tried == ["amqp://two/", "amqp://one/", "amqp://two/"]
+
+
+async def test_a_connection_that_was_never_opened_has_no_channel(broker: FakeBroker) -> None:
+    with pytest.raises(ConnectionError, match="not connected"):
+        a_connection(broker).channel()
+
+
+async def test_a_channel_for_a_short_errand_is_closed_again(
+    opened: BrokerConnection, link: FakeConnection
+) -> None:
+    async with opened.channel():
+        assert link.queues.is_open
+    assert not link.queues.is_open
+
+
+async def test_a_lost_connection_takes_no_messages(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    await link.lose(ConnectionResetError("reset by peer"))
+    assert opened.state is ConnectionState.RECONNECTING
+    assert opened.why_not_ready() == "publisher is RECONNECTING"
+    assert log.one("rmq_connection_lost")["reason"] == "ConnectionResetError: reset by peer"
+    assert log.states == ["RECONNECTING"]
+
+
+@pytest.mark.usefixtures("opened")
+async def test_the_backoff_of_reconnection_is_that_of_the_settings(
+    link: FakeConnection, log: Log
+) -> None:
+    intervals = []
+    for _ in range(8):
+        await link.lose(ConnectionRefusedError("refused"))
+        intervals.append(link.reconnect_interval)
+    assert intervals == [1, 1, 2, 4, 8, 16, 30, 30]
+    attempts = [(it["attempt"], it["delay"]) for it in log.all("rmq_reconnect_attempt")]
+    assert attempts == [(1, 0), (2, 1), (3, 2), (4, 4), (5, 8), (6, 16), (7, 30), (8, 30)]
+    assert len(log.all("rmq_connection_lost")) == 1
+
+
+@pytest.mark.usefixtures("opened")
+async def test_reconnection_never_gives_up(link: FakeConnection, log: Log) -> None:
+    for _ in range(2000):
+        await link.lose()
+    assert link.reconnect_interval == 30
+    assert log.all("rmq_reconnect_attempt")[-1]["attempt"] == 2000
+
+
+async def test_a_connection_that_returns_declares_its_queues_before_it_is_ready(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    await link.lose()
+    await link.lose()
+    link.queues.answering.clear()
+    await link.return_again()
+    await until(lambda: is_(opened, ConnectionState.CONFIRM_ENABLED))
+    assert not opened.is_ready
+    link.queues.answering.set()
+    await until(lambda: opened.is_ready)
+    assert link.queues.declared == QUEUES * 2
+    assert log.states == ["RECONNECTING", *UP]
+    await until(lambda: "rmq_reconnected" in log.events)
+    assert log.one("rmq_reconnected")["attempt"] == 2
+    assert log.one("rmq_connection_lost")["reason"] == "closed"
+
+
+async def test_the_backoff_starts_anew_after_a_reconnection(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    for _ in range(5):
+        await link.lose()
+    await link.return_again()
+    await until(lambda: opened.is_ready)
+    await link.lose()
+    assert link.reconnect_interval == 1
+    assert log.all("rmq_reconnect_attempt")[-1]["attempt"] == 1
+    assert len(log.all("rmq_connection_lost")) == 2
+
+
+async def test_a_queue_that_has_changed_meanwhile_is_reported_until_it_fits(
+    opened: BrokerConnection, link: FakeConnection, slept: list[float], log: Log
+) -> None:
+    await link.lose()
+    link.queues.answers.extend([MISMATCH, ConnectionResetError("again"), MISMATCH])
+    await link.return_again()
+    await until(lambda: opened.is_ready)
+    failures = log.all("rmq_connect_failed")
+    assert [failure["level"] for failure in failures] == ["ERROR"] * 3
+    assert failures[0]["reason"].startswith("TopologyMismatch: queue 'metadata.dead' exists")
+    assert slept == [1, 2, 4]
+    until_declared = ["RECONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
+    assert log.states == [*until_declared * 3, "RECONNECTING", *UP]
+
+
+async def test_a_connection_lost_again_while_it_recovers_starts_over(
+    opened: BrokerConnection, link: FakeConnection
+) -> None:
+    await link.lose()
+    link.queues.answering.clear()
+    await link.return_again()
+    await until(lambda: is_(opened, ConnectionState.CONFIRM_ENABLED))
+    await link.lose()
+    link.queues.answering.set()
+    assert is_(opened, ConnectionState.RECONNECTING)
+    await link.return_again()
+    await until(lambda: opened.is_ready)
+    assert link.queues.declared == QUEUES * 2
+
+
+async def test_a_connection_blocked_by_an_alarm_is_not_ready_until_it_is_over(
+    opened: BrokerConnection, link: FakeConnection
+) -> None:
+    link.link.allowed.clear()
+    assert not opened.is_ready
+    assert opened.why_not_ready() == "publisher is blocked by a resource alarm of the broker"
+    assert opened.state is ConnectionState.READY
+    link.link.allowed.set()
+    assert opened.is_ready
+
+
+async def test_a_connection_that_does_not_work_is_dropped_for_a_new_one(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    opened.renew("confirm_timeout")
+    assert is_(opened, ConnectionState.RECONNECTING)
+    await until(lambda: bool(link.link.closed_for))
+    assert [str(reason) for reason in link.link.closed_for] == ["confirm_timeout"]
+    await link.lose(link.link.closed_for[0])
+    assert log.one("rmq_connection_lost")["reason"] == "confirm_timeout"
+    await link.return_again()
+    await until(lambda: opened.is_ready)
+
+
+async def test_a_blocked_connection_is_kept(opened: BrokerConnection, link: FakeConnection) -> None:
+    link.link.allowed.clear()
+    opened.renew("confirm_timeout")
+    link.link.allowed.set()
+    assert opened.is_ready
+    assert link.link.closed_for == []
+
+
+async def test_a_connection_that_is_being_renewed_is_not_dropped_twice(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    for _ in range(3):
+        opened.renew("confirm_timeout")
+    await until(lambda: bool(link.link.closed_for))
+    assert len(link.link.closed_for) == len(log.all("rmq_connection_lost")) == 1
+
+
+async def test_closing_takes_no_messages_then_closes_the_broker(
+    opened: BrokerConnection, broker: FakeBroker, log: Log
+) -> None:
+    opened.start_closing()
+    assert (opened.is_ready, broker.is_stopped) == (False, False)
+    await opened.close()
+    assert broker.is_stopped
+    assert log.states == ["CLOSING", "CLOSED"]
+
+
+async def test_the_loss_that_closing_brings_about_is_none(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    opened.start_closing()
+    await link.lose()
+    await opened.close()
+    await link.lose()
+    assert "rmq_connection_lost" not in log.events
+    assert opened.state is ConnectionState.CLOSED
+
+
+async def test_closing_ends_a_recovery(opened: BrokerConnection, link: FakeConnection) -> None:
+    await link.lose()
+    link.queues.answering.clear()
+    await link.return_again()
+    await until(lambda: is_(opened, ConnectionState.CONFIRM_ENABLED))
+    opened.start_closing()
+    link.queues.answering.set()
+    await opened.close()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert is_(opened, ConnectionState.CLOSED)
+
+
+@pytest.mark.xfail(strict=True, reason="it becomes READY again, and takes messages")
+async def test_a_connection_that_returns_while_closing_stays_closing(
+    opened: BrokerConnection, link: FakeConnection
+) -> None:
+    await link.lose()
+    opened.start_closing()
+    await link.return_again()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert is_(opened, ConnectionState.CLOSING)
+
+
+def a_broker(url: str) -> RabbitBroker:
+    return make_broker(
+        url, service_name="api", connect_timeout_seconds=7, shutdown_grace_seconds=11
+    )
+
+
+def kwargs_of(broker: RabbitBroker) -> dict[str, object]:
+    return broker._connection_kwargs  # noqa: SLF001 (what connect_robust() is called with)
+
+
+@pytest.mark.parametrize(
+    ("url", "urls"),
+    [
+        ("amqp://u:p@h:5672/", ["amqp://u:p@h:5672/?heartbeat=10"]),
+        ("amqp://h", ["amqp://h/?heartbeat=10"]),
+        ("amqp://h/vhost?heartbeat=3", ["amqp://h/vhost?heartbeat=3"]),
+        (
+            "amqps://u:p%40@one:5671,two/vhost?x=1",
+            [
+                "amqps://u:p%40@one:5671/vhost?heartbeat=10&x=1",
+                "amqps://u:p%40@two/vhost?heartbeat=10&x=1",
+            ],
+        ),
+        ("amqp://[::1]:5672/", ["amqp://[::1]:5672/?heartbeat=10"]),
+    ],
+)
+def test_each_host_has_a_url_with_a_heartbeat_unless_it_names_one(
+    url: str, urls: list[str]
+) -> None:
+    assert [sorted_query(one) for one in broker_urls(url)] == urls
+
+
+def sorted_query(url: str) -> str:
+    return str(URL(url).with_query(sorted(URL(url).query.items())))
+
+
+def test_connecting_is_bounded_and_fails_fast() -> None:
+    assert kwargs_of(a_broker("amqp://u:p@h:5672/")) == {
+        "url": "amqp://u:p@h:5672/",
+        "ssl_context": None,
+        "timeout": 7,
+        "fail_fast": True,
+        "reconnect_interval": 5.0,
+    }
+
+
+def test_the_publishing_channel_confirms_and_raises_what_is_returned() -> None:
+    manager = a_broker("amqp://u:p@h:5672/").config.channel_manager
+    channel = manager._ChannelManagerImpl__default_channel  # noqa: SLF001 (there is no other way)
+    assert (channel.publisher_confirms, channel.on_return_raises) == (True, True)
+
+
+def test_the_documented_address_has_no_credentials() -> None:
+    broker = a_broker("amqps://user:secret@broker.example:5671/vhost?heartbeat=5")
+    assert broker.specification.url == ["amqps://broker.example:5671/vhost"]
+
+
+@pytest.mark.parametrize(
+    ("exc", "words"),
+    [
+        (None, "closed"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError("no route"), "OSError: no route"),
+    ],
+)
+def test_an_exception_fits_a_log_line(exc: BaseException | None, words: str) -> None:
+    assert describe(exc) == words

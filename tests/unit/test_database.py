@@ -1,0 +1,221 @@
+"""The connection to MongoDB: its backoff, its bounds, and its errors in our words."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from bson.errors import InvalidDocument
+from dirty_equals import IsPartialDict
+from pymongo.errors import (
+    AutoReconnect,
+    CollectionInvalid,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    NetworkTimeout,
+    OperationFailure,
+    ServerSelectionTimeoutError,
+    WriteConcernError,
+)
+
+from app.backoff import Backoff
+from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
+from app.store.mongo import Database, DatabaseState, translated_errors
+from tests.unit.recorded import Log
+
+BACKOFF = Backoff(initial=1, maximum=3, multiplier=2, attempts=4)
+
+
+class FakeMongo:
+    """Stands in for the driver: its class, its client, its database and its collection."""
+
+    def __init__(self, *failures: Exception) -> None:
+        self.failures = deque(failures)
+        self.options: dict[str, Any] = {}
+        self.indexes: dict[str, dict[str, Any]] = {}
+        self.collections: list[str] = []
+        self.closed = 0
+        self.answering = asyncio.Event()
+        self.answering.set()
+
+    def __call__(self, url: str, **options: Any) -> "FakeMongo":
+        self.options = {"url": url, **options}
+        return self
+
+    def __getitem__(self, name: str) -> "FakeMongo":
+        return self
+
+    @property
+    def admin(self) -> "FakeMongo":
+        return self
+
+    async def command(self, name: str) -> None:
+        assert name == "ping"
+        await self.answering.wait()
+        self._fail()
+
+    async def create_collection(self, name: str, **_options: Any) -> None:
+        self._fail()
+        self.collections.append(name)
+
+    async def create_index(self, name: str, **options: Any) -> None:
+        self.indexes[name] = options
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.popleft()
+
+
+class AsynchronousMongo(FakeMongo):
+    """As pymongo's own client, whose close() is awaited."""
+
+    def close(self) -> Any:
+        async def closing() -> None:
+            self.closed += 1
+
+        return closing()
+
+
+def a_database(mongo: FakeMongo, *, timeout_seconds: float = 5) -> Database:
+    return Database(
+        "mongodb://nowhere/",
+        "inventory",
+        timeout_seconds=timeout_seconds,
+        backoff=BACKOFF,
+        client_class=mongo,
+    )
+
+
+async def test_opening_prepares_the_collection(log: Log) -> None:
+    mongo = FakeMongo()
+    database = a_database(mongo)
+    await database.open()
+    assert database.state is DatabaseState.CONNECTED
+    assert mongo.collections == ["pages"]
+    assert mongo.indexes == {"url": {"unique": True}, "created_at": {}}
+    assert log.events == ["db_connect_attempt", "db_connected"]
+    assert log.one("db_connect_attempt") == IsPartialDict(attempt=1, delay=0)
+
+
+async def test_a_collection_that_is_there_is_taken_as_it_is() -> None:
+    mongo = FakeMongo(CollectionInvalid("collection pages already exists"))
+    await a_database(mongo).open()
+    assert set(mongo.indexes) == {"url", "created_at"}
+
+
+async def test_every_operation_is_bounded_and_durable() -> None:
+    mongo = FakeMongo()
+    await a_database(mongo, timeout_seconds=2.5).open()
+    assert mongo.options == {
+        "url": "mongodb://nowhere/",
+        "timeoutMS": 2500,
+        "serverSelectionTimeoutMS": 2500,
+        "connectTimeoutMS": 2500,
+        "w": "majority",
+        "journal": True,
+        "retryWrites": True,
+        "tz_aware": True,
+        "uuidRepresentation": "standard",
+    }
+
+
+async def test_failed_attempts_are_followed_by_growing_delays(slept: list[float], log: Log) -> None:
+    mongo = FakeMongo(*(ServerSelectionTimeoutError("no server") for _ in range(3)))
+    await a_database(mongo).open()
+    assert slept == [1, 2, 3]
+    attempts = [(it["attempt"], it["delay"]) for it in log.all("db_connect_attempt")]
+    assert attempts == [(1, 0), (2, 1), (3, 2), (4, 3)]
+    failures = log.all("db_connect_failed")
+    assert [it["attempt"] for it in failures] == [1, 2, 3]
+    assert failures[0]["reason"].startswith("ServerSelectionTimeoutError: no server")
+
+
+async def test_after_the_last_attempt_the_process_does_not_start(slept: list[float]) -> None:
+    mongo = FakeMongo(*(AutoReconnect("refused") for _ in range(4)))
+    database = a_database(mongo)
+    with pytest.raises(DatabaseUnreachable, match=r"in 4 attempts \(AutoReconnect: ") as end:
+        await database.open()
+    assert "DATABASE_URL" in str(end.value)
+    assert len(slept) == 3
+    assert (database.state, mongo.closed) == (DatabaseState.DISCONNECTED, 1)
+
+
+@pytest.mark.parametrize("kind", [FakeMongo, AsynchronousMongo], ids=["Motor's", "pymongo's"])
+async def test_a_database_is_closed_once(kind: Callable[[], FakeMongo]) -> None:
+    mongo = kind()
+    database = a_database(mongo)
+    await database.close()
+    await database.open()
+    await database.close()
+    await database.close()
+    assert (database.state, mongo.closed) == (DatabaseState.DISCONNECTED, 1)
+
+
+async def test_a_database_that_answers_is_there() -> None:
+    database = a_database(FakeMongo())
+    await database.open()
+    assert await database.ping()
+
+
+async def test_one_that_fails_is_not(log: Log) -> None:
+    mongo = FakeMongo()
+    database = a_database(mongo)
+    await database.open()
+    mongo.failures.append(AutoReconnect("connection closed"))
+    assert not await database.ping()
+    assert log.one("db_unavailable") == IsPartialDict(level="WARNING", reason="AutoReconnect")
+
+
+async def test_nor_one_that_hangs(log: Log) -> None:
+    mongo = FakeMongo()
+    database = a_database(mongo, timeout_seconds=0.01)
+    await database.open()
+    mongo.answering.clear()
+    assert not await database.ping()
+    assert log.one("db_unavailable")["reason"] == "TimeoutError"
+
+
+def undecodable() -> UnicodeEncodeError:
+    return UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+
+TRANSLATIONS = {
+    "no server": (ServerSelectionTimeoutError("no server"), StoreUnavailable),
+    "a slow server": (NetworkTimeout("timed out"), StoreUnavailable),
+    "a lost connection": (AutoReconnect("closed"), StoreUnavailable),
+    "no majority": (WriteConcernError("waiting for replication", 64), StoreUnavailable),
+    "an operation refused": (OperationFailure("not primary", 10107), StoreUnavailable),
+    "over 16 MB, says the driver": (DocumentTooLarge("17000000"), NotStorable),
+    "over 16 MB, says the server": (OperationFailure("BSONObj size", 10334), NotStorable),
+    "over 16 MB once updated": (OperationFailure("resulting document", 17419), NotStorable),
+    "over 16 MB once inserted": (OperationFailure("resulting document", 17420), NotStorable),
+    "a value BSON has not": (InvalidDocument("cannot encode"), NotStorable),
+    "a lone surrogate": (undecodable(), NotStorable),
+    "a number over 64 bits": (OverflowError("8-byte ints"), NotStorable),
+}
+
+
+@pytest.mark.parametrize(("error", "ours"), TRANSLATIONS.values(), ids=TRANSLATIONS.keys())
+def test_an_error_of_the_driver_becomes_one_of_ours(
+    log: Log, error: Exception, ours: type[Exception]
+) -> None:
+    with pytest.raises(ours, match=type(error).__name__) as raised, translated_errors():
+        raise error
+    assert raised.value.__cause__ is error
+    assert log.events == (["db_unavailable"] if ours is StoreUnavailable else [])
+
+
+def test_a_duplicate_key_is_an_answer_and_a_bug_is_a_bug() -> None:
+    for error in (DuplicateKeyError("E11000"), ZeroDivisionError()):
+        with pytest.raises(type(error)), translated_errors():
+            raise error
+
+
+def test_a_long_error_is_told_in_short() -> None:
+    with pytest.raises(NotStorable) as raised, translated_errors():
+        raise InvalidDocument("x" * 100_000)
+    assert len(str(raised.value)) <= 300

@@ -1,0 +1,348 @@
+"""Publishing: what was confirmed, what was not and why, and that messages do not wait in turn."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aio_pika.exceptions import AMQPConnectionError, ChannelInvalidStateError
+from dirty_equals import IsFloat, IsPartialDict, IsUUID
+from faststream.rabbit.response import RabbitPublishCommand
+
+from app.broker.connection import BrokerConnection, ConnectionState
+from app.broker.messages import MetadataRequested
+from app.broker.publisher import ConfirmedPublisher, RequestPublisher, RetryPublisher
+from app.errors import PublisherNotReady, PublishFailed
+from tests.fakes import URL, a_request
+from tests.unit.amqp import (
+    TOPOLOGY,
+    FakeBroker,
+    FakeDestination,
+    a_connection,
+    queue_full,
+    unroutable,
+    until,
+)
+from tests.unit.recorded import Log
+
+
+@pytest.fixture
+async def broker() -> FakeBroker:
+    return FakeBroker()
+
+
+@pytest.fixture
+async def connection(broker: FakeBroker) -> BrokerConnection:
+    connection = a_connection(broker)
+    await connection.open()
+    return connection
+
+
+@pytest.fixture
+def sender(connection: BrokerConnection) -> ConfirmedPublisher:
+    return ConfirmedPublisher(connection, timeout_seconds=10)
+
+
+def failing(exc: BaseException) -> FakeDestination:
+    def fate() -> None:
+        raise exc
+
+    return FakeDestination(fate)
+
+
+def waiting_for(event: asyncio.Event) -> FakeDestination:
+    return FakeDestination(lambda: event)
+
+
+async def test_a_confirmed_message_is_logged_with_how_long_it_took(
+    sender: ConfirmedPublisher, log: Log
+) -> None:
+    request, destination = a_request(), FakeDestination()
+    await sender.send(destination, request)
+    assert destination.confirmed == 1
+    assert log.one("publish_success") == IsPartialDict(
+        level="INFO",
+        request_id=request.request_id,
+        url=URL,
+        queue="metadata.requests",
+        latency_ms=IsFloat(ge=0),
+    )
+
+
+async def test_a_message_carries_the_request_and_its_names(sender: ConfirmedPublisher) -> None:
+    request, destination = a_request(attempt=3), FakeDestination()
+    await sender.send(destination, request, {"x-deferrals": 2})
+    (sent,) = destination.sent
+    assert MetadataRequested.model_validate_json(sent["body"]).to_request() == request
+    assert sent == IsPartialDict(
+        message_id=IsUUID(),
+        correlation_id=str(request.request_id),
+        headers={"x-deferrals": 2},
+    )
+
+
+async def test_every_message_has_an_id_of_its_own(sender: ConfirmedPublisher) -> None:
+    request, destination = a_request(), FakeDestination()
+    await sender.send(destination, request)
+    await sender.send(destination, request)
+    first, second = (UUID(sent["message_id"]) for sent in destination.sent)
+    assert first != second
+
+
+async def test_nothing_is_reported_as_sent_before_it_is_confirmed(
+    sender: ConfirmedPublisher, log: Log
+) -> None:
+    confirm = asyncio.Event()
+    destination = waiting_for(confirm)
+    publishing = asyncio.create_task(sender.send(destination, a_request()))
+    await until(lambda: len(destination.sent) == 1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not publishing.done()
+    assert "publish_success" not in log.events
+    confirm.set()
+    await publishing
+    assert "publish_success" in log.events
+
+
+async def test_confirms_are_awaited_side_by_side(sender: ConfirmedPublisher) -> None:
+    confirm = asyncio.Event()
+    destination = waiting_for(confirm)
+    publishing = [asyncio.create_task(sender.send(destination, a_request())) for _ in range(50)]
+    await until(lambda: len(destination.sent) == 50)
+    assert destination.confirmed == 0
+    confirm.set()
+    await asyncio.gather(*publishing)
+    assert destination.confirmed == 50
+
+
+FAILURES = {
+    "the queue is full": (queue_full, "queue_rejected"),
+    "there is no such queue": (unroutable, "unroutable"),
+    "the channel is closed": (ChannelInvalidStateError, "connection_lost"),
+    "the connection is lost": (lambda: AMQPConnectionError("gone"), "connection_lost"),
+    "the socket is broken": (lambda: BrokenPipeError(32, "broken"), "connection_lost"),
+    "the transport is closing": (lambda: RuntimeError("closing"), "connection_lost"),
+    "a torn-down connection cancels": (asyncio.CancelledError, "connection_lost"),
+    "the library's own timeout": (TimeoutError, "confirm_timeout"),
+}
+
+
+@pytest.mark.parametrize(("cause", "reason"), FAILURES.values(), ids=FAILURES.keys())
+async def test_a_message_that_is_not_confirmed_fails_with_its_reason(
+    sender: ConfirmedPublisher, log: Log, cause: Callable[[], BaseException], reason: str
+) -> None:
+    request = a_request()
+    with pytest.raises(PublishFailed) as failure:
+        await sender.send(failing(cause()), request)
+    assert failure.value.reason == reason
+    assert log.one("publish_failed") == IsPartialDict(
+        level="WARNING",
+        request_id=request.request_id,
+        url=URL,
+        reason=reason,
+        latency_ms=IsFloat(ge=0),
+    )
+    assert "publish_success" not in log.events
+
+
+async def test_a_confirm_that_never_comes_is_not_waited_for_forever(
+    connection: BrokerConnection,
+) -> None:
+    sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
+    with pytest.raises(PublishFailed, match="confirm_timeout"):
+        await sender.send(waiting_for(asyncio.Event()), a_request())
+
+
+async def test_a_connection_that_does_not_confirm_is_replaced(
+    connection: BrokerConnection, broker: FakeBroker
+) -> None:
+    sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
+    with pytest.raises(PublishFailed):
+        await sender.send(waiting_for(asyncio.Event()), a_request())
+    assert connection.state is ConnectionState.RECONNECTING
+    await until(lambda: bool(broker.connection.link.closed_for))
+
+
+async def test_a_queue_that_is_missing_is_declared_before_more_is_published(
+    sender: ConfirmedPublisher, connection: BrokerConnection, broker: FakeBroker
+) -> None:
+    declared = len(broker.connection.queues.declared)
+    with pytest.raises(PublishFailed):
+        await sender.send(failing(unroutable()), a_request())
+    assert not connection.is_ready
+    await until(lambda: connection.is_ready)
+    assert len(broker.connection.queues.declared) == 2 * declared
+    assert broker.connection.link.closed_for == []
+
+
+async def test_a_full_queue_is_no_reason_to_replace_the_connection(
+    sender: ConfirmedPublisher, connection: BrokerConnection
+) -> None:
+    with pytest.raises(PublishFailed):
+        await sender.send(failing(queue_full()), a_request())
+    assert connection.is_ready
+
+
+async def test_a_task_that_is_really_cancelled_stays_so(
+    sender: ConfirmedPublisher, log: Log
+) -> None:
+    destination = waiting_for(asyncio.Event())
+    publishing = asyncio.create_task(sender.send(destination, a_request()))
+    await until(lambda: len(destination.sent) == 1)
+    publishing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    assert "publish_failed" not in log.events
+
+
+async def test_an_error_that_nobody_foresaw_is_not_renamed(sender: ConfirmedPublisher) -> None:
+    with pytest.raises(ZeroDivisionError):
+        await sender.send(failing(ZeroDivisionError()), a_request())
+
+
+async def test_before_it_is_ready_nothing_is_sent(log: Log) -> None:
+    connection = a_connection(FakeBroker())
+    sender, destination = ConfirmedPublisher(connection, timeout_seconds=10), FakeDestination()
+    request = a_request()
+    with pytest.raises(PublisherNotReady, match="publisher_not_ready"):
+        await sender.send(destination, request)
+    assert destination.sent == []
+    assert log.one("publish_rejected") == IsPartialDict(
+        level="WARNING", request_id=request.request_id, url=URL, reason="publisher_not_ready"
+    )
+    assert "publish_failed" not in log.events
+
+
+@pytest.mark.parametrize("cause", ["lost", "blocked", "closing"])
+async def test_a_connection_that_can_not_be_used_refuses_at_once(
+    sender: ConfirmedPublisher, connection: BrokerConnection, broker: FakeBroker, cause: str
+) -> None:
+    match cause:
+        case "lost":
+            await broker.connection.lose()
+        case "blocked":
+            broker.connection.link.allowed.clear()
+        case _:
+            connection.start_closing()
+    destination = FakeDestination()
+    with pytest.raises(PublisherNotReady):
+        await sender.send(destination, a_request())
+    assert destination.sent == []
+
+
+async def test_closing_waits_for_messages_in_flight_and_takes_no_more(
+    sender: ConfirmedPublisher, broker: FakeBroker, log: Log
+) -> None:
+    confirm = asyncio.Event()
+    destination = waiting_for(confirm)
+    publishing = [asyncio.create_task(sender.send(destination, a_request())) for _ in range(2)]
+    await until(lambda: len(destination.sent) == 2)
+    closing = asyncio.create_task(sender.close())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    with pytest.raises(PublisherNotReady):
+        await sender.send(destination, a_request())
+    assert (closing.done(), broker.is_stopped) == (False, False)
+    confirm.set()
+    await asyncio.gather(*publishing, closing)
+    assert broker.is_stopped
+    assert log.events[-1] == "publisher_shutdown"
+    assert log.events.index("publisher_shutdown") > log.events.index("publish_success")
+
+
+async def test_closing_does_not_wait_for_a_message_that_failed(
+    sender: ConfirmedPublisher, broker: FakeBroker
+) -> None:
+    with pytest.raises(PublishFailed):
+        await sender.send(failing(queue_full()), a_request())
+    await asyncio.wait_for(sender.close(), timeout=1)
+    assert broker.is_stopped
+
+
+class RecordingProducer:
+    """Stands in for what writes to the channel."""
+
+    def __init__(self) -> None:
+        self.commands: list[RabbitPublishCommand] = []
+
+    async def publish(self, command: RabbitPublishCommand) -> None:
+        self.commands.append(command)
+
+
+@pytest.fixture
+def producer(broker: FakeBroker) -> RecordingProducer:
+    producer = RecordingProducer()
+    broker.config.broker_config.producer = producer  # type: ignore[assignment]  # a stand-in
+    return producer
+
+
+def on_the_wire(command: RabbitPublishCommand) -> dict[str, Any]:
+    return {
+        "exchange": command.exchange.name,
+        "routing_key": command.destination,
+        "correlation_id": command.correlation_id,
+        "headers": command.headers,
+        **command.message_options,
+        **command.publish_options,
+    }
+
+
+async def test_a_request_is_persistent_mandatory_json_for_the_request_queue(
+    sender: ConfirmedPublisher, producer: RecordingProducer
+) -> None:
+    request = a_request()
+    await RequestPublisher(sender, TOPOLOGY).publish(request)
+    (command,) = producer.commands
+    assert on_the_wire(command) == IsPartialDict(
+        exchange="",
+        routing_key="metadata.requests",
+        correlation_id=str(request.request_id),
+        headers={},
+        persist=True,
+        mandatory=True,
+        content_type="application/json",
+        message_type="MetadataRequested",
+        message_id=IsUUID(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("delay_seconds", "queue"),
+    [
+        (5, "metadata.retry.5s"),
+        (30, "metadata.retry.30s"),
+        (120, "metadata.retry.2m"),
+        (600, "metadata.retry.10m"),
+    ],
+)
+async def test_a_retry_goes_to_the_queue_of_its_delay(
+    sender: ConfirmedPublisher, producer: RecordingProducer, delay_seconds: float, queue: str
+) -> None:
+    request = a_request(attempt=2)
+    await RetryPublisher(sender, TOPOLOGY).publish(request, delay_seconds=delay_seconds)
+    (command,) = producer.commands
+    assert on_the_wire(command) == IsPartialDict(
+        exchange="", routing_key=queue, headers={}, persist=True, mandatory=True
+    )
+    assert MetadataRequested.model_validate_json(command.body).attempt == 2
+
+
+async def test_a_retry_that_was_put_off_says_how_often(
+    sender: ConfirmedPublisher, producer: RecordingProducer
+) -> None:
+    retries = RetryPublisher(sender, TOPOLOGY)
+    await retries.publish(a_request(), delay_seconds=5, deferrals=3)
+    assert producer.commands[0].headers == {"x-deferrals": 3}
+
+
+async def test_what_is_published_to_one_queue_and_lost_there_is_raised(
+    sender: ConfirmedPublisher, producer: RecordingProducer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_command: RabbitPublishCommand) -> None:
+        raise queue_full()
+
+    monkeypatch.setattr(producer, "publish", refuse)
+    with pytest.raises(PublishFailed, match="queue_rejected"):
+        await RequestPublisher(sender, TOPOLOGY).publish(a_request())

@@ -1,0 +1,108 @@
+"""Files that repeat what the code says: each is held to it here."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from check_jsonschema import main as check_jsonschema  # type: ignore[import-untyped]  # it has none
+
+from app.settings import Settings
+from dev import settings_example, specs
+from dev.generated import out_of_step
+from dev.stack import ROOT
+
+VARIABLES = {name.upper() for name in Settings.model_fields}
+
+
+def test_the_settings_example_is_what_just_env_example_writes() -> None:
+    files = {settings_example.FILE: settings_example.settings_example()}
+    assert out_of_step(files) == []
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_the_settings_example_sets_every_default(settings: Settings) -> None:
+    example = Settings(_env_file=settings_example.FILE)
+    assert example == settings
+    assert {name.upper() for name in example.model_fields_set} == VARIABLES
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_the_message_contracts_are_those_of_the_defaults(settings: Settings) -> None:
+    assert specs.default_settings() == settings
+
+
+def test_the_message_contracts_are_what_just_asyncapi_writes() -> None:
+    assert out_of_step(specs.documents()) == []
+
+
+def test_a_generated_file_that_differs_is_out_of_step(tmp_path: Path) -> None:
+    path = tmp_path / "api.yaml"
+    path.write_text("an older text")
+    assert out_of_step({path: "the text", tmp_path / "missing.yaml": ""}) == [
+        path,
+        tmp_path / "missing.yaml",
+    ]
+
+
+def test_the_compose_file_is_valid() -> None:
+    with pytest.raises(SystemExit, match="0"):
+        check_jsonschema(["--builtin-schema", "vendor.compose-spec", str(ROOT / "compose.yaml")])
+
+
+@pytest.mark.parametrize("service", ["api", "worker"])
+def test_the_compose_file_sets_variables_that_exist(service: str) -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    assert set(compose["services"][service]["environment"]) <= VARIABLES
+
+
+def test_containers_get_no_password_from_this_repository() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    assert re.findall(r"\$\{(?!RABBITMQ_PASSWORD:\?)", text) == []
+    assert re.findall(r"PASS\w*: (?!\$)", text) == []
+
+
+def test_the_image_runs_the_commands_that_the_code_answers_to() -> None:
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    command = re.findall(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    assert json.loads(command[0])[:2] == ["uvicorn", "app.api.main:app"]
+    worker = compose["services"]["worker"]["command"]
+    assert worker[:3] == ["faststream", "run", "app.worker.main:app"]
+
+
+@pytest.fixture(scope="module")
+def recipes() -> dict[str, Any]:
+    local = ROOT / ".just/bin/just"
+    just = os.environ.get("JUST") or shutil.which("just") or str(local)
+    dumped = subprocess.run(  # noqa: S603 (it is the project's own front door)
+        [just, "--dump", "--dump-format", "json"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    described: dict[str, Any] = json.loads(dumped.stdout)["recipes"]
+    return described
+
+
+def test_every_recipe_says_what_it_does(recipes: dict[str, Any]) -> None:
+    assert [name for name, recipe in recipes.items() if not recipe["doc"]] == []
+
+
+def test_the_readme_names_recipes_that_exist(recipes: dict[str, Any]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"(?:^|[\s`/])just ([a-z][a-z-]*)\b", readme, re.MULTILINE))
+    assert {"demo", "test"} <= named <= set(recipes)
+
+
+def test_continuous_integration_starts_as_the_readme_says() -> None:
+    bootstrap = "pip install --quiet --target .just rust-just && .just/bin/just"
+    assert f"{bootstrap} demo" in (ROOT / "README.md").read_text()
+    assert f"{bootstrap} check" in (ROOT / ".ci/run").read_text()
+    assert os.access(ROOT / ".ci/run", os.X_OK)

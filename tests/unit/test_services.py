@@ -1,0 +1,659 @@
+"""The use cases: what is written in which order, and what every end of an attempt leaves behind."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from dirty_equals import IsNow, IsPartialDict
+
+from app.errors import (
+    FetchError,
+    InventoryError,
+    NotStorable,
+    PublisherNotReady,
+    PublishFailed,
+    StoreUnavailable,
+)
+from app.models import (
+    Claim,
+    Coalesced,
+    Completed,
+    Delivery,
+    ErrorKind,
+    FailedPermanently,
+    PageError,
+    PageMetadata,
+    PageRecord,
+    PageRequest,
+    PageStatus,
+    RetryLater,
+)
+from app.retries import RetryPolicy
+from app.services import Collector, Fetcher, Inventory
+from tests.fakes import URL, FakeFetcher, FakePages, FakePublisher, a_page, a_request, a_timeout
+from tests.unit.recorded import Log
+
+BLOCKED = FetchError(ErrorKind.BLOCKED_ADDRESS, "not a public address", retryable=False)
+TIMED_OUT = PageError(ErrorKind.TIMEOUT, "no answer in time")
+
+
+PATIENCE = timedelta(minutes=10)
+
+
+def unreachable() -> Exception:
+    return StoreUnavailable("ServerSelectionTimeoutError")
+
+
+class JournalPublisher(FakePublisher):
+    def __init__(self, journal: list[str]) -> None:
+        super().__init__()
+        self._journal = journal
+
+    async def publish(self, request: PageRequest) -> None:
+        self._journal.append("publish")
+        await super().publish(request)
+
+
+class JournalPages(FakePages):
+    """Notes what is called; every call lets others run first, as a real database would."""
+
+    def __init__(self, journal: list[str]) -> None:
+        super().__init__()
+        self._journal = journal
+
+    async def find(self, url: str) -> PageRecord | None:
+        await self._called("find")
+        return await super().find(url)
+
+    async def note_queued(self, request: PageRequest) -> None:
+        await self._called("note_queued")
+        await super().note_queued(request)
+
+    async def reserve(self, request: PageRequest) -> bool:
+        await self._called("reserve")
+        return await super().reserve(request)
+
+    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
+        await self._called("reserve_again")
+        return await super().reserve_again(request, stalled)
+
+    async def release(self, request: PageRequest) -> None:
+        await self._called("release")
+        await super().release(request)
+
+    async def _called(self, name: str) -> None:
+        self._journal.append(name)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def journal() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def publisher(journal: list[str]) -> FakePublisher:
+    return JournalPublisher(journal)
+
+
+@pytest.fixture
+def pages(journal: list[str]) -> FakePages:
+    return JournalPages(journal)
+
+
+@pytest.fixture
+def inventory(publisher: FakePublisher, pages: FakePages) -> Inventory:
+    return Inventory(publisher=publisher, pages=pages, patience=PATIENCE)
+
+
+async def record_of(pages: FakePages) -> PageRecord:
+    record = await pages.find(URL)
+    assert record is not None
+    return record
+
+
+# --- Asking for a page and reading it back ---
+
+
+async def test_a_request_is_published_first_and_recorded_second(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    request = await inventory.request(URL)
+    assert journal == ["publish", "note_queued"]
+    assert publisher.published == [request]
+    record = await record_of(pages)
+    assert (record.status, record.request_id) == (PageStatus.QUEUED, request.request_id)
+
+
+async def test_a_request_says_when_it_was_made_and_is_the_first_attempt(
+    inventory: Inventory,
+) -> None:
+    request = await inventory.request(URL)
+    assert (request.url, request.attempt) == (URL, 1)
+    assert request.requested_at == IsNow(tz=UTC)
+
+
+async def test_every_request_is_published_under_a_name_of_its_own(
+    inventory: Inventory, publisher: FakePublisher
+) -> None:
+    for _ in range(3):
+        await inventory.request(URL)
+    assert len({request.request_id for request in publisher.published}) == 3
+
+
+async def test_a_request_the_broker_refuses_is_not_recorded(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    publisher.refusing = True
+    with pytest.raises(PublisherNotReady):
+        await inventory.request(URL)
+    assert await pages.find(URL) is None
+
+
+async def test_a_request_needs_no_database(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, log: Log
+) -> None:
+    pages.failing = unreachable
+    request = await inventory.request(URL)
+    assert publisher.published == [request]
+    assert log.one("queued_without_record") == IsPartialDict(
+        level="WARNING", request_id=request.request_id, url=URL
+    )
+
+
+async def test_a_record_there_is_is_read_and_nothing_is_queued(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    await pages.reserve(a_request(at=datetime.now(UTC)))
+    journal.clear()
+    assert await inventory.read(URL) == await pages.find(URL)
+    assert publisher.published == []
+    assert set(journal) == {"find"}
+
+
+async def test_a_page_nobody_knows_is_recorded_first_and_published_second(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    answer = await inventory.read(URL)
+    assert journal == ["find", "reserve", "publish"]
+    assert answer == await pages.find(URL)
+    assert (answer.status, answer.attempts) == (PageStatus.QUEUED, 0)
+    assert [request.request_id for request in publisher.published] == [answer.request_id]
+
+
+async def test_of_forty_who_ask_at_once_one_has_it_queued(
+    inventory: Inventory, publisher: FakePublisher, journal: list[str]
+) -> None:
+    answers = await asyncio.gather(*(inventory.read(URL) for _ in range(40)))
+    assert journal[:40] == ["find"] * 40  # that is, all of them found nothing
+    assert len(publisher.published) == 1
+    assert {answer.status for answer in answers} == {PageStatus.QUEUED}
+
+
+async def test_those_who_ask_for_different_pages_do_not_share(
+    inventory: Inventory, publisher: FakePublisher
+) -> None:
+    urls = [f"https://example.com/{number}" for number in range(10)]
+    await asyncio.gather(*(inventory.read(url) for url in urls))
+    assert sorted(request.url for request in publisher.published) == urls
+
+
+async def test_a_reservation_that_can_not_be_published_is_taken_back(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    publisher.refusing = True
+    with pytest.raises(PublisherNotReady):
+        await inventory.read(URL)
+    assert journal == ["find", "reserve", "publish", "release"]
+    assert await pages.find(URL) is None
+    publisher.refusing = False
+    assert (await inventory.read(URL)).status is PageStatus.QUEUED
+    assert len(publisher.published) == 1
+
+
+async def test_without_a_database_nothing_is_read_and_nothing_is_queued(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    pages.failing = unreachable
+    with pytest.raises(StoreUnavailable):
+        await inventory.read(URL)
+    assert publisher.published == []
+
+
+async def test_a_reservation_that_can_not_even_be_taken_back_is_no_success(
+    inventory: Inventory, pages: FakePages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lose_both(_self: object, _request: PageRequest) -> None:
+        pages.failing = unreachable
+        raise PublishFailed("connection_lost")
+
+    monkeypatch.setattr(JournalPublisher, "publish", lose_both)
+    with pytest.raises(InventoryError):
+        await inventory.read(URL)
+
+
+# --- Pages that have stood still for too long ---
+
+
+async def stall(pages: FakePages, status: PageStatus, *, ago: timedelta) -> PageRequest:
+    """Leave a record as a worker does that is then heard of no more."""
+    then = datetime.now(UTC) - ago
+    request = a_request(at=then)
+    await pages.note_queued(request)
+    if status is PageStatus.QUEUED:
+        return request
+    claim = await pages.claim(Delivery(request), now=then, lease_seconds=120)
+    assert isinstance(claim, Claim)
+    if status is PageStatus.FAILED_RETRYABLE:
+        await pages.note_retry(claim, TIMED_OUT)
+    return request
+
+
+STALLED = [
+    pytest.param((PageStatus.QUEUED, PATIENCE), id="queued for longer than retries take"),
+    pytest.param((PageStatus.FAILED_RETRYABLE, PATIENCE), id="its retry was lost"),
+    pytest.param((PageStatus.IN_PROGRESS, timedelta(seconds=121)), id="its claim ran out"),
+]
+NOT_STALLED = [
+    pytest.param(PageStatus.QUEUED, timedelta(minutes=9), id="queued for a while"),
+    pytest.param(PageStatus.FAILED_RETRYABLE, timedelta(minutes=9), id="waits for its retry"),
+    pytest.param(PageStatus.IN_PROGRESS, timedelta(seconds=110), id="claimed for a while"),
+]
+
+
+@pytest.fixture
+async def stalled(request: pytest.FixtureRequest, pages: FakePages, journal: list[str]) -> UUID:
+    """The request that was lost."""
+    status, ago = request.param
+    lost = await stall(pages, status, ago=ago)
+    journal.clear()
+    return lost.request_id
+
+
+@pytest.mark.parametrize("stalled", STALLED, indirect=True)
+async def test_a_page_that_stands_still_is_queued_again(
+    inventory: Inventory,
+    publisher: FakePublisher,
+    pages: FakePages,
+    journal: list[str],
+    stalled: UUID,
+) -> None:
+    answer = await inventory.read(URL)
+    assert journal == ["find", "reserve_again", "publish"]
+    assert answer.status is PageStatus.QUEUED
+    assert [it.request_id for it in publisher.published] == [answer.request_id]
+    assert answer.request_id != stalled
+    record = await record_of(pages)
+    assert (record.status, record.attempts) == (PageStatus.QUEUED, 0)
+
+
+@pytest.mark.usefixtures("stalled")
+@pytest.mark.parametrize("stalled", STALLED, indirect=True)
+async def test_of_forty_who_find_it_standing_still_one_has_it_queued(
+    inventory: Inventory, publisher: FakePublisher, journal: list[str]
+) -> None:
+    await asyncio.gather(*(inventory.read(URL) for _ in range(40)))
+    assert journal[:40] == ["find"] * 40
+    assert len(publisher.published) == 1
+
+
+@pytest.mark.parametrize(("status", "ago"), NOT_STALLED)
+async def test_a_page_somebody_may_be_at_is_left_alone(
+    inventory: Inventory,
+    publisher: FakePublisher,
+    pages: FakePages,
+    status: PageStatus,
+    ago: timedelta,
+) -> None:
+    await stall(pages, status, ago=ago)
+    assert (await inventory.read(URL)).status is status
+    assert publisher.published == []
+
+
+async def test_a_page_that_has_ended_never_stands_still(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    await collect(pages, a_page())
+    assert (await inventory.read(URL)).status is PageStatus.COMPLETED
+    assert publisher.published == []
+
+
+async def test_a_page_that_can_not_be_queued_again_is_an_error_now_and_queued_later(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    await stall(pages, PageStatus.QUEUED, ago=PATIENCE)
+    publisher.refusing = True
+    with pytest.raises(PublisherNotReady):
+        await inventory.read(URL)
+    publisher.refusing = False
+    assert (await inventory.read(URL)).status is PageStatus.QUEUED
+    assert len(publisher.published) == 1
+
+
+# --- Collecting it ---
+
+
+class UntakingPages(FakePages):
+    """Raises instead of ending an attempt, the first `times`; counts what was tried."""
+
+    def __init__(self, error: Callable[[], Exception], *, times: int) -> None:
+        super().__init__()
+        self._error = error
+        self._times = times
+        self.tries = 0
+
+    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
+        self._try()
+        return await super().complete(claim, metadata)
+
+    async def fail(
+        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    ) -> PageStatus | None:
+        self._try()
+        return await super().fail(claim, error, metadata)
+
+    async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
+        self._try()
+        return await super().note_retry(claim, error)
+
+    def _try(self) -> None:
+        self.tries += 1
+        if self.tries <= self._times:
+            raise self._error()
+
+
+class PickyPages(FakePages):
+    """Takes no page, only errors."""
+
+    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
+        del claim, metadata
+        raise NotStorable("DocumentTooLarge: 17000000 bytes")
+
+    async def fail(
+        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    ) -> PageStatus | None:
+        if metadata is not None:
+            raise NotStorable("DocumentTooLarge: 17000000 bytes")
+        return await super().fail(claim, error)
+
+
+def a_collector(fetcher: Fetcher, pages: FakePages, *, max_attempts: int = 3) -> Collector:
+    return Collector(
+        fetcher=fetcher,
+        pages=pages,
+        retries=RetryPolicy(max_attempts, (5, 30, 120)),
+        lease_seconds=120,
+    )
+
+
+async def collect(
+    pages: FakePages, *results: PageMetadata | FetchError, **delivery: Any
+) -> tuple[object, list[str]]:
+    fetcher = FakeFetcher(*results)
+    request = delivery.pop("request", None) or a_request()
+    outcome = await a_collector(fetcher, pages).collect(Delivery(request, **delivery))
+    return outcome, fetcher.fetched
+
+
+async def test_a_page_is_claimed_fetched_and_stored(log: Log) -> None:
+    pages = FakePages()
+    outcome, fetched = await collect(pages, a_page())
+    assert outcome == Completed(PageStatus.COMPLETED)
+    assert fetched == [URL]
+    record = await record_of(pages)
+    assert (record.status, record.metadata) == (PageStatus.COMPLETED, a_page())
+    assert log.events == ["fetch_started", "fetch_finished"]
+    assert log.one("fetch_finished") == IsPartialDict(
+        status_code=200, body_bytes=15, elapsed_ms=41.7
+    )
+
+
+async def test_a_page_is_in_progress_while_it_is_fetched() -> None:
+    pages = FakePages()
+    seen: list[PageRecord] = []
+
+    class WatchingFetcher:
+        async def fetch(self, _url: str) -> PageMetadata:
+            seen.append(await record_of(pages))
+            return a_page()
+
+    await a_collector(WatchingFetcher(), pages).collect(Delivery(a_request()))
+    assert [(record.status, record.attempts) for record in seen] == [(PageStatus.IN_PROGRESS, 1)]
+
+
+@pytest.mark.parametrize("status", [204, 301, 404, 410, 501])
+async def test_a_page_of_any_other_status_is_a_result(status: int) -> None:
+    outcome, _ = await collect(FakePages(), a_page(status))
+    assert outcome == Completed(PageStatus.COMPLETED)
+
+
+async def test_a_fault_that_may_pass_is_recorded_and_asked_for_again(log: Log) -> None:
+    pages, request = FakePages(), a_request()
+    outcome, _ = await collect(pages, a_timeout(), request=request)
+    again = PageRequest(URL, request.request_id, request.requested_at, attempt=2)
+    assert outcome == RetryLater(again, TIMED_OUT, 5)
+    record = await record_of(pages)
+    assert (record.status, record.error) == (PageStatus.FAILED_RETRYABLE, TIMED_OUT)
+    assert log.one("fetch_finished") == IsPartialDict(
+        error_kind="timeout", reason="no answer in time"
+    )
+
+
+async def test_a_request_that_is_tried_until_it_works_counts_its_attempts() -> None:
+    pages = FakePages()
+    fetcher = FakeFetcher(a_timeout(), a_page(503), a_page())
+    collector = a_collector(fetcher, pages)
+    delays, request = [], a_request()
+    while isinstance(outcome := await collector.collect(Delivery(request)), RetryLater):
+        delays.append(outcome.delay_seconds)
+        request = outcome.request
+    assert (outcome, delays) == (Completed(PageStatus.COMPLETED), [5, 30])
+    record = await record_of(pages)
+    assert (record.attempts, record.error) == (3, None)
+
+
+async def test_the_last_attempt_ends_the_request() -> None:
+    pages = FakePages()
+    outcome, _ = await collect(pages, a_timeout(), request=a_request(attempt=3))
+    assert outcome == FailedPermanently(TIMED_OUT, PageStatus.FAILED_PERMANENT)
+    record = await record_of(pages)
+    assert (record.error, record.attempts) == (TIMED_OUT, 3)
+
+
+async def test_the_last_response_of_a_server_that_never_was_ready_is_kept() -> None:
+    pages = FakePages()
+    outcome, _ = await collect(pages, a_page(503), request=a_request(attempt=3))
+    error = PageError(ErrorKind.HTTP_STATUS, "the server answered 503 Service Unavailable")
+    assert outcome == FailedPermanently(error, PageStatus.FAILED_PERMANENT)
+    assert (await record_of(pages)).metadata == a_page(503)
+
+
+async def test_a_fault_that_stays_ends_the_request_at_once() -> None:
+    pages = FakePages()
+    outcome, _ = await collect(pages, BLOCKED)
+    error = PageError(ErrorKind.BLOCKED_ADDRESS, "not a public address")
+    assert outcome == FailedPermanently(error, PageStatus.FAILED_PERMANENT)
+    assert (await record_of(pages)).error == error
+
+
+async def test_a_page_that_another_request_is_at_is_not_fetched(log: Log) -> None:
+    pages = FakePages()
+    await pages.claim(Delivery(a_request()), now=datetime.now(UTC), lease_seconds=120)
+    assert await collect(pages) == (Coalesced("in_progress"), [])
+    assert log.events == []
+
+
+async def test_a_request_that_a_later_fetch_has_answered_is_not_fetched() -> None:
+    pages = FakePages()
+    await collect(pages, a_page())
+    assert await collect(pages) == (Coalesced("answered"), [])
+
+
+async def test_a_page_that_kills_its_workers_ends_without_being_fetched_again() -> None:
+    pages, request = FakePages(), a_request(attempt=3)
+    await pages.claim(Delivery(request), now=datetime.now(UTC), lease_seconds=120)
+    outcome, fetched = await collect(pages, request=request, redelivered=True)
+    error = PageError(ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result")
+    assert outcome == FailedPermanently(error, PageStatus.FAILED_PERMANENT)
+    assert fetched == []
+    assert (await record_of(pages)).error == error
+
+
+async def test_a_worker_that_dies_costs_one_attempt() -> None:
+    pages, request = FakePages(), a_request()
+    await pages.claim(Delivery(request), now=datetime.now(UTC), lease_seconds=120)
+    outcome, _ = await collect(pages, a_timeout(), request=request, redelivered=True)
+    assert isinstance(outcome, RetryLater)
+    assert (outcome.request.attempt, outcome.delay_seconds) == (3, 30)
+
+
+async def test_a_refresh_keeps_the_old_result_readable_until_it_has_a_new_one() -> None:
+    pages = FakePages()
+    await collect(pages, a_page(404))
+    later = a_request(at=datetime.now(UTC) + timedelta(hours=1))
+    seen: list[PageRecord] = []
+
+    class WatchingFetcher:
+        async def fetch(self, _url: str) -> PageMetadata:
+            seen.append(await record_of(pages))
+            return a_page(200)
+
+    await a_collector(WatchingFetcher(), pages).collect(Delivery(later))
+    assert [(it.status, it.metadata) for it in seen] == [(PageStatus.COMPLETED, a_page(404))]
+    assert (await record_of(pages)).metadata == a_page(200)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome_type"), [(BLOCKED, FailedPermanently), (a_timeout(), RetryLater)]
+)
+async def test_a_refresh_that_fails_leaves_the_result_and_records_the_error(
+    fault: FetchError, outcome_type: type
+) -> None:
+    pages = FakePages()
+    await collect(pages, a_page())
+    later = a_request(at=datetime.now(UTC) + timedelta(hours=1))
+    outcome, _ = await collect(pages, fault, request=later)
+    assert isinstance(outcome, outcome_type)
+    record = await record_of(pages)
+    assert (record.status, record.metadata) == (PageStatus.COMPLETED, a_page())
+    assert record.error == fault.as_page_error()
+
+
+async def test_a_page_that_can_not_be_stored_ends_in_a_record_all_the_same() -> None:
+    pages = PickyPages()
+    outcome, _ = await collect(pages, a_page())
+    error = PageError(ErrorKind.NOT_STORABLE, "DocumentTooLarge: 17000000 bytes")
+    assert outcome == FailedPermanently(error, PageStatus.FAILED_PERMANENT)
+    assert (await record_of(pages)).error == error
+
+
+async def test_a_last_response_that_can_not_be_stored_is_left_out() -> None:
+    pages = PickyPages()
+    outcome, _ = await collect(pages, a_page(503), request=a_request(attempt=3))
+    assert isinstance(outcome, FailedPermanently)
+    assert outcome.error.kind is ErrorKind.HTTP_STATUS
+    record = await record_of(pages)
+    assert (record.status, record.metadata) == (PageStatus.FAILED_PERMANENT, None)
+
+
+@pytest.mark.parametrize("result", [a_page(), BLOCKED], ids=["a page", "a fault that stays"])
+async def test_a_worker_whose_claim_was_taken_over_answers_nothing(
+    result: PageMetadata | FetchError,
+) -> None:
+    pages, request = FakePages(), a_request()
+
+    class SlowFetcher(FakeFetcher):
+        async def fetch(self, url: str) -> PageMetadata:
+            delivery = Delivery(request, redelivered=True)
+            await pages.claim(delivery, now=datetime.now(UTC), lease_seconds=120)
+            return await super().fetch(url)
+
+    outcome = await a_collector(SlowFetcher(result), pages).collect(Delivery(request))
+    assert outcome == Coalesced("superseded")
+    record = await record_of(pages)
+    assert (record.status, record.attempts) == (PageStatus.IN_PROGRESS, 2)
+
+
+class EndlessFetcher:
+    """Never answers; says when it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def fetch(self, _url: str) -> PageMetadata:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+async def interrupted(pages: FakePages, request: PageRequest) -> None:
+    fetcher = EndlessFetcher()
+    collector = a_collector(fetcher, pages)
+    collecting = asyncio.create_task(collector.collect(Delivery(request)))
+    await fetcher.asked.wait()
+    collecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await collecting
+
+
+async def test_an_attempt_that_is_cut_off_does_not_count_and_holds_nothing() -> None:
+    pages, request = FakePages(), a_request()
+    await interrupted(pages, request)
+    outcome, _ = await collect(pages, a_page(), request=request)
+    assert outcome == Completed(PageStatus.COMPLETED)
+    assert (await record_of(pages)).attempts == 1
+
+
+async def test_an_attempt_that_is_cut_off_without_a_database_stays_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(_self: object, _claim: Claim) -> None:
+        raise unreachable()
+
+    monkeypatch.setattr(FakePages, "abandon", refuse)
+    await interrupted(FakePages(), a_request())
+
+
+async def test_without_a_database_a_page_is_not_fetched() -> None:
+    pages = FakePages()
+    pages.failing = unreachable
+    fetcher = FakeFetcher(a_page())
+    with pytest.raises(StoreUnavailable):
+        await a_collector(fetcher, pages).collect(Delivery(a_request()))
+    assert fetcher.fetched == []
+
+
+@pytest.mark.parametrize("result", [a_page(), a_timeout(), BLOCKED], ids=["page", "retry", "fail"])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_database_that_is_away_for_a_while_gets_the_outcome_later(
+    slept: list[float], result: PageMetadata | FetchError, times: int
+) -> None:
+    pages, fetcher = UntakingPages(unreachable, times=times), FakeFetcher(result)
+    await a_collector(fetcher, pages).collect(Delivery(a_request()))
+    assert (await record_of(pages)).status is not PageStatus.IN_PROGRESS
+    assert slept == [0.5, 1, 2][:times]
+    assert fetcher.fetched == [URL]
+
+
+@pytest.mark.parametrize("result", [a_page(), a_timeout(), BLOCKED], ids=["page", "retry", "fail"])
+async def test_a_database_that_stays_away_puts_the_message_off(
+    slept: list[float], result: PageMetadata | FetchError
+) -> None:
+    pages, fetcher = UntakingPages(unreachable, times=1000), FakeFetcher(result)
+    with pytest.raises(StoreUnavailable):
+        await a_collector(fetcher, pages).collect(Delivery(a_request()))
+    assert pages.tries > 1
+    assert sum(slept) > 2
+    assert fetcher.fetched == [URL]
+
+
+async def test_an_error_that_nobody_foresaw_is_not_hidden() -> None:
+    class BrokenFetcher:
+        async def fetch(self, _url: str) -> PageMetadata:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await a_collector(BrokenFetcher(), FakePages()).collect(Delivery(a_request()))
