@@ -5,7 +5,7 @@
     ├── StartupError                a process that must not start, and why
     │   ├── BrokerUnreachable
     │   ├── DatabaseUnreachable
-    │   └── TopologyMismatch        a queue exists with other arguments
+    │   └── TopologyMismatch        a queue is missing, or has other arguments
     ├── PublishError                a message that may not have been queued
     │   ├── PublisherNotReady
     │   └── PublishFailed
@@ -42,7 +42,7 @@ class DatabaseUnreachable(StartupError):
 
 
 class TopologyMismatch(StartupError):
-    """A queue exists with arguments other than those of `app/broker/topology.py`."""
+    """A queue is missing, or has arguments other than those of `app/broker/topology.py`."""
 
 
 class PublishError(InventoryError):

@@ -45,7 +45,7 @@ class Service:
         self.rabbitmq = rabbitmq
         self.mongodb = mongodb
         self.name = name
-        self._folder = folder
+        self.folder = folder
         self._processes: list[Api | Worker] = []
         self._client = httpx.Client(timeout=60, trust_env=False)
         self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongodb.url)
@@ -65,7 +65,7 @@ class Service:
         """Return an API that is not started yet."""
         number = len(self._processes)
         environment = {**self.environment, **settings}
-        api = Api(self._folder, name=f"api-{number}", environment=environment)
+        api = Api(self.folder, name=f"api-{number}", environment=environment)
         self._processes.append(api)
         return api
 
@@ -73,7 +73,7 @@ class Service:
         """Return a worker that is not started yet."""
         number = len(self._processes)
         environment = {**self.environment, **settings}
-        worker = Worker(self._folder, name=f"worker-{number}", environment=environment)
+        worker = Worker(self.folder, name=f"worker-{number}", environment=environment)
         self._processes.append(worker)
         return worker
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity, DeliveryError
 
-from app.broker.topology import Topology, declare
-from app.errors import BrokerUnreachable, PublishFailed
+from app.broker.topology import Topology
+from app.errors import BrokerUnreachable, PublishFailed, TopologyMismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,25 @@ class DeadLetterBox:
         self._topology = topology
 
     async def letters(self) -> AsyncIterator[tuple[DeadLetter, AbstractIncomingMessage]]:
-        """Yield every letter that is in the box now, oldest first, each once."""
-        queue = await self._channel.declare_queue(self._topology.dead.name, passive=True)
+        """Yield every letter that is in the box now, oldest first, each once.
+
+        Raises `TopologyMismatch` if there is no such queue.
+        """
+        queue = await self._open_queue()
         for _ in range(queue.declaration_result.message_count or 0):
             message = await queue.get(fail=False, no_ack=False)
             if message is None:
                 return
             yield _dead_letter(message), message
+
+    async def _open_queue(self) -> AbstractQueue:
+        name = self._topology.dead.name
+        try:
+            return await self._channel.declare_queue(name, passive=True)
+        except ChannelNotFoundEntity as exc:
+            raise TopologyMismatch(
+                f"there is no queue {name}; has the service run with this BROKER_QUEUE_NAME?"
+            ) from exc
 
     async def send_back(self, message: AbstractIncomingMessage) -> None:
         """Publish a letter to the request queue, confirmed, then take it out of the box.
@@ -83,7 +95,6 @@ async def open_box(
     except CONNECTION_EXCEPTIONS as exc:
         raise BrokerUnreachable(f"RabbitMQ could not be reached: {exc}") from exc
     async with connection:
-        await declare(connection, topology)
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         yield DeadLetterBox(channel, topology)
 

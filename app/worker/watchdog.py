@@ -35,7 +35,7 @@ class Watchdog:
     async def _look(self, timeout_seconds: float) -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
-                lost = await self._queues_not_consumed()
+                lost = await self.queues_not_consumed()
         except CONNECTION_EXCEPTIONS as exc:
             logger.warning("consumers_not_checked", reason=type(exc).__name__)
             return
@@ -44,7 +44,8 @@ class Watchdog:
             logger.error("consumers_lost", queues=lost)
             self._connection.renew("consumers_lost")
 
-    async def _queues_not_consumed(self) -> list[str]:
+    async def queues_not_consumed(self) -> list[str]:
+        """Return the queues that have no consumer, or whose messages nobody is sent."""
         names = [queue.name for queue in self._connection.topology.consumed]
         async with self._connection.channel() as channel:
             return [name for name in names if not await self._is_consumed(channel, name)]

@@ -1,15 +1,12 @@
 """Messages as nobody should send them, and more often than anybody should."""
 
-import asyncio
 import json
-from collections.abc import Iterable
-from datetime import UTC, datetime
 from uuid import uuid4
 
-import aio_pika
 import pytest
 
 from tests.load import assert_nothing_is_lost
+from tests.messages import a_message, publish
 from tests.service import Service, eventually
 from tests.site import Site
 
@@ -22,27 +19,6 @@ MALFORMED = {
     "no URL": json.dumps({"request_id": str(uuid4())}).encode(),
     "far too large": b'{"url": "' + b"x" * 1_000_000 + b'"}',
 }
-
-
-def publish(service: Service, bodies: Iterable[bytes], queue: str = "requests") -> None:
-    asyncio.run(_publish(service.rabbitmq.url, f"{service.name}.{queue}", list(bodies)))
-
-
-async def _publish(url: str, queue: str, bodies: list[bytes]) -> None:
-    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
-        sending = [
-            channel.default_exchange.publish(
-                aio_pika.Message(body, content_type="application/json"), routing_key=queue
-            )
-            for body in bodies
-        ]
-        await asyncio.gather(*sending)
-
-
-def message_for(url: str) -> bytes:
-    requested_at = datetime.now(UTC).isoformat()
-    fields = {"url": url, "request_id": str(uuid4()), "requested_at": requested_at, "attempt": 1}
-    return json.dumps(fields).encode()
 
 
 @pytest.mark.parametrize("queue", ["requests", "retries"])
@@ -62,7 +38,7 @@ def test_malformed_messages_are_dead_lettered_at_once(
 def test_fifty_copies_of_a_message_are_one_fetch(service: Service, site: Site) -> None:
     worker = service.worker(WORKER_CONCURRENCY="50").start()
     url = site.url("/held/page")
-    publish(service, [message_for(url)] * 50)
+    publish(service, [a_message(url)] * 50)
     worker.wait_for_event("request_coalesced", count=49)
     site.release()
     assert_nothing_is_lost(service, {url: ""})

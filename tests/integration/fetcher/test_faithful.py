@@ -1,5 +1,6 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 from dirty_equals import IsFloat, IsNow
@@ -37,15 +38,14 @@ async def test_a_page_is_recorded_as_it_was_sent(fetcher: HttpFetcher, serve: Se
         body_sha256=hashlib.sha256(body).hexdigest(),
         redirects=(),
         remote_address=ALLOWED,
-        elapsed_ms=IsFloat(gt=0, lt=5000),
-        fetched_at=IsNow(tz=UTC, delta=timedelta(seconds=10)),
+        elapsed_ms=cast(float, IsFloat(gt=0, lt=5000)),
+        fetched_at=cast(datetime, IsNow(tz=UTC, delta=timedelta(seconds=10))),
     )
 
 
 @pytest.mark.parametrize(
     "status",
-    [b"200 OK", b"204 No Content", b"304 Not Modified", b"404 Not Found", b"418", b"429 Slow down"]
-    + [b"500 Oops", b"503 Later", b"599 ?", b"999 Denied"],
+    [b"200 OK", b"204 Empty", b"304 As it was", b"404 Not here", b"418", b"503 Later", b"999 No"],
 )
 async def test_any_status_is_a_result(fetcher: HttpFetcher, serve: Serve, status: bytes) -> None:
     server = await serve(replying(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n"))

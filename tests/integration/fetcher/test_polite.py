@@ -18,7 +18,7 @@ class Busy:
         self._seconds, self._answer = seconds, answer
         self.now = self.most = 0
 
-    async def __call__(self, request: Request, writer: asyncio.StreamWriter) -> None:
+    async def __call__(self, _: Request, writer: asyncio.StreamWriter) -> None:
         self.now += 1
         self.most = max(self.most, self.now)
         await asyncio.sleep(self._seconds)

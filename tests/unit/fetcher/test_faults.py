@@ -46,7 +46,7 @@ def refused() -> OSError:
     ],
 )
 def test_each_fault_has_its_kind_and_says_whether_it_may_pass(
-    raised: Exception, kind: ErrorKind, retryable: bool
+    raised: Exception, kind: ErrorKind, *, retryable: bool
 ) -> None:
     assert outcome(raised) == (kind, retryable)
 

@@ -3,7 +3,6 @@ import threading
 
 import pytest
 
-from app.fetcher import resolver
 from app.fetcher.resolver import ThreadedResolver
 
 
@@ -12,12 +11,11 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the system answers to any name."""
     found: list[str] = []
 
-    def getaddrinfo(host: bytes, port: None, *, type: int) -> list[tuple[object, ...]]:  # noqa: A002 - as in `socket`
+    def getaddrinfo(*_: object, **__: object) -> list[tuple[object, ...]]:
         assert threading.current_thread() is not threading.main_thread()
-        assert type == socket.SOCK_STREAM
-        return [(socket.AF_INET, type, 6, "", (address, 0)) for address in found]
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0)) for address in found]
 
-    monkeypatch.setattr(resolver.socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return found
 
 

@@ -1,4 +1,5 @@
 import asyncio
+import time
 import tracemalloc
 
 import httpx
@@ -21,7 +22,7 @@ class Hosts:
         self.failure: FetchError | None = None
         self.asked: list[str] = []
 
-    async def __call__(self, url: str, budget: TimeBudget) -> tuple[int, str]:
+    async def __call__(self, url: str, _: TimeBudget) -> tuple[int, str]:
         self.asked.append(url)
         await asyncio.sleep(0)
         if self.failure:
@@ -93,7 +94,7 @@ async def test_a_robots_txt_that_leads_nowhere_allows_everything() -> None:
 
 @pytest.mark.parametrize(("kind", "retryable"), [(ErrorKind.DNS, False), (ErrorKind.CONNECT, True)])
 async def test_where_robots_txt_cannot_be_had_the_page_fails_for_the_same_reason(
-    kind: ErrorKind, retryable: bool
+    kind: ErrorKind, *, retryable: bool
 ) -> None:
     hosts = Hosts()
     hosts.failure = FetchError(kind, "gone", retryable=retryable)
@@ -142,8 +143,8 @@ async def test_an_answer_is_asked_for_again_when_it_has_expired(
     hosts.text = DISALLOW_ALL
     await check(robots_)
 
-    now = robots.time.monotonic()
-    monkeypatch.setattr(robots.time, "monotonic", lambda: now + robots.CACHE_SECONDS + 1)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + robots.CACHE_SECONDS + 1)
     await refusal(robots_)
 
 

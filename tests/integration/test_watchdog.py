@@ -1,0 +1,109 @@
+"""A worker whose consumers are lost without an error, on a real broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import cast
+
+import aiormq
+import pytest
+from faststream.rabbit.subscriber import RabbitSubscriber
+
+from app.assembly import Parts, assemble
+from app.broker.publisher import RetryPublisher
+from app.models import Coalesced, Delivery, Outcome
+from app.retries import RetryPolicy
+from app.services import Collector
+from app.settings import Settings
+from app.worker.dead_letters import decode
+from app.worker.handlers import MessageHandler, subscribe
+from app.worker.watchdog import Watchdog
+from dev.servers import RabbitMQ
+from tests.fakes import URL
+from tests.messages import a_message, publish_to
+
+INTERVAL_SECONDS = 0.3
+
+
+class _NothingToCollect(Collector):
+    def __init__(self) -> None:
+        """Need nothing."""
+
+    async def collect(self, delivery: Delivery) -> Outcome:
+        return Coalesced(f"not asked for: {delivery.request.url}")
+
+
+def _handler(parts: Parts) -> MessageHandler:
+    policy = RetryPolicy(max_attempts=1, delays_seconds=(1.0,))
+    retries = RetryPublisher(parts.sender, parts.topology)
+    return MessageHandler(_NothingToCollect(), retries, policy=policy, concurrency=2)
+
+
+@asynccontextmanager
+async def _consuming(settings: Settings) -> AsyncIterator[tuple[Parts, MessageHandler]]:
+    parts = assemble(settings, service_name="worker", decoder=decode)
+    handler = _handler(parts)
+    subscribe(parts.broker, parts.topology, handler, qos=2)
+    await parts.connection.open()
+    await parts.broker.start()
+    try:
+        yield parts, handler
+    finally:
+        await parts.sender.close()
+
+
+@asynccontextmanager
+async def _watched(parts: Parts, handler: MessageHandler) -> AsyncIterator[None]:
+    watching = asyncio.create_task(Watchdog(parts.connection, handler).watch(INTERVAL_SECONDS))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        with suppress(asyncio.CancelledError):
+            await watching
+
+
+async def _lose(subscriber: RabbitSubscriber) -> None:
+    """Cancel a consumer behind the libraries' backs: both believe that it is still there."""
+    queue, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 (see above)
+    assert queue is not None
+    assert tag is not None
+    channel = cast("aiormq.Channel", await queue.channel.get_underlay_channel())
+    consumer = channel.consumers[tag]
+    await channel.basic_cancel(tag)
+    channel.consumers[tag] = consumer
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["requests", "retries"])
+async def test_a_lost_consumer_is_noticed_and_restored(
+    rabbitmq: RabbitMQ, unique_name: str, lost: int
+) -> None:
+    settings = Settings(
+        _env_file=None,
+        broker_url=rabbitmq.url,
+        broker_queue_name=f"{unique_name}.requests",
+        broker_initial_backoff_seconds=0.1,
+        worker_retry_delays_seconds=(1.0,),
+    )
+    async with _consuming(settings) as (parts, handler):
+        subscribers = cast("list[RabbitSubscriber]", parts.broker.subscribers)
+        queue = parts.topology.consumed[lost].name
+        await _lose(next(each for each in subscribers if each.queue.name == queue))
+        await publish_to(rabbitmq.url, queue, [a_message(URL)])
+        async with asyncio.timeout(10), _watched(parts, handler):
+            while not handler.received[queue]:  # noqa: ASYNC110 (a counter has no event)
+                await asyncio.sleep(0.05)
+
+
+async def test_a_worker_that_consumes_is_left_alone(rabbitmq: RabbitMQ, unique_name: str) -> None:
+    settings = Settings(
+        _env_file=None,
+        broker_url=rabbitmq.url,
+        broker_queue_name=f"{unique_name}.requests",
+        worker_retry_delays_seconds=(1.0,),
+    )
+    async with _consuming(settings) as (parts, handler), _watched(parts, handler):
+        watchdog = Watchdog(parts.connection, handler)
+        for _ in range(3):
+            await publish_to(rabbitmq.url, parts.topology.requests.name, [a_message(URL)] * 3)
+            assert await watchdog.queues_not_consumed() == []

@@ -1,0 +1,35 @@
+"""Messages put into a queue by hand."""
+
+import asyncio
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import aio_pika
+
+from tests.service import Service
+
+
+def publish(service: Service, bodies: Iterable[bytes], queue: str = "requests") -> None:
+    """Publish bodies to a queue, named without its prefix, all at once."""
+    asyncio.run(publish_to(service.rabbitmq.url, f"{service.name}.{queue}", list(bodies)))
+
+
+def a_message(url: str) -> bytes:
+    """Return the body of a request for a page."""
+    requested_at = datetime.now(UTC).isoformat()
+    fields = {"url": url, "request_id": str(uuid4()), "requested_at": requested_at, "attempt": 1}
+    return json.dumps(fields).encode()
+
+
+async def publish_to(url: str, queue: str, bodies: list[bytes]) -> None:
+    """Publish bodies to a queue, named in full."""
+    async with await aio_pika.connect(url) as connection, connection.channel() as channel:
+        sending = [
+            channel.default_exchange.publish(
+                aio_pika.Message(body, content_type="application/json"), routing_key=queue
+            )
+            for body in bodies
+        ]
+        await asyncio.gather(*sending)
