@@ -43,6 +43,10 @@ test *ARGS: setup
     # The floor for coverage is for all of them: with arguments there is none.
     {{ python }} -m pytest --cov=app ${1:+--cov-fail-under=0} "$@"
 
+# Hurt the whole service at random for some minutes, under load, and count what was lost
+soak MINUTES="10" *SEED: setup
+    @exec {{ python }} -m tests.soak "$@"
+
 # Look for mistakes, formatting and imports that go the wrong way
 lint: setup
     {{ python }} -m ruff check

@@ -7,9 +7,12 @@ from contextlib import contextmanager
 from threading import Event, Lock, Thread
 from typing import Any
 
+import httpx
+
 from dev.stack import Api
 from tests.service import Service, eventually
 
+NO_ANSWER = 0
 ENDED = ("COMPLETED", "FAILED_PERMANENT")
 
 
@@ -56,7 +59,11 @@ class Load:
 
     def _post(self, url: str) -> None:
         started = time.monotonic()
-        answer = self._service.post(self._api, url)
+        try:
+            answer = self._service.post(self._api, url)
+        except httpx.TransportError:
+            self.answers.append(NO_ANSWER)
+            return
         self.slowest = max(self.slowest, time.monotonic() - started)
         self.answers.append(answer.status_code)
         if answer.status_code == 202:
