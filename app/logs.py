@@ -30,7 +30,7 @@ def configure_logging(*, service_name: str, level: str, log_format: LogFormat) -
         extra={"service_name": service_name},
     )
     # Below WARNING these say for each frame or request what our own events say once.
-    logging.basicConfig(handlers=[_Intercept()], level=level, force=True)
+    logging.basicConfig(handlers=[_Intercept()], level=logger.level(level).no, force=True)
     for name in ("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # uvicorn sets up its loggers anew for every server; with an empty table it leaves ours.

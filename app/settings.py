@@ -3,15 +3,16 @@
 Only the two `main.py` files build them; everything else receives plain values.
 """
 
+import re
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
-    PositiveFloat,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -35,12 +36,28 @@ def _with_scheme(*schemes: str) -> AfterValidator:
     def check(url: str) -> str:
         if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise ValueError(f"must start with {' or '.join(f'{s}://' for s in schemes)}")
+        _check_hosts(url)
         return url
 
     return AfterValidator(check)
 
 
+def _check_hosts(url: str) -> None:
+    """Raise `ValueError` unless the URL names at least one host, and all of them rightly."""
+    authority = re.split(r"[/?#]", url.partition("://")[2])[0]
+    credentials, _, hosts = authority.rpartition("@")
+    if credentials.count(":") > 1:
+        raise ValueError("write a colon in the user name or password as %3A")
+    for host in hosts.split(","):
+        parts = urlsplit(f"//{host}")
+        if not parts.hostname or parts.port == 0:
+            raise ValueError("names no host and port, as in localhost:5672")
+
+
 List = (NoDecode, BeforeValidator(_comma_separated))
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
+"""Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
 
@@ -64,13 +81,13 @@ class Settings(BaseSettings):
     broker_queue_type: Literal["quorum", "classic"] = Field(
         "quorum", description="quorum (replicated in a cluster) or classic"
     )
-    broker_publish_timeout_seconds: PositiveFloat = Field(
+    broker_publish_timeout_seconds: Seconds = Field(
         10, description="The whole wait for a publisher confirm"
     )
-    broker_initial_backoff_seconds: PositiveFloat = Field(
+    broker_initial_backoff_seconds: Seconds = Field(
         1, description="Delay after the first failed connection attempt"
     )
-    broker_max_backoff_seconds: PositiveFloat = Field(30, description="The longest such delay")
+    broker_max_backoff_seconds: Seconds = Field(30, description="The longest such delay")
     broker_backoff_multiplier: float = Field(2, ge=1, description="Growth from delay to delay")
     broker_max_connection_attempts: PositiveInt = Field(
         10, description="Attempts at start before the process gives up; reconnection never does"
@@ -84,13 +101,11 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9_-]{1,63}$",
         description="Database; the collection is `pages`",
     )
-    database_timeout_seconds: PositiveFloat = Field(
-        5, description="Bound on every database operation"
-    )
-    database_initial_backoff_seconds: PositiveFloat = Field(
+    database_timeout_seconds: Seconds = Field(5, description="Bound on every database operation")
+    database_initial_backoff_seconds: Seconds = Field(
         1, description="Delay after the first failed connection attempt"
     )
-    database_max_backoff_seconds: PositiveFloat = Field(30, description="The longest such delay")
+    database_max_backoff_seconds: Seconds = Field(30, description="The longest such delay")
     database_backoff_multiplier: float = Field(2, ge=1, description="Growth from delay to delay")
     database_max_connection_attempts: PositiveInt = Field(
         10, description="Attempts at start before the process gives up"
@@ -105,22 +120,20 @@ class Settings(BaseSettings):
     worker_max_attempts: PositiveInt = Field(
         5, description="Fetch attempts for one request before it fails for good"
     )
-    worker_retry_delays_seconds: Annotated[tuple[PositiveFloat, ...], *List] = Field(
+    worker_retry_delays_seconds: Annotated[tuple[Delay, ...], *List] = Field(
         (5, 30, 120, 600),
         min_length=1,
         description="Delay before attempt 2, 3, ...; the last one repeats",
     )
-    worker_lease_seconds: PositiveFloat = Field(
+    worker_lease_seconds: Seconds = Field(
         120, description="How long a claim on a page holds without its worker finishing"
     )
-    worker_shutdown_grace_seconds: PositiveFloat = Field(
+    worker_shutdown_grace_seconds: Seconds = Field(
         30, description="How long pages in flight may finish after SIGTERM"
     )
 
-    fetch_connect_timeout_seconds: PositiveFloat = Field(
-        5, description="Bound on opening one connection"
-    )
-    fetch_total_timeout_seconds: PositiveFloat = Field(
+    fetch_connect_timeout_seconds: Seconds = Field(5, description="Bound on opening one connection")
+    fetch_total_timeout_seconds: Seconds = Field(
         20, description="Deadline over redirects, headers and body together"
     )
     fetch_max_body_bytes: PositiveInt = Field(

@@ -14,6 +14,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 # RFC 1123, section 2.1, and the underscore, which real names have.
 _HOST_NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
 
+_IPV6_NETLOC = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
+
 
 def canonical_url(text: str) -> str:
     """Return the one spelling under which a page is kept.
@@ -42,7 +44,7 @@ def _refuse_unreadable(text: str) -> None:
     if not text:
         raise InvalidUrl("the URL is empty; give one such as https://example.com/")
     _refuse_too_long(text)
-    if any(character <= " " or character == "\x7f" for character in text):
+    if any(character <= "\x1f" or character.isspace() or character == "\x7f" for character in text):
         raise InvalidUrl("the URL contains white space or control characters; encode them")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidUrl("the URL contains half of a surrogate pair, which is no character")
@@ -58,16 +60,19 @@ def _canonical_netloc(parts: SplitResult) -> str:
         raise InvalidUrl("only absolute http:// and https:// URLs are taken")
     if "@" in parts.netloc:
         raise InvalidUrl("a URL with credentials is not taken; remove the part before the @")
-    host = _canonical_host(parts.hostname or "")
+    bracketed = parts.netloc.startswith("[")
+    if bracketed and not _IPV6_NETLOC.fullmatch(parts.netloc):
+        raise InvalidUrl(f"not a valid IPv6 address and port: {parts.netloc}")
+    host = _canonical_host(parts.hostname or "", bracketed=bracketed)
     if parts.port in (None, DEFAULT_PORTS[parts.scheme]):
         return host
     return f"{host}:{parts.port}"
 
 
-def _canonical_host(host: str) -> str:
+def _canonical_host(host: str, *, bracketed: bool) -> str:
     if not host:
         raise InvalidUrl("the URL names no host")
-    if ":" in host:
+    if bracketed:
         return f"[{IPv6Address(host).compressed}]"
     name = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
     if not _HOST_NAME.fullmatch(name):

@@ -28,10 +28,10 @@ POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
 
 
 def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
-    return {
-        int(status): {"description": status.phrase, "content": {MEDIA_TYPE: {}}, "model": Problem}
-        for status in statuses
-    }
+    schema: dict[str, Any] = {"content": {MEDIA_TYPE: {}}, "model": Problem}
+    described = {int(status): {"description": status.phrase, **schema} for status in statuses}
+    # FastAPI would otherwise promise a 422, which is never sent.
+    return {**described, "default": {"description": "Any other error", **schema}}
 
 
 @router.post(

@@ -137,12 +137,23 @@ class BrokerConnection:
 
         Raises `BrokerUnreachable` after the last attempt and `TopologyMismatch` at once.
         """
-        self._move(ConnectionState.CONNECTING)
-        connection = self._connection = await self._connect()
-        connection.reconnect_interval = self._backoff.initial
-        connection.close_callbacks.add(self._on_lost)
-        connection.reconnect_callbacks.add(self._on_reconnected)
-        await self._make_ready(connection)
+        reason = "no attempt was made"
+        for attempt, delay in self._backoff.schedule():
+            await asyncio.sleep(delay)
+            self._move(ConnectionState.CONNECTING)
+            logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
+            try:
+                await self._open_once(attempt)
+            except CONNECTION_EXCEPTIONS as exc:
+                reason = describe(exc)
+                logger.warning("rmq_connect_failed", attempt=attempt, reason=reason)
+                await self._discard()
+            else:
+                return
+        raise BrokerUnreachable(
+            f"RabbitMQ could not be reached in {self._backoff.attempts} attempts ({reason}). "
+            "Is it running, and is BROKER_URL right?"
+        )
 
     def channel(self) -> AbstractChannel:
         """Return a channel for a short errand, to be used as a context manager."""
@@ -175,25 +186,22 @@ class BrokerConnection:
         await self.broker.stop()
         self._move(ConnectionState.CLOSED)
 
-    async def _connect(self) -> RobustConnection:
-        reason = "no attempt was made"
-        for attempt, delay in self._backoff.schedule():
-            await asyncio.sleep(delay)
-            logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
-            # FastStream takes its URL once; the next host of a cluster is tried in its place.
-            self.broker._connection_kwargs["url"] = next(self._urls)  # noqa: SLF001
-            try:
-                connection = await self.broker.connect()
-            except CONNECTION_EXCEPTIONS as exc:
-                reason = describe(exc)
-                logger.warning("rmq_connect_failed", attempt=attempt, reason=reason)
-            else:
-                logger.info("rmq_connected", attempt=attempt)
-                return connection
-        raise BrokerUnreachable(
-            f"RabbitMQ could not be reached in {self._backoff.attempts} attempts ({reason}). "
-            "Is it running, and is BROKER_URL right?"
-        )
+    async def _open_once(self, attempt: int) -> None:
+        # FastStream takes its URL once; the next host of a cluster is tried in its place.
+        self.broker._connection_kwargs["url"] = next(self._urls)  # noqa: SLF001
+        connection = await self.broker.connect()
+        logger.info("rmq_connected", attempt=attempt)
+        await self._make_ready(connection)
+        connection.reconnect_interval = self._backoff.initial
+        connection.close_callbacks.add(self._on_lost)
+        connection.reconnect_callbacks.add(self._on_reconnected)
+        self._connection = connection
+
+    async def _discard(self) -> None:
+        """Close what an attempt that failed half-way has opened."""
+        with suppress(*CONNECTION_EXCEPTIONS):
+            async with asyncio.timeout(self._declare_timeout_seconds):
+                await self.broker.stop()
 
     async def _make_ready(self, connection: AbstractConnection) -> None:
         for state in ON_THE_WAY_TO_READY:
@@ -225,7 +233,8 @@ class BrokerConnection:
         self._reconnect_attempts = 0
 
     def _on_reconnected(self, sender: AbstractRobustConnection | None) -> None:
-        if isinstance(sender, RobustConnection):
+        reconnecting = self._state is ConnectionState.RECONNECTING
+        if reconnecting and isinstance(sender, RobustConnection):
             sender.reconnect_interval = self._backoff.initial
             self._recovery = asyncio.create_task(self._recover(sender))
 

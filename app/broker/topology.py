@@ -132,10 +132,10 @@ async def _declare_one(channel: Any, queue: RabbitQueue) -> None:
 
 def _explain(queue: RabbitQueue, answer: str) -> str:
     match = _INEQUIVALENT.search(answer)
-    argument = match["argument"] if match else "an argument"
-    difference = match["difference"] if match else answer
+    if match is None:
+        return f"queue {queue.name!r} could not be declared: {answer}"
     return (
-        f"queue {queue.name!r} exists with another {argument}: {difference}. "
+        f"queue {queue.name!r} exists with another {match['argument']}: {match['difference']}. "
         "Set the settings to what the queue has, or set BROKER_QUEUE_NAME to a name that is "
         "not taken, or, once the queue is drained, delete it "
         f"(rabbitmqctl delete_queue {queue.name})."

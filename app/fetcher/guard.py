@@ -141,7 +141,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         """
         addresses = await self._addresses(host, timeout)
         self._guard.check(addresses, port)
-        return await dial(_alternating(addresses)[:_MAX_DIALLED], port, timeout)
+        return await dial(alternating(addresses)[:_MAX_DIALLED], port, timeout)
 
     async def connect_unix_socket(
         self,
@@ -174,7 +174,7 @@ def _is_literal(host: str) -> bool:
     return True
 
 
-def _alternating(addresses: Sequence[str]) -> list[str]:
+def alternating(addresses: Sequence[str]) -> list[str]:
     """Return the addresses with the families taking turns (RFC 8305, section 4).
 
     Where one family does not work, the other one is tried second, not last.

@@ -117,7 +117,6 @@ async def test_a_queue_with_other_arguments_stops_the_start_at_once(
     assert (len(broker.tried), slept, connection.is_ready) == (1, [], False)
 
 
-@pytest.mark.xfail(strict=True, raises=(TimeoutError, ConnectionError), reason="neither is wrapped")
 @pytest.mark.parametrize("fault", ["a declaration hangs", "the connection is lost"])
 async def test_a_broker_that_fails_after_connecting_stops_the_start_in_words(
     broker: FakeBroker, slept: list[float], fault: str
@@ -231,7 +230,7 @@ async def test_a_queue_that_has_changed_meanwhile_is_reported_until_it_fits(
     await until(lambda: opened.is_ready)
     failures = log.all("rmq_connect_failed")
     assert [failure["level"] for failure in failures] == ["ERROR"] * 3
-    assert failures[0]["reason"].startswith("TopologyMismatch: queue 'metadata.dead' exists")
+    assert failures[0]["reason"].startswith("TopologyMismatch: queue 'metadata.dead'")
     assert slept == [1, 2, 4]
     until_declared = ["RECONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
     assert log.states == [*until_declared * 3, "RECONNECTING", *UP]
@@ -327,7 +326,6 @@ async def test_closing_ends_a_recovery(opened: BrokerConnection, link: FakeConne
     assert is_(opened, ConnectionState.CLOSED)
 
 
-@pytest.mark.xfail(strict=True, reason="it becomes READY again, and takes messages")
 async def test_a_connection_that_returns_while_closing_stays_closing(
     opened: BrokerConnection, link: FakeConnection
 ) -> None:

@@ -130,7 +130,6 @@ def test_a_bad_value_ends_the_process_with_a_message_that_names_it(
     assert ".env.example" in lines[-1]
 
 
-@pytest.mark.xfail(strict=True, reason="these are found out later, and end in a traceback")
 @pytest.mark.parametrize(
     ("name", "value"),
     [

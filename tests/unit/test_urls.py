@@ -122,13 +122,11 @@ def test_the_words_of_a_refusal_do_not_repeat_a_password() -> None:
     assert "secret" not in str(refusal.value)
 
 
-@pytest.mark.xfail(strict=True, reason="what follows the bracket of an IPv6 address is dropped")
 def test_an_address_with_something_behind_its_bracket_is_refused() -> None:
     with pytest.raises(InvalidUrl):
         canonical_url("http://[::1]example.com/")
 
 
-@pytest.mark.xfail(strict=True, reason="the brackets of an IPvFuture address are dropped")
 def test_an_address_of_a_future_version_is_refused() -> None:
     with pytest.raises(InvalidUrl):
         canonical_url("http://[v1.example]/")
@@ -150,7 +148,6 @@ def test_any_text_is_a_url_or_an_invalid_one(text: str) -> None:
         assert canonical_url(text).startswith(("http://", "https://"))
 
 
-@pytest.mark.xfail(strict=True, reason="white space before a dropped fragment stays, once")
 @given(_TEXT)
 @example("http://example.com/\u00a0#fragment")
 def test_a_canonical_url_is_canonical(text: str) -> None:

@@ -296,8 +296,8 @@ async def test_as_many_redirects_as_the_limit_are_followed(
 async def test_the_body_of_a_redirect_is_not_waited_for(
     impatient: HttpFetcher, serve: Serve
 ) -> None:
-    endless = repeating(b"HTTP/1.1 302 Found\r\nLocation: /next\r\n\r\n", b"x" * 1000)
-    server = await serve(routing(index=endless, next=response(b"here")))
+    hanging = replying_then_hanging(redirect("/next")[:-1])
+    server = await serve(routing(index=hanging, next=response(b"here")))
     assert (await impatient.fetch(server.url())).page_source == "here"
 
 

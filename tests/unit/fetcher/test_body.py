@@ -41,6 +41,15 @@ async def test_any_bytes_survive_any_coding(data: bytes, name: str, size: int) -
     assert await read(encode(data), coding, size=max(size, len(data) // 50)) == whole(data)
 
 
+@every_coding
+@pytest.mark.parametrize("excess", [0, 1, 2, 224, 257, 514])
+async def test_nothing_is_left_behind_in_a_decoder_that_has_filled_a_piece(
+    coding: str, encode: Encode, excess: int
+) -> None:
+    content = bytes(PIECE_BYTES + excess)
+    assert await read(encode(content), coding) == whole(content)
+
+
 @pytest.mark.parametrize("coding", ["", "identity", "Identity, ", " , "])
 async def test_a_body_without_coding_is_kept_as_it_is(coding: str) -> None:
     assert await read(TEXT, coding) == whole(TEXT)

@@ -87,6 +87,13 @@ def test_the_part_that_tells_may_come_late() -> None:
         assert decode(page.encode(codec)) == (page, name)
 
 
+@pytest.mark.parametrize("codec", ["shift_jis", "euc_jp"])
+@pytest.mark.parametrize("shift", range(4))
+def test_the_part_that_tells_is_taken_in_whole_characters(codec: str, shift: int) -> None:
+    page = JAPANESE[0] + "-" * shift + JAPANESE[1:] * 1000
+    assert decode(page.encode(codec))[0] == page
+
+
 def test_one_slip_does_not_make_utf_8_another_encoding() -> None:
     assert decode(RUSSIAN.encode() * 5 + b"\xff" + RUSSIAN.encode())[1] == "utf-8"
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import FetchError
-from app.fetcher.guard import Guard, GuardedBackend, check_url, is_public
+from app.fetcher.guard import Guard, GuardedBackend, alternating, check_url, is_public
 from app.models import ErrorKind
 
 from .registries import REFUSED, REFUSED_IPV4, REFUSED_IPV6
@@ -180,3 +180,18 @@ async def test_an_address_is_checked_without_asking_a_resolver(address: str) -> 
 async def test_unix_sockets_are_refused() -> None:
     with pytest.raises(FetchError, match="Unix"):
         await GuardedBackend(Guard(WEB_PORTS, ()), Names()).connect_unix_socket("/run/x.sock")
+
+
+@pytest.mark.parametrize(
+    ("addresses", "dialled"),
+    [
+        (["::1", "::2", "::3", "1.0.0.1"], ["::1", "1.0.0.1", "::2", "::3"]),
+        (["1.0.0.1", "1.0.0.2", "::1"], ["1.0.0.1", "::1", "1.0.0.2"]),
+        (["1.0.0.1"], ["1.0.0.1"]),
+        ([], []),
+    ],
+)
+def test_the_families_take_turns_in_being_dialled(
+    addresses: list[str], dialled: list[str]
+) -> None:
+    assert alternating(addresses) == dialled
