@@ -27,11 +27,15 @@ POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
 """`Retry-After` of pages that are not there yet; 1 for the others."""
 
 
-def _problems(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _problems(*statuses: HTTPStatus) -> Responses:
     schema: dict[str, Any] = {"content": {MEDIA_TYPE: {}}, "model": Problem}
-    described = {int(status): {"description": status.phrase, **schema} for status in statuses}
     # FastAPI would otherwise promise a 422, which is never sent.
-    return {**described, "default": {"description": "Any other error", **schema}}
+    responses: Responses = {"default": {"description": "Any other error", **schema}}
+    responses.update({int(status): {"description": status.phrase, **schema} for status in statuses})
+    return responses
 
 
 @router.post(
