@@ -87,4 +87,5 @@ class _Reader:
             self._keep_as_received()
             finished = True
         truncated = not (complete and finished) or len(self._kept) > self._max_bytes
-        return Body(bytes(self._kept[: self._max_bytes]), truncated, self.as_labelled)
+        del self._kept[self._max_bytes :]
+        return Body(bytes(self._kept), truncated, self.as_labelled)

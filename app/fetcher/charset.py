@@ -31,9 +31,9 @@ _SNIFFED_BYTES = 1445
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
 
 _DETECTED_BYTES = 16_384
+_BLOCK_BYTES = 4096
 _MIN_EVIDENCE_BYTES = 16
 _NOT_ASCII = bytes(range(128, 256))
-_FIRST_BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 _BEYOND_ASCII = re.compile("[^\\x00-\\x7f]+")
 # Scripts that differ from Latin enough to be told apart. Latin ones are not told apart: the
 # guess between windows-1250, -1252, -1254 and -1257 is wrong more often than the last resort.
@@ -123,13 +123,16 @@ def _detected(content: bytes) -> str | None:
 
 
 def _sample(content: bytes) -> bytes:
-    """Return some of the bytes from the first on that is not ASCII, in whole characters."""
-    found = _FIRST_BEYOND_ASCII.search(content)
-    start = found.start() if found else len(content)
+    """Return some of the bytes from about the first on that is not ASCII, in whole characters."""
+    blocks = range(0, len(content), _BLOCK_BYTES)
+    beyond_ascii = (at for at in blocks if not content[at : at + _BLOCK_BYTES].isascii())
+    start = next(beyond_ascii, len(content))
     sample = content[start : start + _DETECTED_BYTES]
+    if len(sample) < _DETECTED_BYTES:
+        return sample
     # Neither sign is a part of a character in the multi-byte encodings in question.
-    end = max(sample.rfind(b"<"), sample.rfind(b"\n"))
-    return sample[:end] if len(sample) == _DETECTED_BYTES and end > 0 else sample
+    end = max(sample.rfind(b"<", _BLOCK_BYTES), sample.rfind(b"\n", _BLOCK_BYTES))
+    return sample[:end] if end > 0 else sample
 
 
 def _is_utf_8(sample: bytes) -> bool:

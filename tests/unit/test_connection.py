@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aio_pika.exceptions import AMQPConnectionError, ChannelPreconditionFailed
+from dirty_equals import IsPartialDict
 from faststream.rabbit import RabbitBroker
 from yarl import URL
 
@@ -127,6 +128,21 @@ async def test_a_broker_that_fails_after_connecting_stops_the_start_in_words(
     broker.connection.queues.answers.extend([AMQPConnectionError("gone")] * 5)
     with pytest.raises(StartupError):
         await a_connection(broker, declare_timeout_seconds=0.01).open()
+
+
+async def test_an_attempt_that_fails_half_way_is_closed_and_made_again(
+    broker: FakeBroker, slept: list[float], log: Log
+) -> None:
+    broker.connection.queues.answers.extend([None, AMQPConnectionError("gone")])
+    connection = a_connection(broker)
+    await connection.open()
+    assert (slept, broker.is_stopped) == ([1], True)
+    assert log.one("rmq_connect_failed") == IsPartialDict(
+        attempt=1, reason="AMQPConnectionError: gone"
+    )
+    half_way = ["CONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
+    assert log.states == [*half_way, "CONNECTING", *UP]
+    assert connection.is_ready
 
 
 async def test_the_hosts_of_a_cluster_are_tried_in_turn(slept: list[float]) -> None:

@@ -1,6 +1,7 @@
 """How a process answers to SIGTERM, and what merely importing it does."""
 
 import importlib
+import logging
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from faststream.asgi import AsgiFastStream
 
 from app.process import STOP_SIGNALS, end_with_zero, stopping_at_once
+from tests.unit.recorded import Log
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -22,7 +24,9 @@ def under_uvicorn() -> Iterator[uvicorn.Server]:
     """Have signals go where uvicorn sends them; the test process gets none."""
     server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
     before = {number: signal.signal(number, server.handle_exit) for number in STOP_SIGNALS}
+    its_logger = logging.getLogger("uvicorn.error")
     yield server
+    its_logger.disabled = False
     for number, handler in before.items():
         signal.signal(number, handler)
 
@@ -50,6 +54,17 @@ def test_a_process_that_is_still_starting_stops_at_once_with_zero(
         signal.raise_signal(number)
     assert end.value.code == 0
     assert not under_uvicorn.should_exit
+
+
+@pytest.mark.usefixtures("under_uvicorn")
+def test_a_start_that_is_cut_off_is_logged_as_that_and_not_as_a_failure(
+    log: Log, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(SystemExit), stopping_at_once():
+        signal.raise_signal(signal.SIGTERM)
+    logging.getLogger("uvicorn.error").error("Application startup failed. Exiting.")
+    assert log.one("stopped_while_starting")["signal"] == "SIGTERM"
+    assert caplog.records == []
 
 
 def test_once_it_has_started_uvicorn_is_told_again(under_uvicorn: uvicorn.Server) -> None:
@@ -102,7 +117,7 @@ def test_the_signal_uvicorn_raises_again_does_not_become_the_exit_code(
 ) -> None:
     script = AS_UVICORN_ENDS.format(call=call)
     command = [sys.executable, "-c", script]
-    ended = subprocess.run(command, cwd=REPOSITORY, check=False)  # noqa: S603 (the script above)
+    ended = subprocess.run(command, cwd=REPOSITORY, check=False)
     assert ended.returncode == code
 
 

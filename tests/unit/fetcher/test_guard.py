@@ -191,7 +191,5 @@ async def test_unix_sockets_are_refused() -> None:
         ([], []),
     ],
 )
-def test_the_families_take_turns_in_being_dialled(
-    addresses: list[str], dialled: list[str]
-) -> None:
+def test_the_families_take_turns_in_being_dialled(addresses: list[str], dialled: list[str]) -> None:
     assert alternating(addresses) == dialled
