@@ -20,6 +20,8 @@ Only an adapter catches its driver's exceptions and raises one of these instead,
 
 from app.models import ErrorKind, PageError
 
+MAX_MESSAGE_LENGTH = 500
+
 
 class InventoryError(Exception):
     """The root of the tree."""
@@ -87,5 +89,6 @@ class FetchError(InventoryError):
         self.retryable = retryable
 
     def as_page_error(self) -> PageError:
-        """Return the error as it is kept in the page's record."""
-        return PageError(self.kind, self.message)
+        """Return the error as it is kept in the page's record, in text that can be kept."""
+        storable = self.message.encode(errors="backslashreplace").decode()
+        return PageError(self.kind, storable[:MAX_MESSAGE_LENGTH])

@@ -34,7 +34,7 @@ from app.models import (
 )
 from app.retries import GiveUp, Keep, RetryPolicy, TryAgain
 
-WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=4)
+WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How long a worker holds on to a fetched page while the database does not take it. Each try is
 bounded by the database's own timeout; after the last one the message is put off."""
 
@@ -59,6 +59,7 @@ class Pages(Protocol):
     async def reserve(self, request: PageRequest) -> bool: ...
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
     async def release(self, request: PageRequest) -> None: ...
+    async def restore(self, stalled: PageRecord, request: PageRequest) -> None: ...
     async def claim(
         self, delivery: Delivery, *, now: datetime, lease_seconds: float
     ) -> Claim | Coalesced: ...
@@ -103,20 +104,22 @@ class Inventory:
     async def _request_unknown(self, url: str) -> PageRecord:
         request = _new_request(url)
         if await self._pages.reserve(request):
-            await self._publish_reserved(request)
+            await self._publish_or(lambda: self._pages.release(request), request)
         return _queued_record(request)
 
     async def _request_again(self, stalled: PageRecord) -> PageRecord:
         request = _new_request(stalled.url)
         if await self._pages.reserve_again(request, stalled):
-            await self._publish_reserved(request)
+            await self._publish_or(lambda: self._pages.restore(stalled, request), request)
         return _queued_record(request)
 
-    async def _publish_reserved(self, request: PageRequest) -> None:
+    async def _publish_or(
+        self, take_back: Callable[[], Awaitable[None]], request: PageRequest
+    ) -> None:
         try:
             await self._publisher.publish(request)
         except PublishError:
-            await self._pages.release(request)
+            await take_back()
             raise
 
 
@@ -143,7 +146,10 @@ class Collector:
                 return claim
             case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
                 return await self._give_up(claim, _ATTEMPTS_EXHAUSTED)
-        request = replace(delivery.request, attempt=claim.attempt)
+        with logger.contextualize(attempt=claim.attempt):
+            return await self._attempt(claim, delivery.request)
+
+    async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
         try:
             result = await self._fetch(request)
         except asyncio.CancelledError:
@@ -154,9 +160,8 @@ class Collector:
             case Keep(metadata):
                 return await self._keep(claim, metadata)
             case TryAgain(error, delay_seconds):
-                await _durably(lambda: self._pages.note_retry(claim, error))
                 again = replace(request, attempt=claim.attempt + 1)
-                return RetryLater(again, error, delay_seconds)
+                return await self._try_again(claim, RetryLater(again, error, delay_seconds))
             case GiveUp(error, metadata):
                 return await self._give_up(claim, error, metadata)
 
@@ -186,6 +191,10 @@ class Collector:
             return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
         return Completed(status) if status else _SUPERSEDED
 
+    async def _try_again(self, claim: Claim, retry: RetryLater) -> Outcome:
+        status = await _durably(lambda: self._pages.note_retry(claim, retry.error))
+        return retry if status else _SUPERSEDED
+
     async def _give_up(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> Outcome:
@@ -197,12 +206,18 @@ class Collector:
 
 
 async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageStatus | None:
-    """Write the outcome of an attempt, again with backoff while the database is away."""
+    """Write the outcome of an attempt, again with backoff while the database is away.
+
+    Raises `StoreUnavailable` after the last try.
+    """
+    unavailable = StoreUnavailable("no try was made")
     for _, delay in WRITE_AGAIN.schedule():
         await asyncio.sleep(delay)
-        with suppress(StoreUnavailable):
+        try:
             return await write()
-    return await write()
+        except StoreUnavailable as exc:
+            unavailable = exc
+    raise unavailable
 
 
 _SUPERSEDED = Coalesced("superseded")

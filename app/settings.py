@@ -32,6 +32,10 @@ def _comma_separated(value: Any) -> Any:
     return [item.strip() for item in value.split(",") if item.strip()]
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
 def _with_scheme(*schemes: str) -> AfterValidator:
     def check(url: str) -> str:
         if not url.startswith(tuple(f"{scheme}://" for scheme in schemes)):
@@ -55,7 +59,9 @@ def _check_hosts(url: str) -> None:
 
 
 List = (NoDecode, BeforeValidator(_comma_separated))
+LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Multiplier = Annotated[float, Field(ge=1, le=100)]
 Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
 """Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -88,7 +94,7 @@ class Settings(BaseSettings):
         1, description="Delay after the first failed connection attempt"
     )
     broker_max_backoff_seconds: Seconds = Field(30, description="The longest such delay")
-    broker_backoff_multiplier: float = Field(2, ge=1, description="Growth from delay to delay")
+    broker_backoff_multiplier: Multiplier = Field(2, description="Growth from delay to delay")
     broker_max_connection_attempts: PositiveInt = Field(
         10, description="Attempts at start before the process gives up; reconnection never does"
     )
@@ -106,7 +112,7 @@ class Settings(BaseSettings):
         1, description="Delay after the first failed connection attempt"
     )
     database_max_backoff_seconds: Seconds = Field(30, description="The longest such delay")
-    database_backoff_multiplier: float = Field(2, ge=1, description="Growth from delay to delay")
+    database_backoff_multiplier: Multiplier = Field(2, description="Growth from delay to delay")
     database_max_connection_attempts: PositiveInt = Field(
         10, description="Attempts at start before the process gives up"
     )
@@ -158,7 +164,7 @@ class Settings(BaseSettings):
         description="CIDRs exempt from the guard on any port: for development, e.g. 127.0.0.0/8",
     )
 
-    log_level: Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
         "INFO", description="Least severe level that is logged"
     )
     log_format: Literal["json", "text"] = Field(

@@ -140,6 +140,12 @@ class FakePages:
         if record.status is PageStatus.QUEUED and record.request_id == request.request_id:
             del self._rows[request.url]
 
+    async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
+        self._check()
+        row = self._rows[request.url]
+        if (row.record.status, row.record.request_id) == (PageStatus.QUEUED, request.request_id):
+            row.record = stalled
+
     async def claim(
         self, delivery: Delivery, *, now: datetime, lease_seconds: float
     ) -> Claim | Coalesced:

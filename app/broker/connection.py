@@ -182,8 +182,8 @@ class BrokerConnection:
         self._stop_recovery()
 
     async def close(self) -> None:
-        """Close the channels, then the connection."""
-        await self.broker.stop()
+        """Close the channels, then the connection; a broker that does not answer is left alone."""
+        await self._discard()
         self._move(ConnectionState.CLOSED)
 
     async def _open_once(self, attempt: int) -> None:
@@ -198,7 +198,7 @@ class BrokerConnection:
         self._connection = connection
 
     async def _discard(self) -> None:
-        """Close what an attempt that failed half-way has opened."""
+        """Close whatever is open, within a time."""
         with suppress(*CONNECTION_EXCEPTIONS):
             async with asyncio.timeout(self._declare_timeout_seconds):
                 await self.broker.stop()

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from app.fetcher.charset import looks_like_text
 from app.fetcher.decoding import DECODING_ERRORS, PIECE_BYTES, Decoder, Identity, decoder_for
 
 _RAW_ALLOWANCE = 65_536
+_EVIDENCE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class _Reader:
         # Incompressible data grows a little when coded.
         self._max_received = max_bytes + max_bytes // 16 + _RAW_ALLOWANCE
         self._received_bytes = 0
-        self._received = bytearray()  # kept only until something has been decoded
+        self._received = bytearray()  # kept only until it is clear that it can be decoded
         self._kept = bytearray()
         self.as_labelled = True
 
@@ -55,26 +57,33 @@ class _Reader:
         return True
 
     async def _take(self, chunk: bytes) -> bool:
-        self._received_bytes += len(chunk)
+        self._receive(chunk)
         try:
             await self._decode(chunk)
         except DECODING_ERRORS:
-            if self._kept:
+            if not self._is_wrongly_labelled():
                 return False
             self._keep_as_received()
         return len(self._kept) <= self._max_bytes and self._received_bytes <= self._max_received
 
-    async def _decode(self, chunk: bytes) -> None:
-        if not self._kept:
+    def _receive(self, chunk: bytes) -> None:
+        self._received_bytes += len(chunk)
+        if self._kept and self._received_bytes > _EVIDENCE_BYTES:
+            self._received = bytearray()
+        else:
             self._received += chunk
+
+    async def _decode(self, chunk: bytes) -> None:
         for piece in self._decoder.feed(chunk):
             self._kept += piece
             if len(self._kept) > self._max_bytes:
                 break
             if len(piece) >= PIECE_BYTES:  # there is likely more: let others have a go first
                 await asyncio.sleep(0)
-        if self._kept:
-            self._received = bytearray()
+
+    def _is_wrongly_labelled(self) -> bool:
+        """Tell whether nothing could be decoded, or nothing but a few bytes of plain text."""
+        return not self._kept or (bool(self._received) and looks_like_text(self._received))
 
     def _keep_as_received(self) -> None:
         self._kept, self._received = self._received, bytearray()
@@ -82,10 +91,10 @@ class _Reader:
         self.as_labelled = False
 
     def body(self, *, complete: bool) -> Body:
-        finished = self._decoder.finished or not self._received_bytes
-        if not (finished or self._kept):
+        unfinished = bool(self._received_bytes) and not self._decoder.finished
+        if unfinished and self._is_wrongly_labelled():
             self._keep_as_received()
-            finished = True
-        truncated = not (complete and finished) or len(self._kept) > self._max_bytes
+            unfinished = False
+        truncated = unfinished or not complete or len(self._kept) > self._max_bytes
         del self._kept[self._max_bytes :]
         return Body(bytes(self._kept), truncated, self.as_labelled)

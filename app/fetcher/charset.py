@@ -57,11 +57,9 @@ def is_text(content: bytes, content_type: str | None) -> bool:
     return bool(_TEXT_TYPES.fullmatch(kind))
 
 
-def looks_like_text(content: bytes) -> bool:
+def looks_like_text(content: bytes | bytearray) -> bool:
     """Tell whether there is a BOM, or no binary data byte (MIME Sniffing, section 7.2)."""
-    if _bom(content):
-        return True
-    return not _BINARY.search(content[:_SNIFFED_BYTES])
+    return bool(_bom(content)) or not _BINARY.search(content[:_SNIFFED_BYTES])
 
 
 def decode_text(content: bytes, content_type: str | None, *, truncated: bool) -> tuple[str, str]:
@@ -84,7 +82,7 @@ def decode_text(content: bytes, content_type: str | None, *, truncated: bool) ->
     return decoder.decode(content[len(bom) :], final=not truncated), encoding.name
 
 
-def _bom(content: bytes) -> bytes:
+def _bom(content: bytes | bytearray) -> bytes:
     return next((bom for bom in _BOMS if content.startswith(bom)), b"")
 
 

@@ -2,16 +2,16 @@
 
 The story, from top to bottom:
 
-HttpFetcher.fetch        one page: one time budget, one cookie jar, nothing kept afterwards
-  _follow                hop after hop, until an answer is no redirect
-    check_url            is this a URL that is fetched at all?                 guard.py
-    Robots.check         does its host want it fetched?                        robots.py
-    HostTurns.turn       wait for a place at the host; the clock stands        hosts.py
-    TimeBudget.running   the clock runs                                        deadline.py
-    OneShotTransport     resolve, check, dial, ask        transport.py, guard.py, stream.py
-    read_body            decoded as it comes, cut at the limit         body.py, decoding.py
-  _page                  what was seen, as the record has it         cookies.py, charset.py
-translated               whatever goes wrong on the way is a `FetchError`     faults.py
+    HttpFetcher.fetch        one page: one time budget, one cookie jar, nothing kept afterwards
+      _follow                hop after hop, until an answer is no redirect
+        check_url            is this a URL that is fetched at all?              guard.py
+        Robots.check         does its host want it fetched?                     robots.py
+        HostTurns.turn       wait for a place at the host: free of charge       hosts.py
+        TimeBudget.running   from here on the clock runs                        deadline.py
+        OneShotTransport     resolve, check, dial, ask     transport.py, guard.py, stream.py
+        read_hop             the head as sent, the body up to the limit         head.py, body.py
+      page_from              what was seen, as the record has it    page.py, charset.py, cookies.py
+    translated               whatever goes wrong on the way is a `FetchError`   faults.py
 """
 
 import ssl
@@ -88,7 +88,7 @@ class HttpFetcher:
             elapsed_ms = budget.used_seconds * 1000
             async with budget.running():
                 content = await read_content(hops[-1])
-        return page_from(hops, content, elapsed_ms=elapsed_ms, fetched_at=fetched_at)
+            return page_from(hops, content, elapsed_ms=elapsed_ms, fetched_at=fetched_at)
 
     async def _follow(
         self, url: str, budget: TimeBudget, max_body_bytes: int, robots: Robots | None
@@ -98,11 +98,8 @@ class HttpFetcher:
         async with self._new_client() as client:
             request: httpx.Request | None = client.build_request("GET", url)
             while request:
-                if len(hops) > self._max_redirects:
-                    raise _too_many_redirects(self._max_redirects)
-                check_url(request.url)
-                if robots:
-                    await robots.check(request.url, budget)
+                self._refuse_too_many(hops)
+                await _refuse_unwanted(request.url, robots, budget)
                 hops.append(await self._visit(client, request, budget, max_body_bytes))
                 request = hops[-1].next_request
         return hops
@@ -136,16 +133,23 @@ class HttpFetcher:
             finally:
                 await response.aclose()
 
+    def _refuse_too_many(self, hops: list[Hop]) -> None:
+        if len(hops) > self._max_redirects:
+            message = f"more than {self._max_redirects} redirects"
+            raise FetchError(ErrorKind.TOO_MANY_REDIRECTS, message, retryable=False)
+
     async def _robots_txt(self, url: str, budget: TimeBudget) -> tuple[int, str]:
         """Return status and text of a robots.txt, fetched as a page is."""
-        hop = (await self._follow(url, budget, MAX_ROBOTS_BYTES, None))[-1]
+        hop = (await self._follow(url, budget, MAX_ROBOTS_BYTES, robots=None))[-1]
         return hop.status_code, hop.body.content.decode("utf-8-sig", "replace")
+
+
+async def _refuse_unwanted(url: httpx.URL, robots: Robots | None, budget: TimeBudget) -> None:
+    check_url(url)
+    if robots:
+        await robots.check(url, budget)
 
 
 def _host(request: httpx.Request) -> str:
     """Return the host in the one spelling under which its turns are counted."""
     return request.url.raw_host.decode("ascii").lower().rstrip(".")
-
-
-def _too_many_redirects(limit: int) -> FetchError:
-    return FetchError(ErrorKind.TOO_MANY_REDIRECTS, f"more than {limit} redirects", retryable=False)

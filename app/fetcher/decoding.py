@@ -22,9 +22,8 @@ _ZLIB_WBITS = 15
 _RAW_DEFLATE_WBITS = -15
 _GZIP_START = b"\x1f\x8b"
 _ZSTD_STARTS = (b"\x28\xb5\x2f\xfd", *(bytes([0x50 + i]) + b"\x2a\x4d\x18" for i in range(16)))
-_ZSTD_OPTIONS: dict[int, int] = {
-    zstd.DecompressionParameter.window_log_max: 23
-}  # 8 MiB: RFC 9659, section 3
+# Windows of up to 8 MiB: RFC 9659, section 3.
+_ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 
 
 class Decoder(Protocol):
@@ -62,19 +61,19 @@ class Gzip:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what `data` decodes to."""
-        while data:
-            if self._member.eof:
-                if not data.startswith(_GZIP_START[: len(data)]):
-                    return
-                self._begin_member()
+        while data and (not self._member.eof or self._begins_member(data)):
             yield from _inflate(self._member, data)
             data = self._member.unused_data
 
-    def _begin_member(self) -> None:
+    def _begins_member(self, data: bytes) -> bool:
+        """Get ready for another member if that is what `data` is."""
+        if not data.startswith(_GZIP_START[: len(data)]):
+            return False
         self._members_left -= 1
         if self._members_left < 0:
             raise zlib.error("too many members")
         self._member = zlib.decompressobj(_GZIP_WBITS)
+        return True
 
 
 class Deflate:
@@ -146,21 +145,21 @@ class Zstd:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """Yield what `data` decodes to."""
-        while data:
-            if self._frame.eof:
-                if not any(data.startswith(start[: len(data)]) for start in _ZSTD_STARTS):
-                    return
-                self._begin_frame()
+        while data and (not self._frame.eof or self._begins_frame(data)):
             yield self._frame.decompress(data, PIECE_BYTES)
             while not (self._frame.needs_input or self._frame.eof):
                 yield self._frame.decompress(b"", PIECE_BYTES)
             data = self._frame.unused_data
 
-    def _begin_frame(self) -> None:
+    def _begins_frame(self, data: bytes) -> bool:
+        """Get ready for another frame if that is what `data` is."""
+        if not any(data.startswith(start[: len(data)]) for start in _ZSTD_STARTS):
+            return False
         self._frames_left -= 1
         if self._frames_left < 0:
             raise zstd.ZstdError("too many frames")
         self._frame = zstd.ZstdDecompressor(options=_ZSTD_OPTIONS)
+        return True
 
 
 _DECODERS: dict[str, Callable[[], Decoder]] = {

@@ -48,7 +48,7 @@ class Robots:
         async with self._turns.turn(origin):  # one asks, and the others wait for the answer
             answer = self._answers.get(origin) or await self._ask(origin, budget)
         if isinstance(answer, FetchError):
-            raise FetchError(answer.kind, answer.message, retryable=answer.retryable)
+            raise _anew(answer)
         if not answer.can_fetch(str(url), self._agent):
             raise FetchError(
                 ErrorKind.ROBOTS, "the host's robots.txt disallows this page", retryable=False
@@ -60,7 +60,7 @@ class Robots:
             text = await self._rules_text(f"{origin}robots.txt", budget)
             answer: _Answer = await asyncio.to_thread(parse_robots_txt, text, self._agent)
         except FetchError as exc:
-            answer = exc
+            answer = _anew(exc)
         self._answers.keep(origin, answer, len(text))
         return answer
 
@@ -76,6 +76,11 @@ class Robots:
                 ErrorKind.ROBOTS, f"the host's robots.txt answers {status}", retryable=True
             )
         return text if httpx.codes.is_success(status) else ""
+
+
+def _anew(error: FetchError) -> FetchError:
+    """Return the same error without the traceback, which holds on to all it passed."""
+    return FetchError(error.kind, error.message, retryable=error.retryable)
 
 
 def parse_robots_txt(text: str, agent: str) -> Protego:

@@ -87,8 +87,12 @@ async def dial(addresses: Iterable[str], port: int, timeout: float | None) -> So
     failure = OSError("there is no address to connect to")
     for address in addresses:
         try:
-            async with asyncio.timeout(timeout):
-                return SocketStream(*await asyncio.open_connection(address, port))
+            return await _connect(address, port, timeout)
         except OSError as exc:  # TimeoutError is one as well
             failure = exc
     raise failure
+
+
+async def _connect(address: str, port: int, timeout: float | None) -> SocketStream:
+    async with asyncio.timeout(timeout):
+        return SocketStream(*await asyncio.open_connection(address, port))

@@ -89,13 +89,20 @@ class PageRepository:
     async def release(self, request: PageRequest) -> None:
         """Take back what `reserve()` inserted, if nothing has happened to it since."""
         with translated_errors():
-            await self._database.pages.delete_one(
-                {
-                    "url": request.url,
-                    "status": PageStatus.QUEUED,
-                    "processing.last_request_id": request.request_id,
-                }
-            )
+            await self._database.pages.delete_one(_reserved(request))
+
+    async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
+        """Make a record what it was before `reserve_again()`, if nothing has happened since."""
+        as_it_was = {
+            "status": stalled.status,
+            "processing.attempts": stalled.attempts,
+            "processing.last_request_id": stalled.request_id,
+            "processing.lease_expires_at": stalled.lease_expires_at,
+            "processing.last_error": stalled.error and _ERROR.dump_python(stalled.error),
+            "updated_at": stalled.updated_at,
+        }
+        with translated_errors():
+            await self._database.pages.update_one(_reserved(request), {"$set": as_it_was})
 
     async def claim(
         self, delivery: Delivery, *, now: datetime, lease_seconds: float
@@ -222,6 +229,14 @@ def _held_by_another(delivery: Delivery, now: datetime) -> Document:
     if delivery.redelivered or delivery.deferrals:
         held["processing.last_request_id"] = {"$ne": delivery.request.request_id}
     return held
+
+
+def _reserved(request: PageRequest) -> Document:
+    return {
+        "url": request.url,
+        "status": PageStatus.QUEUED,
+        "processing.last_request_id": request.request_id,
+    }
 
 
 def _held(claim: Claim) -> Document:

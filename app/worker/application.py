@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.asgi import AsgiFastStream
 from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
@@ -118,5 +119,9 @@ async def _cancel_consumer(subscriber: RabbitSubscriber) -> None:
     if queue is None or tag is None or queue.channel.is_closed:
         return
     subscriber._consumer_tag = None  # noqa: SLF001 (so that stop() does not cancel it again)
-    async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
-        await queue.cancel(tag)
+    try:
+        async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
+            await queue.cancel(tag)
+    except CONNECTION_EXCEPTIONS as exc:
+        # Without a connection nothing is delivered either.
+        logger.warning("consumer_not_cancelled", reason=type(exc).__name__)

@@ -254,6 +254,16 @@ async def test_of_forty_that_take_up_a_stalled_page_one_wins(pages: Pages) -> No
     assert record.lease_expires_at is None
 
 
+async def test_a_stalled_page_that_could_not_be_queued_is_as_it_was(pages: Pages) -> None:
+    await claimed(pages, Delivery(a_request()))
+    stalled = await pages.find(URL)
+    assert stalled is not None
+    request = a_request(at=MUCH_LATER)
+    await pages.reserve_again(request, stalled)
+    await pages.restore(stalled, request)
+    assert await pages.find(URL) == stalled
+
+
 async def test_an_abandoned_claim_does_not_count(pages: Pages) -> None:
     request = a_request()
     await pages.abandon(await claimed(pages, Delivery(request)))

@@ -72,3 +72,19 @@ def test_both_processes_wait_for_a_broker_that_starts_late(fragile: Service, sit
         process.wait_until_ready()
     assert fragile.post(api, site.url("/page")).status_code == 202
     assert_nothing_is_lost(fragile, {site.url("/page"): ""})
+
+
+@pytest.mark.parametrize("away", ["killed", "stalled"])
+def test_both_processes_stop_cleanly_while_the_broker_is_away(
+    fragile: Service, site: Site, away: str
+) -> None:
+    api, worker = fragile.api().start(), fragile.worker().start()
+    assert fragile.post(api, site.url("/held/page")).status_code == 202
+    worker.wait_for_event("fetch_started")
+    {"killed": fragile.rabbitmq.kill, "stalled": fragile.rabbitmq.pause}[away]()
+    site.release()
+    for process in (api, worker):
+        assert process.terminate(deadline=30) == 0
+    fragile.rabbitmq.resume() if away == "stalled" else fragile.rabbitmq.start()
+    worker.start()
+    assert_nothing_is_lost(fragile, {site.url("/held/page"): ""})

@@ -152,7 +152,8 @@ async def test_a_confirm_that_never_comes_is_not_waited_for_forever(
 ) -> None:
     sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
     with pytest.raises(PublishFailed, match="confirm_timeout"):
-        await sender.send(waiting_for(asyncio.Event()), a_request())
+        async with asyncio.timeout(5):
+            await sender.send(waiting_for(asyncio.Event()), a_request())
 
 
 async def test_a_connection_that_does_not_confirm_is_replaced(
@@ -160,7 +161,8 @@ async def test_a_connection_that_does_not_confirm_is_replaced(
 ) -> None:
     sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
     with pytest.raises(PublishFailed):
-        await sender.send(waiting_for(asyncio.Event()), a_request())
+        async with asyncio.timeout(5):
+            await sender.send(waiting_for(asyncio.Event()), a_request())
     assert connection.state is ConnectionState.RECONNECTING
     await until(lambda: bool(broker.connection.link.closed_for))
 

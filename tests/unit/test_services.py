@@ -657,3 +657,15 @@ async def test_an_error_that_nobody_foresaw_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await a_collector(BrokenFetcher(), FakePages()).collect(Delivery(a_request()))
+
+
+async def test_a_worker_that_was_overtaken_publishes_no_retry() -> None:
+    pages, request = FakePages(), a_request()
+
+    class Overtaken(FakeFetcher):
+        async def fetch(self, url: str) -> PageMetadata:
+            await pages.claim(Delivery(request, redelivered=True), now=later(), lease_seconds=9)
+            return await super().fetch(url)
+
+    outcome = await a_collector(Overtaken(a_timeout()), pages).collect(Delivery(request))
+    assert outcome == Coalesced("superseded")

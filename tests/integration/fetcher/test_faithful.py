@@ -1,10 +1,13 @@
+import asyncio
 import hashlib
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import cast
 
 import pytest
 from dirty_equals import IsFloat, IsNow
 
+from app.fetcher import page as page_module
 from app.fetcher.client import HttpFetcher
 from app.models import Cookie, Header, PageMetadata, Redirect
 
@@ -112,11 +115,20 @@ async def test_a_page_that_is_not_coded_as_it_says_is_not_lost(
 
 
 async def test_a_large_page_is_read_without_holding_up_the_others(
-    make_fetcher: MakeFetcher, serve: Serve
+    make_fetcher: MakeFetcher, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    loop, others_ran = asyncio.get_running_loop(), threading.Event()
+
+    def decode(content: bytes, *_: object, **__: object) -> tuple[str, str]:
+        loop.call_soon_threadsafe(others_ran.set)
+        assert others_ran.wait(2)
+        return content.decode(), "utf-8"
+
+    monkeypatch.setattr(page_module, "decode_text", decode)
     server = await serve(replying(response("é".encode() * 1_000_000, HTML)))
     fetcher = await make_fetcher(max_body_bytes=5_000_000)
     page = await fetcher.fetch(server.url())
+
     assert (page.page_source, page.body_bytes) == ("é" * 1_000_000, 2_000_000)
 
 
