@@ -559,7 +559,11 @@ async def test_a_last_response_that_can_not_be_stored_is_left_out() -> None:
     assert (record.status, record.metadata) == (PageStatus.FAILED_PERMANENT, None)
 
 
-@pytest.mark.parametrize("result", [a_page(), BLOCKED], ids=["a page", "a fault that stays"])
+@pytest.mark.parametrize(
+    "result",
+    [a_page(), BLOCKED, a_timeout()],
+    ids=["a page", "a fault that stays", "a fault that may pass"],
+)
 async def test_a_worker_whose_claim_was_taken_over_answers_nothing(
     result: PageMetadata | FetchError,
 ) -> None:
@@ -657,15 +661,3 @@ async def test_an_error_that_nobody_foresaw_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await a_collector(BrokenFetcher(), FakePages()).collect(Delivery(a_request()))
-
-
-async def test_a_worker_that_was_overtaken_publishes_no_retry() -> None:
-    pages, request = FakePages(), a_request()
-
-    class Overtaken(FakeFetcher):
-        async def fetch(self, url: str) -> PageMetadata:
-            await pages.claim(Delivery(request, redelivered=True), now=later(), lease_seconds=9)
-            return await super().fetch(url)
-
-    outcome = await a_collector(Overtaken(a_timeout()), pages).collect(Delivery(request))
-    assert outcome == Coalesced("superseded")
