@@ -1,11 +1,13 @@
 """How a process answers to SIGTERM and SIGINT, where the servers leave that open."""
 
+import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
-from typing import NoReturn
 
 import uvicorn
 from loguru import logger
@@ -23,7 +25,8 @@ def stopping_at_once() -> Iterator[None]:
     if not _runs_under_uvicorn():
         yield
         return
-    previous = {number: signal.signal(number, _leave) for number in STOP_SIGNALS}
+    leave = partial(_leave, asyncio.get_running_loop())
+    previous = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
     try:
         yield
     finally:
@@ -46,8 +49,9 @@ def _runs_under_uvicorn() -> bool:
     return isinstance(getattr(handler, "__self__", None), uvicorn.Server)
 
 
-def _leave(number: int, _frame: FrameType | None) -> NoReturn:
+def _leave(loop: asyncio.AbstractEventLoop, number: int, _frame: FrameType | None) -> None:
     logger.info("stopped_while_starting", signal=signal.Signals(number).name)
     # It would report the start-up that is cut off here as failed, with a traceback.
     logging.getLogger("uvicorn.error").disabled = True
-    raise SystemExit(0)
+    # Raised here it might be caught by whatever runs at this moment; the loop lets it pass.
+    loop.call_soon_threadsafe(sys.exit, 0)

@@ -1,4 +1,7 @@
-"""What routes ask for, each name declared once."""
+"""What routes ask for, each name declared once.
+
+They are coroutines because FastAPI would send a plain function through its thread pool.
+"""
 
 from typing import Annotated
 
@@ -9,17 +12,17 @@ from app.services import Inventory
 from app.store.mongo import Database
 
 
-def _inventory(request: Request) -> Inventory:
+async def _inventory(request: Request) -> Inventory:
     inventory: Inventory = request.app.state.inventory
     return inventory
 
 
-def _connection(request: Request) -> BrokerConnection:
+async def _connection(request: Request) -> BrokerConnection:
     connection: BrokerConnection = request.app.state.connection
     return connection
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 

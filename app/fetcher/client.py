@@ -140,7 +140,8 @@ class HttpFetcher:
 
     async def _robots_txt(self, url: str, budget: TimeBudget) -> tuple[int, str]:
         """Return status and text of a robots.txt, fetched as a page is."""
-        hop = (await self._follow(url, budget, MAX_ROBOTS_BYTES, robots=None))[-1]
+        with translated():
+            *_, hop = await self._follow(url, budget, MAX_ROBOTS_BYTES, robots=None)
         return hop.status_code, hop.body.content.decode("utf-8-sig", "replace")
 
 

@@ -29,7 +29,7 @@ class Watchdog:
         """Look at every interval, until cancelled."""
         while True:
             await asyncio.sleep(interval_seconds)
-            if self._connection.is_ready:
+            if self._connection.is_ready and not self._handler.stopping:
                 await self._look(interval_seconds)
 
     async def _look(self, timeout_seconds: float) -> None:

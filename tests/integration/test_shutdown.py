@@ -66,8 +66,7 @@ def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, 
     worker.wait_for_event("fetch_started", count=4)
     with ThreadPoolExecutor(1) as pool:
         exit_code = pool.submit(worker.terminate)
-        worker.wait_for_event("worker_stopping")
-        eventually(lambda: service.queue("requests").consumers, lambda count: count == 0)
+        worker.wait_for_event("consumers_cancelled")
         site.release()
         assert exit_code.result() == 0
     assert len(worker.events("metadata_persisted")) == 4

@@ -1,11 +1,13 @@
 """How a process answers to SIGTERM, and what merely importing it does."""
 
+import asyncio
 import importlib
 import logging
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -46,12 +48,19 @@ def blocked() -> set[object]:
     return set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 
 
+async def stopped_while_starting(number: signal.Signals) -> None:
+    """Start for ever, as one who catches whatever is raised on the way."""
+    with stopping_at_once(), suppress(SystemExit):
+        signal.raise_signal(number)
+        await asyncio.Event().wait()
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 def test_a_process_that_is_still_starting_stops_at_once_with_zero(
     under_uvicorn: uvicorn.Server, number: signal.Signals
 ) -> None:
-    with pytest.raises(SystemExit) as end, stopping_at_once():
-        signal.raise_signal(number)
+    with pytest.raises(SystemExit) as end:
+        asyncio.run(stopped_while_starting(number))
     assert end.value.code == 0
     assert not under_uvicorn.should_exit
 
@@ -60,14 +69,14 @@ def test_a_process_that_is_still_starting_stops_at_once_with_zero(
 def test_a_start_that_is_cut_off_is_logged_as_that_and_not_as_a_failure(
     log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(SystemExit), stopping_at_once():
-        signal.raise_signal(signal.SIGTERM)
+    with pytest.raises(SystemExit):
+        asyncio.run(stopped_while_starting(signal.SIGTERM))
     logging.getLogger("uvicorn.error").error("Application startup failed. Exiting.")
     assert log.one("stopped_while_starting")["signal"] == "SIGTERM"
     assert caplog.records == []
 
 
-def test_once_it_has_started_uvicorn_is_told_again(under_uvicorn: uvicorn.Server) -> None:
+async def test_once_it_has_started_uvicorn_is_told_again(under_uvicorn: uvicorn.Server) -> None:
     before = handlers()
     with stopping_at_once():
         assert handlers() != before
@@ -77,7 +86,7 @@ def test_once_it_has_started_uvicorn_is_told_again(under_uvicorn: uvicorn.Server
 
 
 @pytest.mark.usefixtures("under_uvicorn")
-def test_a_start_that_fails_leaves_signals_as_they_were() -> None:
+async def test_a_start_that_fails_leaves_signals_as_they_were() -> None:
     before = handlers()
     with pytest.raises(ZeroDivisionError), stopping_at_once():
         raise ZeroDivisionError
