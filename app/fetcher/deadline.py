@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from time import perf_counter
 
 
 class TimeBudget:
@@ -15,10 +16,9 @@ class TimeBudget:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run under what is left of the budget; raises `TimeoutError` when it is used up."""
-        loop = asyncio.get_running_loop()
-        started = loop.time()
+        started = perf_counter()
         try:
             async with asyncio.timeout(self._seconds - self.used_seconds):
                 yield
         finally:
-            self.used_seconds += loop.time() - started
+            self.used_seconds += perf_counter() - started

@@ -109,6 +109,6 @@ def page_from(
             for hop in redirects
         ),
         remote_address=last.remote_address,
-        elapsed_ms=elapsed_ms,
+        elapsed_ms=round(elapsed_ms, 1),
         fetched_at=fetched_at,
     )
