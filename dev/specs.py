@@ -1,19 +1,25 @@
-"""The AsyncAPI documents in `asyncapi/`, as the code has them: `python -m dev.specs [--check]`."""
+"""The AsyncAPI documents in `asyncapi/`: `python -m dev.specs [--check | --release]`.
 
+They are written as the code has them, or only compared, or kept as those of the last release, with
+which later ones have to be compatible (`dev/compatibility.py`).
+"""
+
+import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
 from faststream.rabbit import RabbitBroker
 
 from app.api.application import create_app as create_api
-from app.broker.specification import api_specification, worker_specification
+from app.assembly import assemble
+from app.broker.specification import api_specification, as_yaml, worker_specification
 from app.settings import Settings
 from app.worker.application import create_app as create_worker
 from dev.generated import write_or_check
 from dev.stack import ROOT
 
 FOLDER = ROOT / "asyncapi"
+RELEASED = FOLDER / "released"
 
 
 def default_settings() -> Settings:
@@ -25,20 +31,26 @@ def default_settings() -> Settings:
 
 
 def documents() -> dict[Path, str]:
-    """Return the text of each file."""
+    """Return the text of each file, from the two applications as they are built."""
     settings = default_settings()
+    topology = assemble(settings, service_name="specs").topology
+    api = create_api(settings).state.broker
     worker = create_worker(settings).broker
     if not isinstance(worker, RabbitBroker):
         raise TypeError("the worker has no broker")
     return {
-        FOLDER / "api.yaml": _as_yaml(api_specification(create_api(settings).state.broker)),
-        FOLDER / "worker.yaml": _as_yaml(worker_specification(worker)),
+        FOLDER / "api.yaml": as_yaml(api_specification(api, topology)),
+        FOLDER / "worker.yaml": as_yaml(worker_specification(worker, topology)),
     }
 
 
-def _as_yaml(document: dict[str, Any]) -> str:
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+def main() -> None:
+    """Write or compare the documents of the code, or keep them as released."""
+    files = documents()
+    if "--release" in sys.argv[1:]:
+        files |= {RELEASED / path.name: text for path, text in files.items()}
+    write_or_check(files, recipe="asyncapi")
 
 
 if __name__ == "__main__":
-    write_or_check(documents(), recipe="asyncapi")
+    main()

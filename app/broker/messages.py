@@ -13,33 +13,50 @@ DEFERRALS_HEADER = "x-deferrals"
 """How often a message was put off, attempt unused, because the database did not answer."""
 
 
-class MetadataRequested(BaseModel):
-    """Somebody asked for the metadata of a page."""
+CANONICAL_URL = r"^https?://[^\s/?#@]+/[^\s#]*$"
+"""What every canonical URL looks like; `app/urls.py` has the whole rule."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "url": "https://example.com/",
-                    "request_id": "6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11",
-                    "requested_at": "2026-01-01T00:00:00Z",
-                    "attempt": 1,
-                }
-            ]
-        },
-    )
+
+class MetadataRequested(BaseModel):
+    """Somebody asked for the metadata of a page.
+
+    Fields that are not listed here are ignored.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     url: str = Field(
+        title="Page URL",
         min_length=1,
         max_length=MAX_URL_LENGTH,
-        description="The page, as a canonical http or https URL",
+        description=(
+            "The page, as a canonical absolute URL: scheme and host in lower case, the host "
+            "IDNA-encoded, no default port, no credentials, no fragment, and at least `/` for a "
+            "path. The page is kept under exactly this text, and found again under no other."
+        ),
+        examples=["https://example.com/", "https://example.com/search?q=a%20b"],
+        json_schema_extra={"format": "uri", "pattern": CANONICAL_URL},
     )
-    request_id: UUID = Field(description="Names the request in logs, records and retries")
+    request_id: UUID = Field(
+        title="Request ID",
+        description="Names the request in logs, records and retries. Choose a random one for each.",
+        examples=["6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11"],
+    )
     requested_at: AwareDatetime = Field(
-        description="When it was asked for, in UTC; a later fetch of the page answers it"
+        title="Time of the request",
+        description=(
+            "When the page was asked for, with its offset from UTC. "
+            "A fetch that started later answers the request, and nothing is fetched again for it."
+        ),
+        examples=["2026-01-01T00:00:00Z"],
     )
-    attempt: int = Field(1, ge=1, description="Number of the fetch this message asks for, from 1")
+    attempt: int = Field(
+        1,
+        title="Attempt",
+        ge=1,
+        description="The number of the fetch that this message asks for: 1 in a new request.",
+        examples=[1],
+    )
 
     @staticmethod
     def from_request(request: PageRequest) -> "MetadataRequested":

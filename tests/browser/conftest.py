@@ -1,0 +1,63 @@
+"""The pages in a real Chromium, and a note of everything they do that they should not."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Page, Request
+
+from dev.browser import chromium, serving_pages
+
+
+@dataclass
+class Visit:
+    """A page, with the complaints of the browser and the requests that were not to the service."""
+
+    page: Page
+    origin: str
+    complaints: list[str] = field(default_factory=list)
+    elsewhere: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.on("console", self._note_message)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("request", self._note_request)
+
+    def _note_message(self, message: ConsoleMessage) -> None:
+        if message.type in {"error", "warning"}:
+            self.complaints.append(message.text)
+
+    def _note_request(self, request: Request) -> None:
+        if not request.url.startswith((self.origin, "data:", "blob:")):
+            self.elsewhere.append(request.url)
+
+
+Open = Callable[[str], Awaitable[Visit]]
+
+
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    with serving_pages() as url:
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def visit(browser: Browser, url: str) -> AsyncIterator[Open]:
+    """Open a page by its path."""
+    context = await browser.new_context(viewport={"width": 1280, "height": 900})
+
+    async def open_page(path: str) -> Visit:
+        visit = Visit(await context.new_page(), url)
+        await visit.page.goto(url + path)
+        return visit
+
+    yield open_page
+    await context.close()

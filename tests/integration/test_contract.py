@@ -1,0 +1,232 @@
+"""The published contracts, against the service as it runs."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import aio_pika
+import pytest
+import yaml
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from jsonschema import Draft7Validator
+
+from dev.specs import FOLDER
+from tests.messages import publish
+from tests.service import Service, eventually
+from tests.site import Site
+
+DOCUMENT = yaml.safe_load((FOLDER / "worker.yaml").read_text())
+MESSAGES = DOCUMENT["components"]["messages"]
+
+
+@asynccontextmanager
+async def a_channel(service: Service) -> AsyncIterator[AbstractChannel]:
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        yield await connection.channel(on_return_raises=True)
+
+
+# --- What the service publishes ---
+
+
+def the_one_in(service: Service, queue: str) -> AbstractIncomingMessage:
+    """Take the only message of a queue, named without its prefix, once it is there."""
+    eventually(lambda: service.queue(queue).ready, lambda ready: ready == 1)
+    return asyncio.run(taken(service, queue))
+
+
+async def taken(service: Service, name: str) -> AbstractIncomingMessage:
+    async with a_channel(service) as channel:
+        queue = await channel.declare_queue(f"{service.name}.{name}", passive=True)
+        message = await queue.get(no_ack=True)
+        assert message is not None
+        return message
+
+
+def check(schema: Any, value: Any) -> None:
+    whole = {**schema, "components": DOCUMENT["components"]}
+    Draft7Validator(whole, format_checker=Draft7Validator.FORMAT_CHECKER).validate(value)
+
+
+def assert_is_as_published(message: AbstractIncomingMessage, name: str) -> None:
+    """Hold a message that was really sent to all that its description says."""
+    described = MESSAGES[name]
+    body = json.loads(message.body)
+    check(described["payload"], body)
+    check_headers(described, message)
+    sent = {
+        "content_type": message.content_type,
+        "delivery_mode": message.delivery_mode,
+        "message_id": message.message_id,
+        "correlation_id": message.correlation_id,
+        "type": message.type,
+        "timestamp": int(message.timestamp.timestamp()) if message.timestamp else None,
+    }
+    check(described["x-amqp-properties"], sent)
+    assert message.content_type == described["contentType"]
+    assert message.type == described["bindings"]["amqp"]["messageType"]
+    assert message.correlation_id == body["request_id"]
+
+
+def check_headers(described: Any, message: AbstractIncomingMessage) -> None:
+    headers = json.loads(json.dumps(message.headers, default=str))
+    check({**described["headers"], "additionalProperties": False}, headers)
+
+
+def test_a_request_that_the_api_publishes_is_as_its_document_says(service: Service) -> None:
+    service.post(service.api().start(), "HTTPS://Example.com")
+    assert_is_as_published(the_one_in(service, "requests"), "MetadataRequested")
+
+
+def test_a_retry_that_a_worker_publishes_is_as_its_document_says(
+    service: Service, site: Site
+) -> None:
+    worker = service.worker(WORKER_RETRY_DELAYS_SECONDS="60").start()
+    request(service, site.url("/status/503/retry"))
+    worker.wait_for_event("metadata_retryable_failure")
+    assert_is_as_published(the_one_in(service, "retry.1m"), "MetadataRequestedAgain")
+
+
+def test_a_retry_that_was_put_off_is_as_its_document_says(service: Service, site: Site) -> None:
+    service.worker(WORKER_RETRY_DELAYS_SECONDS="60").start()
+    service.mongodb.pause()
+    try:
+        request(service, site.url("/put-off"))
+        message = the_one_in(service, "retry.1m")
+    finally:
+        service.mongodb.resume()
+    assert_is_as_published(message, "MetadataRequestedAgain")
+    assert message.headers["x-deferrals"] == 1
+
+
+def test_a_retry_that_is_due_is_as_its_document_says(service: Service, site: Site) -> None:
+    worker = service.worker(WORKER_RETRY_DELAYS_SECONDS="2").start()
+    request(service, site.url("/status/503/due"))
+    worker.wait_for_event("metadata_retryable_failure")
+    worker.terminate()
+    message = the_one_in(service, "retries")
+    assert_is_as_published(message, "MetadataRequestedAgain")
+    assert message.headers["x-first-death-queue"] == f"{service.name}.retry.2s"
+
+
+def test_a_dead_letter_is_as_its_document_says(service: Service) -> None:
+    service.worker().start()
+    publish(service, [b'{"url": 7}'])
+    message = the_one_in(service, "dead")
+    check_headers(MESSAGES["DeadLetter"], message)
+    assert message.headers["x-first-death-reason"] == "rejected"
+
+
+def request(service: Service, url: str) -> None:
+    """Publish the example of a request, for another page."""
+    example = MESSAGES["MetadataRequested"]["examples"][0]
+    body = json.dumps({**example["payload"], "url": url})
+    asyncio.run(send(service, "requests", body, {}))
+
+
+# --- What the service takes ---
+
+
+class Example(NamedTuple):
+    message: str
+    name: str
+    queue: str
+
+
+def examples() -> Iterator[Example]:
+    for message, described in MESSAGES.items():
+        queue = "retries" if message == "MetadataRequestedAgain" else "requests"
+        for example in described["examples"]:
+            yield Example(message, example["name"], queue)
+
+
+@pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
+def test_a_worker_takes_every_example_there_is(service: Service, example: Example) -> None:
+    # No port is allowed: nothing is fetched, wherever the example's host is.
+    worker = service.worker(FETCH_ALLOWED_PORTS="1", FETCH_ALLOWED_NETWORKS="").start()
+    published = next(
+        it for it in MESSAGES[example.message]["examples"] if it["name"] == example.name
+    )
+    headers = published.get("headers", {})
+    asyncio.run(send(service, example.queue, json.dumps(published["payload"]), headers))
+    if example.message == "DeadLetter":
+        worker.wait_for_event("message_dead_lettered")
+    else:
+        request_id = published["payload"]["request_id"]
+        worker.wait_for_event("fetch_finished", request_id=request_id)
+    eventually(lambda: service.queue(example.queue).ready, lambda ready: ready == 0)
+
+
+async def send(service: Service, queue: str, body: str, headers: dict[str, Any]) -> None:
+    async with a_channel(service) as channel:
+        message = aio_pika.Message(body.encode(), headers=headers, content_type="application/json")
+        await channel.default_exchange.publish(message, routing_key=f"{service.name}.{queue}")
+
+
+# --- What somebody can do who has nothing but the documents ---
+
+AS_PUBLISHED = {
+    "BROKER_QUEUE_NAME": "metadata.requests",
+    "WORKER_RETRY_DELAYS_SECONDS": "5,30,120,600",
+}
+
+
+def test_who_has_only_the_documents_can_request_a_page_and_read_its_retry(
+    service: Service, site: Site
+) -> None:
+    url = site.url("/status/503/from-the-specs")
+    service.worker(**AS_PUBLISHED).start()
+    try:
+        retry = run_from_the_specs(service, url)
+        asyncio.run(declare_as_published(service))
+        eventually(lambda: site.hits["/status/503/from-the-specs"], lambda hits: hits == 2)
+    finally:
+        asyncio.run(delete_published(service))
+    assert (retry["url"], retry["attempt"]) == (url, 2)
+
+
+def run_from_the_specs(service: Service, url: str) -> Any:
+    """Run the script where it finds nothing of the service but its documents."""
+    script = str(Path(__file__).parents[1] / "from_the_specs.py")
+    command = [sys.executable, "-I", script, str(FOLDER), service.rabbitmq.url, url]
+    done = subprocess.run(command, cwd="/", capture_output=True, check=False, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+async def declare_as_published(service: Service) -> None:
+    """Declare every queue with the arguments its document has; the broker refuses any other."""
+    async with a_channel(service) as channel:
+        for described in DOCUMENT["channels"].values():
+            binding = described["bindings"]["amqp"]
+            await channel.declare_queue(
+                described["address"],
+                durable=binding["queue"]["durable"],
+                arguments=binding["x-queue-arguments"],
+            )
+
+
+async def delete_published(service: Service) -> None:
+    """Leave nothing behind for others who use the names of the defaults."""
+    async with a_channel(service) as channel:
+        for described in DOCUMENT["channels"].values():
+            await channel.queue_delete(described["address"])
+
+
+# --- HTTP ---
+
+
+def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
+    api = service.api().start()
+    program = str(Path(sys.executable).with_name("schemathesis"))
+    command = [program, "run", f"{api.url}/openapi.json", "--max-examples=40", "--no-color"]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, check=False, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout
+    assert "4 selected / 4 total" in done.stdout
+    assert api.events("unhandled_error") == []

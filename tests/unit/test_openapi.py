@@ -1,0 +1,224 @@
+"""The OpenAPI document: complete, and true of what is answered."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from jsonschema import Draft202012Validator
+
+from app.api.application import create_app
+from app.errors import InventoryError, PublisherNotReady, PublishFailed, StoreUnavailable
+from app.models import PageRequest
+from app.services import Inventory
+from app.settings import Settings
+from tests.fakes import URL, FakePages, FakePublisher
+
+JSON, PROBLEM = "application/json", "application/problem+json"
+
+
+@pytest.fixture
+def app(settings: Settings) -> FastAPI:
+    return create_app(settings)
+
+
+@pytest.fixture
+def document(app: FastAPI) -> Any:
+    return app.openapi()
+
+
+class Answer(NamedTuple):
+    method: str
+    path: str
+    status: str
+    described: Any
+
+
+def answers(document: Any) -> Iterator[Answer]:
+    for path, calls in document["paths"].items():
+        for method, call in calls.items():
+            for status, described in call["responses"].items():
+                yield Answer(method, path, status, described)
+
+
+def test_every_status_there_is_and_no_other_is_described(document: Any) -> None:
+    described = {
+        f"{method} {path}": set(call["responses"])
+        for path, calls in document["paths"].items()
+        for method, call in calls.items()
+    }
+    assert described == {
+        "post /metadata": {"202", "400", "413", "500", "503"},
+        "get /metadata": {"200", "202", "400", "500", "503"},
+        "get /health/live": {"200"},
+        "get /health/ready": {"200", "503"},
+    }
+
+
+def test_every_error_is_problem_details(document: Any) -> None:
+    for answer in answers(document):
+        failed = answer.status >= "400" and not answer.path.startswith("/health")
+        assert list(answer.described["content"]) == [PROBLEM if failed else JSON]
+
+
+def test_every_answer_has_a_schema_and_examples_that_fit_it(document: Any) -> None:
+    for answer in answers(document):
+        (media,) = answer.described["content"].values()
+        assert media["examples"]
+        schema = Draft202012Validator(
+            {**media["schema"], "components": document["components"]},
+            format_checker=Draft202012Validator.FORMAT_CHECKER,
+        )
+        for example in media["examples"].values():
+            schema.validate(example["value"])
+
+
+def test_the_headers_of_an_answer_are_described(document: Any) -> None:
+    found = {
+        f"{answer.method} {answer.path} {answer.status}": set(answer.described["headers"])
+        for answer in answers(document)
+        if "headers" in answer.described
+    }
+    assert found == {
+        "post /metadata 202": {"Location"},
+        "post /metadata 503": {"Retry-After"},
+        "get /metadata 202": {"Retry-After"},
+        "get /metadata 503": {"Retry-After"},
+    }
+
+
+def test_every_field_is_described(document: Any) -> None:
+    bare = [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, described in schema.get("properties", {}).items()
+        if not described.get("description")
+    ]
+    assert bare == []
+
+
+def test_nothing_is_left_of_validation_as_fastapi_would_answer_it(document: Any) -> None:
+    assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])
+
+
+def test_calls_have_names_a_person_would_choose(document: Any) -> None:
+    names = [call["operationId"] for calls in document["paths"].values() for call in calls.values()]
+    assert names == ["request_metadata", "read_metadata", "live", "ready"]
+    assert {tag["name"] for tag in document["tags"]} == {"metadata", "health"}
+
+
+# --- The examples are what is answered ---
+
+
+class RefusingPublisher(FakePublisher):
+    def __init__(self, error: InventoryError) -> None:
+        super().__init__()
+        self._error = error
+
+    async def publish(self, request: PageRequest) -> None:
+        del request
+        raise self._error
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    put_together(app)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        yield client
+
+
+def put_together(
+    app: FastAPI,
+    *,
+    refusing: InventoryError | None = None,
+    failing: Exception | None = None,
+) -> None:
+    pages = FakePages()
+    pages.failing = (lambda: failing) if failing else None
+    publisher = RefusingPublisher(refusing) if refusing else FakePublisher()
+    app.state.inventory = Inventory(
+        publisher=publisher, pages=pages, patience=timedelta(minutes=10)
+    )
+
+
+def example_of(document: Any, method: str, status: int, name: str) -> Any:
+    response = document["paths"]["/metadata"][method]["responses"][str(status)]
+    (media,) = response["content"].values()
+    return media["examples"][name]["value"]
+
+
+async def answered(client: httpx.AsyncClient, method: str, url: str | None = URL) -> httpx.Response:
+    if method == "post":
+        return await client.post("/metadata", json={} if url is None else {"url": url})
+    return await client.get("/metadata", params={} if url is None else {"url": url})
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+@pytest.mark.parametrize(
+    ("url", "name"), [("example.com", "Not a URL that is taken"), (None, "No URL at all")]
+)
+async def test_the_examples_of_bad_requests_are_what_is_answered(
+    client: httpx.AsyncClient, document: Any, method: str, url: str | None, name: str
+) -> None:
+    answer = await answered(client, method, url)
+    assert answer.json() == example_of(document, method, 400, name)
+
+
+async def test_the_example_of_a_body_that_is_too_large_is_what_is_answered(
+    client: httpx.AsyncClient, document: Any
+) -> None:
+    answer = await client.post("/metadata", content=b" " * 20_000)
+    assert answer.json() == example_of(document, "post", 413, "Too large")
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [
+        (PublishFailed("queue_rejected"), "The queue is full"),
+        (PublisherNotReady("publisher_not_ready"), "No broker"),
+        (PublishFailed("confirm_timeout"), "No confirm"),
+    ],
+)
+async def test_the_examples_of_what_is_not_queued_are_what_is_answered(
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    document: Any,
+    error: InventoryError,
+    name: str,
+) -> None:
+    put_together(app, refusing=error)
+    for method in ("post", "get"):
+        answer = await answered(client, method)
+        assert answer.json() == example_of(document, method, 503, name)
+
+
+async def test_the_example_of_a_missing_database_is_what_is_answered(
+    app: FastAPI, client: httpx.AsyncClient, document: Any
+) -> None:
+    example = example_of(document, "get", 503, "No database")
+    put_together(app, failing=StoreUnavailable(example["detail"]))
+    assert (await answered(client, "get")).json() == example
+
+
+@pytest.mark.parametrize("method", ["post", "get"])
+async def test_the_example_of_a_mistake_is_what_is_answered(
+    app: FastAPI, client: httpx.AsyncClient, document: Any, method: str
+) -> None:
+    put_together(app, failing=ZeroDivisionError())
+    answer = await answered(client, method)
+    assert answer.json() == example_of(document, method, 500, "A mistake of ours")
+
+
+async def test_a_method_that_is_not_allowed_is_told_all_that_are(client: httpx.AsyncClient) -> None:
+    answer = await client.delete("/metadata")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+
+
+async def test_a_page_that_is_not_in_the_document_says_what_is_allowed_too(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.delete("/docs")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
