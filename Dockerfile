@@ -9,12 +9,15 @@ RUN python -m venv --without-pip /venv \
 FROM python:3.11.16-slim-bookworm
 LABEL org.opencontainers.image.title="page-metadata" \
       org.opencontainers.image.description="An inventory of web pages: headers, cookies and source" \
-      org.opencontainers.image.licenses="MIT"
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="https://github.com/page-metadata/page-metadata"
 RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin service
 COPY --from=packages /venv /venv
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/service
 WORKDIR /service
 COPY app app
+RUN printf '#!/bin/sh\nexec python -m app.cli.main "$@"\n' > /usr/local/bin/pagemeta \
+    && chmod 755 /usr/local/bin/pagemeta
 USER 10001
 EXPOSE 6577 6578
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -35,7 +35,7 @@ worker PORT="6578" *ARGS: setup
     @shift; exec {{ python }} -m faststream run app.worker.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
 
 # All that CI runs
-check: lint types test
+check: lint types contract test
 
 # Run the tests, or some of them; they start the servers they need themselves
 test *ARGS: setup
@@ -62,9 +62,17 @@ fmt: setup
     {{ python }} -m ruff check --fix
     {{ python }} -m ruff format
 
-# Write the message contracts in asyncapi/ anew, or only compare them (--check)
+# Write the message contracts in asyncapi/ anew, only compare them (--check), or --release them
 asyncapi *ARGS: setup
     @{{ python }} -m dev.specs "$@"
+
+# Have AsyncAPI's own parser read the message contracts, where Node.js is
+contract: setup
+    @{{ python }} -m dev.contract
+
+# Take the pictures of the README anew
+screenshots: setup
+    @{{ python }} -m dev.screenshots
 
 # Write .env.example anew, or only compare it (--check)
 env-example *ARGS: setup
@@ -97,6 +105,10 @@ lock: setup
 compile := python + " -m uv pip compile --quiet --no-config --upgrade --universal --python-version 3.11" + \
     " --generate-hashes --no-emit-index-url --no-emit-find-links" + \
     " --custom-compile-command 'just lock' pyproject.toml"
+
+# Ask for pages and look after the service: submit, get, watch, queues, doctor, dead-letters
+pagemeta *ARGS: setup
+    @exec {{ python }} -m app.cli.main "$@"
 
 # List, show, send back or discard messages that could not be handled
 dead-letters *ARGS: setup

@@ -1,16 +1,20 @@
 """What both processes are made of, put together from the settings. Nothing connects here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from faststream.rabbit import RabbitBroker
+from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
 
 from app.broker.connection import BrokerConnection, broker_urls, make_broker
 from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
+from app.metrics import REGISTRY
 from app.settings import Settings
 from app.store.mongo import Database
 from app.store.pages import PageRepository
+from app.tracing import NO_TRACING, Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +29,14 @@ class Parts:
     pages: PageRepository
 
 
-def assemble(settings: Settings, *, service_name: str, **consumer_options: Any) -> Parts:
+def assemble(
+    settings: Settings,
+    *,
+    service_name: str,
+    tracing: Tracing = NO_TRACING,
+    middlewares: Sequence[Any] = (),
+    **consumer_options: Any,
+) -> Parts:
     """Return the parts of one process; a consumer adds its decoder and middlewares."""
     urls = broker_urls(settings.broker_url)
     broker = make_broker(
@@ -33,6 +44,11 @@ def assemble(settings: Settings, *, service_name: str, **consumer_options: Any) 
         service_name=service_name,
         connect_timeout_seconds=settings.broker_publish_timeout_seconds,
         shutdown_grace_seconds=settings.worker_shutdown_grace_seconds,
+        middlewares=[
+            *tracing.middlewares(),
+            RabbitPrometheusMiddleware(registry=REGISTRY, app_name=service_name),
+            *middlewares,
+        ],
         **consumer_options,
     )
     topology = build_topology(
@@ -62,5 +78,5 @@ def assemble(settings: Settings, *, service_name: str, **consumer_options: Any) 
             connection, timeout_seconds=settings.broker_publish_timeout_seconds
         ),
         database=database,
-        pages=PageRepository(database),
+        pages=tracing.traced(PageRepository(database), "pages"),
     )

@@ -11,10 +11,11 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from loguru import logger
 
+from app import metrics
 from app.backoff import Backoff
 from app.errors import FetchError, NotStorable, PublishError, StoreUnavailable
 from app.models import (
@@ -79,9 +80,9 @@ class Inventory:
         self._pages = pages
         self._patience = patience
 
-    async def request(self, url: str) -> PageRequest:
+    async def request(self, url: str, request_id: UUID | None = None) -> PageRequest:
         """Have a page fetched, again if it is known. Raises `PublishError`."""
-        request = _new_request(url)
+        request = _new_request(url, request_id)
         await self._publisher.publish(request)
         try:
             await self._pages.note_queued(request)
@@ -89,26 +90,24 @@ class Inventory:
             logger.bind(request_id=request.request_id, url=url).warning("queued_without_record")
         return request
 
-    async def read(self, url: str) -> PageRecord:
+    async def read(self, url: str, request_id: UUID | None = None) -> PageRecord:
         """Return the record of a page; one that is unknown or has stalled is queued, once.
 
         Raises `StoreUnavailable`, or `PublishError` if the page can't be queued.
         """
         record = await self._pages.find(url)
         if record is None:
-            return await self._request_unknown(url)
+            return await self._request_unknown(_new_request(url, request_id))
         if record.has_stalled(_now(), self._patience):
-            return await self._request_again(record)
+            return await self._request_again(record, _new_request(url, request_id))
         return record
 
-    async def _request_unknown(self, url: str) -> PageRecord:
-        request = _new_request(url)
+    async def _request_unknown(self, request: PageRequest) -> PageRecord:
         if await self._pages.reserve(request):
             await self._publish_or(lambda: self._pages.release(request), request)
         return _queued_record(request)
 
-    async def _request_again(self, stalled: PageRecord) -> PageRecord:
-        request = _new_request(stalled.url)
+    async def _request_again(self, stalled: PageRecord, request: PageRequest) -> PageRecord:
         if await self._pages.reserve_again(request, stalled):
             await self._publish_or(lambda: self._pages.restore(stalled, request), request)
         return _queued_record(request)
@@ -150,6 +149,7 @@ class Collector:
             return await self._attempt(claim, delivery.request)
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
+        metrics.ATTEMPTS.observe(claim.attempt)
         try:
             result = await self._fetch(request)
         except asyncio.CancelledError:
@@ -169,6 +169,7 @@ class Collector:
         with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease
             await self._pages.abandon(claim)
 
+    @metrics.measured_fetch
     async def _fetch(self, request: PageRequest) -> PageMetadata | FetchError:
         logger.info("fetch_started")
         try:
@@ -228,8 +229,8 @@ _ATTEMPTS_EXHAUSTED = PageError(
 )
 
 
-def _new_request(url: str) -> PageRequest:
-    return PageRequest(url=url, request_id=uuid4(), requested_at=_now())
+def _new_request(url: str, request_id: UUID | None) -> PageRequest:
+    return PageRequest(url=url, request_id=request_id or uuid4(), requested_at=_now())
 
 
 def _queued_record(request: PageRequest) -> PageRecord:

@@ -486,9 +486,14 @@ fi
 """
 
 
-def install_missing() -> None:
-    """Install RabbitMQ, and a library that `mongod` needs, by apt-get if they are missing."""
+def install_missing(*, browser: bool = False) -> None:
+    """Install RabbitMQ, and a library that `mongod` needs, by apt-get if they are missing.
+
+    With `browser` Chromium too, which the tests of the pages need.
+    """
     packages = _missing_packages()
+    if browser and find_chromium() is None:
+        packages.append("chromium")
     if not packages:
         return
     names = " ".join(packages)
@@ -501,6 +506,11 @@ def install_missing() -> None:
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
             log.seek(0)
             raise ServerMissing(f"apt-get could not install {names}:\n{log.read()}")
+
+
+def find_chromium() -> str | None:
+    """Return the program, None if there is none on the PATH."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def _missing_packages() -> list[str]:

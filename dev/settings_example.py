@@ -16,6 +16,13 @@ _COMPOSE = """
 # For Docker Compose alone, which asks for it: the password of the broker's user, in
 # letters and digits, as it becomes a part of a URL.
 # RABBITMQ_PASSWORD=
+
+# The same for its profile `observability`: the password of Grafana's user `admin`.
+# GRAFANA_PASSWORD=
+
+# Where traces go, by OTLP over HTTP; read from the environment, which Compose fills from
+# .env. Nothing is traced where it is not set.
+# OTEL_EXPORTER_OTLP_ENDPOINT=http://jaeger:4318
 """
 
 

@@ -75,7 +75,12 @@ def _wait_while_running(*servers: Server) -> None:
     raise ServerFailed(f"{ended} ended; see {FOLDER}/*.log")
 
 
-COMMANDS = {"all": run_all, "servers": run_servers, "install": install_missing}
+def install() -> None:
+    """Install what the tests need and this machine lacks."""
+    install_missing(browser=True)
+
+
+COMMANDS = {"all": run_all, "servers": run_servers, "install": install}
 
 
 def main() -> None:

@@ -1,26 +1,30 @@
 """The API as an application: its parts, its lifespan, its routes."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from loguru import logger
 
 from app import __version__
-from app.api import docs, health, routes
+from app.api import docs, health, metrics, routes
 from app.api.limits import BodyLimit
+from app.api.observation import RequestObserver
+from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import add_problem_handlers
 from app.assembly import assemble
 from app.broker.publisher import RequestPublisher
+from app.broker.specification import Documents
 from app.process import end_with_zero, stopping_at_once
 from app.services import Inventory
 from app.settings import Settings
+from app.tracing import NO_TRACING, Tracing
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
     """Build the API; connections open in its lifespan."""
-    parts = assemble(settings, service_name="api")
+    parts = assemble(settings, service_name="api", tracing=tracing)
     publisher = RequestPublisher(parts.sender, parts.topology)
 
     @asynccontextmanager
@@ -33,15 +37,20 @@ def create_app(settings: Settings) -> FastAPI:
         # The publisher first: what it has in flight may still be recorded.
         await parts.sender.close()
         await parts.database.close()
+        await asyncio.to_thread(tracing.stop)
         logger.info("api_stopped")
         end_with_zero()
 
-    app = FastAPIOffline(
+    app = FastAPI(
         title="Page metadata",
         version=__version__,
         summary="An inventory of web pages: headers, cookies and page source.",
         license_info={"name": "MIT", "identifier": "MIT"},
         lifespan=lifespan,
+        openapi_tags=TAGS,
+        generate_unique_id_function=lambda route: route.name,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.inventory = Inventory(
         publisher=publisher, pages=parts.pages, patience=settings.patience
@@ -51,7 +60,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.broker = parts.broker
     app.include_router(routes.router)
     app.include_router(health.router)
-    app.include_router(docs.router)
+    app.include_router(metrics.router)
+    docs.serve_docs(app, Documents(parts.broker, parts.topology))
+    complete_openapi(app)
     app.add_middleware(BodyLimit)
     add_problem_handlers(app)
+    # Around what Starlette puts outermost too: it answers the mistakes in the code.
+    app.middleware_stack = tracing.around(RequestObserver(app.build_middleware_stack()))
     return app

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from loguru import logger
 
+from app.api import openapi
 from app.api.dependencies import ConnectionDep, DatabaseDep
 from app.api.schemas import Health, NotReady
 from app.broker.connection import BrokerConnection
@@ -13,7 +14,7 @@ from app.store.mongo import Database
 router = APIRouter(prefix="/health", tags=["health"])
 
 
-@router.get("/live", summary="Is the process alive?")
+@router.get("/live", summary="Is the process alive?", responses=openapi.LIVE)
 async def live() -> Health:
     """Answer, which is all there is to say."""
     return Health(status="ok")
@@ -23,7 +24,7 @@ async def live() -> Health:
     "/ready",
     summary="Can requests be queued and read?",
     response_model=Health,
-    responses={int(HTTPStatus.SERVICE_UNAVAILABLE): {"model": NotReady}},
+    responses=openapi.READY,
 )
 async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
     """Answer 200 only if the publisher is READY and the database answers in time."""

@@ -7,7 +7,8 @@ the settings, because uvicorn and FastStream name an object. Nothing connects ye
 from app.api.application import create_app
 from app.logs import configure_logging
 from app.settings import load_settings
+from app.tracing import start_tracing
 
 settings = load_settings()
 configure_logging(service_name="api", level=settings.log_level, log_format=settings.log_format)
-app = create_app(settings)
+app = create_app(settings, start_tracing("api"))

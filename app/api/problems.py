@@ -76,14 +76,22 @@ def _describe(location: tuple[int | str, ...], message: str) -> dict[str, str]:
     return {"field": ".".join(str(part) for part in location), "message": message}
 
 
-async def _on_http_exception(_request: Request, exc: Exception) -> Response:
+async def _on_http_exception(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, HTTPException):
         raise exc
     status = HTTPStatus(exc.status_code)
     slug = status.phrase.lower().replace(" ", "-")
     answer = _answer(Kind(status, slug, status.phrase), exc.detail)
     answer.headers.update(exc.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers.update(_allow(request))
     return answer
+
+
+def _allow(request: Request) -> dict[str, str]:
+    """Name all methods of a path: Starlette names those of one route."""
+    calls = request.app.openapi()["paths"].get(request.url.path)
+    return {"Allow": ", ".join(sorted(method.upper() for method in calls))} if calls else {}
 
 
 async def _on_unforeseen(request: Request, exc: Exception) -> Response:

@@ -1,20 +1,19 @@
 """`/metadata`: ask for a page, read it back."""
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 
+from app.api import openapi
 from app.api.dependencies import InventoryDep
-from app.api.problems import MEDIA_TYPE
 from app.api.schemas import (
+    PAGE_URL,
     CompletedPage,
     FailedPage,
     MetadataRequest,
     Page,
-    PendingPage,
-    Problem,
     QueuedAnswer,
     page_answer,
 )
@@ -27,35 +26,20 @@ POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
 """`Retry-After` of pages that are not there yet; 1 for the others."""
 
 
-Responses = dict[int | str, dict[str, Any]]
-
-
-def _problems(*statuses: HTTPStatus) -> Responses:
-    schema: dict[str, Any] = {"content": {MEDIA_TYPE: {}}, "model": Problem}
-    # FastAPI would otherwise promise a 422, which is never sent.
-    responses: Responses = {"default": {"description": "Any other error", **schema}}
-    responses.update({int(status): {"description": status.phrase, **schema} for status in statuses})
-    return responses
-
-
 @router.post(
     "/metadata",
     status_code=HTTPStatus.ACCEPTED,
     summary="Ask for a page",
-    responses=_problems(
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-    ),
+    responses=openapi.REQUEST_METADATA,
 )
 async def request_metadata(
-    body: MetadataRequest, inventory: InventoryDep, response: Response
+    body: MetadataRequest, inventory: InventoryDep, http: Request, response: Response
 ) -> QueuedAnswer:
     """Queue a page to be fetched; one that is known is fetched again.
 
     202 means that the broker has confirmed the request: it will end in a record.
     """
-    request = await inventory.request(canonical_url(body.url))
+    request = await inventory.request(canonical_url(body.url), http.scope["request_id"])
     response.headers["Location"] = f"/metadata?url={quote(request.url, safe='')}"
     return QueuedAnswer.of(request)
 
@@ -64,17 +48,13 @@ async def request_metadata(
     "/metadata",
     summary="Read a page",
     response_model=CompletedPage | FailedPage,
-    responses={
-        int(HTTPStatus.ACCEPTED): {"model": PendingPage, "description": "Not there yet"},
-        **_problems(HTTPStatus.BAD_REQUEST, HTTPStatus.SERVICE_UNAVAILABLE),
-    },
+    responses=openapi.READ_METADATA,
 )
 async def read_metadata(
-    url: Annotated[str, Query(description="The page's URL, in any spelling")],
-    inventory: InventoryDep,
+    url: Annotated[str, Query(**PAGE_URL)], inventory: InventoryDep, http: Request
 ) -> Response:
     """Return what is known of a page; an unknown one is queued. Never waits for a fetch."""
-    record = await inventory.read(canonical_url(url))
+    record = await inventory.read(canonical_url(url), http.scope["request_id"])
     answer: Page = page_answer(record)
     return Response(
         # Already a checked record: written as it is, not validated once more.

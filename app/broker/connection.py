@@ -15,7 +15,7 @@ from faststream.rabbit import Channel, RabbitBroker
 from loguru import logger
 from yarl import URL
 
-from app import __version__
+from app import __version__, metrics
 from app.backoff import Backoff
 from app.broker.topology import Topology, declare
 from app.errors import BrokerUnreachable, TopologyMismatch
@@ -260,6 +260,7 @@ class BrokerConnection:
         if state is not self._state:
             logger.info("publisher_state", **{"from": self._state, "to": state})
             self._state = state
+            metrics.PUBLISHER_STATE.state(state)
 
 
 def _is_blocked(connection: RobustConnection) -> bool:

@@ -7,15 +7,16 @@ from time import perf_counter
 from uuid import uuid4
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
-from faststream.rabbit import RabbitQueue
+from faststream.rabbit import RabbitBroker
 from faststream.rabbit.publisher import RabbitPublisher
 from loguru import logger
 from pamqp.common import FieldValue
 
-from app import errors
+from app import errors, metrics
 from app.broker.connection import BrokerConnection
-from app.broker.messages import CONTENT_TYPE, DEFERRALS_HEADER, MESSAGE_TYPE, MetadataRequested
-from app.broker.topology import Topology, delay_label
+from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
+from app.broker.operations import request_destination, retry_destinations
+from app.broker.topology import Topology
 from app.models import PageRequest
 
 Headers = dict[str, FieldValue]
@@ -35,18 +36,10 @@ class ConfirmedPublisher:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def to(self, queue: RabbitQueue, *, title: str, description: str) -> RabbitPublisher:
-        """Declare a queue as a destination, for `send()` and for the AsyncAPI document."""
-        return self._connection.broker.publisher(
-            queue,
-            mandatory=True,
-            persist=True,
-            content_type=CONTENT_TYPE,
-            message_type=MESSAGE_TYPE,
-            schema=MetadataRequested,
-            title=title,
-            description=description,
-        )
+    @property
+    def broker(self) -> RabbitBroker:
+        """Where destinations are declared."""
+        return self._connection.broker
 
     async def close(self) -> None:
         """Refuse new messages, wait for those in flight, then close channel and connection."""
@@ -55,6 +48,7 @@ class ConfirmedPublisher:
         await self._connection.close()
         logger.info("publisher_shutdown")
 
+    @metrics.measured_publish
     async def send(
         self, destination: RabbitPublisher, request: PageRequest, headers: Headers | None = None
     ) -> None:
@@ -127,11 +121,7 @@ class RequestPublisher:
 
     def __init__(self, sender: ConfirmedPublisher, topology: Topology) -> None:
         self._sender = sender
-        self._requests = sender.to(
-            topology.requests,
-            title="RequestMetadata",
-            description="Ask for a page to be fetched.",
-        )
+        self._requests = request_destination(sender.broker, topology)
 
     async def publish(self, request: PageRequest) -> None:
         """Raise `PublishError` unless the broker has taken the request."""
@@ -143,14 +133,7 @@ class RetryPublisher:
 
     def __init__(self, sender: ConfirmedPublisher, topology: Topology) -> None:
         self._sender = sender
-        self._delays = {
-            seconds: sender.to(
-                queue,
-                title=f"RetryMetadataIn{delay_label(seconds).title()}",
-                description=f"Ask for another attempt in {delay_label(seconds)}.",
-            )
-            for seconds, queue in topology.retry_delays.items()
-        }
+        self._delays = retry_destinations(sender.broker, topology)
 
     async def publish(
         self, request: PageRequest, *, delay_seconds: float, deferrals: int = 0

@@ -11,7 +11,7 @@ refused because new requests fill the queue.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,13 +107,13 @@ def delay_label(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
-async def declare(connection: AbstractConnection, topology: Topology) -> None:
-    """Declare every queue, on a channel that is closed again.
+async def declare(connection: AbstractConnection, queues: Iterable[RabbitQueue]) -> None:
+    """Declare the queues, on a channel that is closed again.
 
     Raises `TopologyMismatch` if one exists with other arguments.
     """
     async with connection.channel(publisher_confirms=False) as channel:
-        for queue in topology:
+        for queue in queues:
             await _declare_one(channel, queue)
 
 

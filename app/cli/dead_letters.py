@@ -1,10 +1,10 @@
 """`dead-letters list|show|send-back|discard`: what to do with messages nobody could handle."""
 
-import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, TypeVar
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -12,13 +12,9 @@ from rich.table import Table
 
 from app.broker.connection import broker_urls
 from app.broker.dead_letters import DeadLetter, DeadLetterBox, open_box
-from app.broker.topology import build_topology
-from app.errors import InventoryError
+from app.cli.settings import topology_of
+from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
 from app.settings import load_settings
-
-T = TypeVar("T")
-
-NOTHING_FOUND = 1
 
 app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
 _console = Console(highlight=False)
@@ -29,24 +25,27 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
 
 
 @app.command("list")
-def list_letters() -> None:
+def list_letters(*, as_json: Json = False) -> None:
     """Show every dead letter on a line."""
-    letters = _run(_read())
+    letters = run(_read())
+    if as_json:
+        print_json([_as_json(letter) for letter in letters])
+        return
     table = Table("id", "reason", "from", "died at", "body", box=None)
     for letter in letters:
         died_at = letter.died_at.isoformat() if letter.died_at else "unknown"
         table.add_row(letter.letter_id, letter.reason, letter.came_from, died_at, _start(letter))
-    _console.print(table)
-    _console.print(f"{len(letters)} dead letters")
+    console.print(table)
+    console.print(f"{len(letters)} dead letters")
 
 
 @app.command()
 def show(letter_id: str) -> None:
     """Show one dead letter whole."""
-    for letter in _run(_read()):
+    for letter in run(_read()):
         if letter.letter_id == letter_id:
             headers = json.dumps(letter.headers, indent=2, default=str)
-            _console.print(headers, letter.body.decode(errors="backslashreplace"), sep="\n")
+            console.print(headers, letter.body.decode(errors="backslashreplace"), sep="\n")
             return
     _none_found()
 
@@ -54,7 +53,7 @@ def show(letter_id: str) -> None:
 @app.command("send-back")
 def send_back(ids: Letters = None, *, everything: All = False) -> None:
     """Put dead letters into the request queue again."""
-    _report("sent back", _run(_settle("send_back", _chosen(ids, everything=everything))))
+    _report("sent back", run(_settle("send_back", _chosen(ids, everything=everything))))
 
 
 @app.command()
@@ -64,7 +63,7 @@ def discard(ids: Letters = None, *, everything: All = False, yes: Yes = False) -
     what = "every dead letter" if chosen is None else f"{len(chosen)} dead letters"
     if not yes:
         typer.confirm(f"Delete {what} for good?", abort=True)
-    _report("discarded", _run(_settle("discard", chosen)))
+    _report("discarded", run(_settle("discard", chosen)))
 
 
 async def _read() -> list[DeadLetter]:
@@ -85,24 +84,11 @@ async def _settle(action: str, ids: set[str] | None) -> int:
 @asynccontextmanager
 async def _box() -> AsyncIterator[DeadLetterBox]:
     settings = load_settings()
-    topology = build_topology(
-        queue_name=settings.broker_queue_name,
-        queue_type=settings.broker_queue_type,
-        max_length=settings.broker_queue_max_length,
-        retry_delays_seconds=settings.worker_retry_delays_seconds,
-    )
+    topology = topology_of(settings)
     url = broker_urls(settings.broker_url)[0]
     timeout_seconds = settings.broker_publish_timeout_seconds
     async with open_box(url, topology, timeout_seconds=timeout_seconds) as box:
         yield box
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        return asyncio.run(work)
-    except InventoryError as exc:
-        typer.echo(f"error: {exc}", err=True)
-        raise typer.Exit(2) from exc
 
 
 def _chosen(ids: list[str] | None, *, everything: bool) -> set[str] | None:
@@ -115,12 +101,17 @@ def _chosen(ids: list[str] | None, *, everything: bool) -> set[str] | None:
 def _report(done: str, count: int) -> None:
     if not count:
         _none_found()
-    _console.print(f"{count} dead letters {done}")
+    console.print(f"{count} dead letters {done}")
 
 
 def _none_found() -> None:
     typer.echo("no such dead letter; `list` shows what there is", err=True)
-    raise typer.Exit(NOTHING_FOUND)
+    raise typer.Exit(NOT_AS_WISHED)
+
+
+def _as_json(letter: DeadLetter) -> dict[str, Any]:
+    body = letter.body.decode(errors="backslashreplace")
+    return {**asdict(letter), "body": body}
 
 
 def _start(letter: DeadLetter) -> str:

@@ -18,8 +18,10 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from app import metrics
 from app.backoff import Backoff
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
+from app.store.commands import CommandTimer
 
 ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
@@ -95,6 +97,7 @@ class Database:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._client.admin.command("ping")
         except (PyMongoError, TimeoutError) as exc:
+            metrics.DATABASE_UNAVAILABLE.inc()
             logger.warning("db_unavailable", reason=type(exc).__name__)
             return False
         return True
@@ -121,6 +124,7 @@ class Database:
             retryWrites=True,
             tz_aware=True,
             uuidRepresentation="standard",
+            event_listeners=[CommandTimer()],
         )
 
     async def _prepare(self) -> None:
@@ -154,6 +158,7 @@ def translated_errors() -> Iterator[None]:
 
 
 def _unavailable(exc: PyMongoError) -> StoreUnavailable:
+    metrics.DATABASE_UNAVAILABLE.inc()
     logger.warning("db_unavailable", reason=type(exc).__name__)
     return StoreUnavailable(_in_short(exc))
 

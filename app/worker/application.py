@@ -11,31 +11,38 @@ from faststream.asgi import AsgiFastStream
 from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
 
+from app import metrics
 from app.assembly import Parts, assemble
+from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
 from app.process import end_with_zero, stopping_at_once
 from app.retries import RetryPolicy
 from app.services import Collector
 from app.settings import Settings
+from app.tracing import NO_TRACING, Tracing
 from app.worker.dead_letters import DeadLetterMiddleware, decode
-from app.worker.handlers import MessageHandler, subscribe
+from app.worker.handlers import MessageHandler
 from app.worker.health import health_routes
 from app.worker.watchdog import Watchdog
 
 CANCEL_TIMEOUT_SECONDS = 5
 
 
-def create_app(settings: Settings) -> AsgiFastStream:
+def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStream:
     """Build the worker; connections open in its lifespan, pages arrive once it is started."""
     parts = assemble(
-        settings, service_name="worker", middlewares=[DeadLetterMiddleware], decoder=decode
+        settings,
+        service_name="worker",
+        tracing=tracing,
+        middlewares=[DeadLetterMiddleware],
+        decoder=decode,
     )
     fetcher = _make_fetcher(settings)
     policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
     handler = MessageHandler(
         Collector(
-            fetcher=fetcher,
+            fetcher=tracing.traced(fetcher, "fetcher"),
             pages=parts.pages,
             retries=policy,
             lease_seconds=settings.worker_lease_seconds,
@@ -47,10 +54,11 @@ def create_app(settings: Settings) -> AsgiFastStream:
     subscribe(
         parts.broker,
         parts.topology,
-        handler,
+        handler.handle,
         qos=settings.worker_concurrency * settings.worker_prefetch_count,
     )
 
+    metrics.WORKER_SLOTS.set(settings.worker_concurrency)
     watchdog = Watchdog(parts.connection, handler)
 
     @asynccontextmanager
@@ -66,6 +74,7 @@ def create_app(settings: Settings) -> AsgiFastStream:
         watching.cancel()
         await fetcher.aclose()
         await parts.database.close()
+        await asyncio.to_thread(tracing.stop)
         logger.info("worker_stopped")
         end_with_zero()
 

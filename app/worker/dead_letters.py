@@ -13,6 +13,7 @@ from loguru import logger
 from pydantic import ValidationError
 
 from app.broker.messages import MetadataRequested
+from app.metrics import DEAD_LETTERS
 
 MAX_MESSAGE_BYTES = 64 * 1024
 
@@ -50,6 +51,7 @@ class DeadLetterMiddleware(BaseMiddleware[Any, Any]):
         if not isinstance(exc_val, Exception):
             return await super().after_processed(exc_type, exc_val, exc_tb)
         malformed = isinstance(exc_val, MalformedMessage)
+        DEAD_LETTERS.labels("malformed" if malformed else "unhandled").inc()
         logger.opt(exception=None if malformed else exc_val).error(
             "message_dead_lettered",
             reason=f"malformed: {exc_val}" if malformed else f"unhandled: {exc_val!r}",

@@ -9,14 +9,13 @@ from collections import Counter
 from itertools import count
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
-from faststream import AckPolicy
-from faststream.rabbit import Channel, RabbitBroker, RabbitMessage
+from faststream.rabbit import RabbitMessage
 from loguru import logger
 
+from app import metrics
 from app.backoff import Backoff
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import RetryPublisher
-from app.broker.topology import Topology
 from app.errors import PublishError, StoreUnavailable
 from app.models import (
     Coalesced,
@@ -77,6 +76,7 @@ class MessageHandler:
                 if not self.stopping:
                     await self._handle(delivery, message)
 
+    @metrics.counted_in_flight
     async def _handle(self, delivery: Delivery, message: RabbitMessage) -> None:
         logger.info("message_received", redelivered=delivery.redelivered)
         try:
@@ -88,6 +88,7 @@ class MessageHandler:
         await _acknowledge(message)
 
     async def _follow_up(self, outcome: Outcome) -> None:
+        metrics.count_outcome(outcome)
         match outcome:
             case Completed(status):
                 logger.info("metadata_persisted")
@@ -113,6 +114,7 @@ class MessageHandler:
         deferrals = delivery.deferrals + 1
         delay_seconds = self._policy.delay_after(min(deferrals, LONGEST_DEFERRAL))
         await self._retry(delivery.request, delay_seconds, deferrals)
+        metrics.DEFERRED.inc()
         logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
 
     async def _retry(self, request: PageRequest, delay_seconds: float, deferrals: int = 0) -> None:
@@ -130,37 +132,6 @@ class MessageHandler:
                 await asyncio.sleep(REFUSED_RETRY.delay(attempt))
             else:
                 return
-
-
-def subscribe(
-    broker: RabbitBroker, topology: Topology, handler: MessageHandler, *, qos: int
-) -> None:
-    """Subscribe the handler to new requests and to retries, on a channel of their own.
-
-    `qos` bounds the unacknowledged messages of each; publishing has another channel.
-    """
-    channel = Channel(prefetch_count=qos)
-    requests = broker.subscriber(
-        topology.requests,
-        channel=channel,
-        ack_policy=AckPolicy.MANUAL,
-        no_reply=True,
-        title="CollectMetadata",
-        description="Fetch a page that was asked for.",
-    )
-    retries = broker.subscriber(
-        topology.retries,
-        channel=channel,
-        ack_policy=AckPolicy.MANUAL,
-        no_reply=True,
-        title="CollectMetadataAgain",
-        description="Fetch a page again, after its delay.",
-    )
-
-    @requests
-    @retries
-    async def collect_metadata(body: MetadataRequested, message: RabbitMessage) -> None:
-        await handler.handle(body, message)
 
 
 def _delivery(body: MetadataRequested, message: RabbitMessage) -> Delivery:

@@ -1,4 +1,4 @@
-"""The worker's `/health`: is the process alive, and is it consuming."""
+"""The worker's own port: is the process alive, is it consuming, and what does it count."""
 
 import json
 from collections.abc import Sequence
@@ -9,13 +9,15 @@ from faststream.asgi import AsgiResponse, get
 from faststream.asgi.types import ASGIApp, Scope
 from loguru import logger
 
+from app import metrics
 from app.assembly import Parts
+from app.broker.queues import observe
 
-HealthRoutes = Sequence[tuple[str, ASGIApp]]
+Routes = Sequence[tuple[str, ASGIApp]]
 
 
-def health_routes(parts: Parts) -> HealthRoutes:
-    """Return `/health/live` and `/health/ready` for the worker's own port."""
+def health_routes(parts: Parts) -> Routes:
+    """Return `/health/live`, `/health/ready` and `/metrics` for the worker's own port."""
 
     @get
     async def live(_scope: Scope) -> AsgiResponse:
@@ -29,7 +31,14 @@ def health_routes(parts: Parts) -> HealthRoutes:
         logger.warning("readiness_failed", reason=reason)
         return _json({"status": "not_ready", "reason": reason}, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    return [("/health/live", live), ("/health/ready", ready)]
+    @get
+    async def show_metrics(_scope: Scope) -> AsgiResponse:
+        await observe(parts.connection)
+        return AsgiResponse(
+            metrics.exposition(), int(HTTPStatus.OK), headers={"content-type": metrics.CONTENT_TYPE}
+        )
+
+    return [("/health/live", live), ("/health/ready", ready), ("/metrics", show_metrics)]
 
 
 async def _why_not_ready(parts: Parts) -> str | None:

@@ -6,8 +6,9 @@ the settings, because uvicorn and FastStream name an object. Nothing connects ye
 
 from app.logs import configure_logging
 from app.settings import load_settings
+from app.tracing import start_tracing
 from app.worker.application import create_app
 
 settings = load_settings()
 configure_logging(service_name="worker", level=settings.log_level, log_format=settings.log_format)
-app = create_app(settings)
+app = create_app(settings, start_tracing("worker"))

@@ -10,13 +10,14 @@ import pytest
 from faststream.rabbit.subscriber import RabbitSubscriber
 
 from app.assembly import Parts, assemble
+from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.models import Coalesced, Delivery, Outcome
 from app.retries import RetryPolicy
 from app.services import Collector
 from app.settings import Settings
 from app.worker.dead_letters import decode
-from app.worker.handlers import MessageHandler, subscribe
+from app.worker.handlers import MessageHandler
 from app.worker.watchdog import Watchdog
 from dev.servers import RabbitMQ
 from tests.fakes import URL
@@ -43,7 +44,7 @@ def _handler(parts: Parts) -> MessageHandler:
 async def _consuming(settings: Settings) -> AsyncIterator[tuple[Parts, MessageHandler]]:
     parts = assemble(settings, service_name="worker", decoder=decode)
     handler = _handler(parts)
-    subscribe(parts.broker, parts.topology, handler, qos=2)
+    subscribe(parts.broker, parts.topology, handler.handle, qos=2)
     await parts.connection.open()
     await parts.broker.start()
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bson.errors import InvalidDocument
-from dirty_equals import IsPartialDict
+from dirty_equals import IsInstance, IsPartialDict
 from pymongo.errors import (
     AutoReconnect,
     CollectionInvalid,
@@ -21,6 +21,7 @@ from pymongo.errors import (
 
 from app.backoff import Backoff
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
+from app.store.commands import CommandTimer
 from app.store.mongo import Database, DatabaseState, translated_errors
 from tests.unit.recorded import Log
 
@@ -120,6 +121,7 @@ async def test_every_operation_is_bounded_and_durable() -> None:
         "retryWrites": True,
         "tz_aware": True,
         "uuidRepresentation": "standard",
+        "event_listeners": [IsInstance(CommandTimer)],
     }
 
 

@@ -16,6 +16,7 @@ from faststream.rabbit.subscriber import RabbitSubscriber
 
 from app.broker.connection import make_broker
 from app.broker.messages import MetadataRequested
+from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.errors import FetchError, PublisherNotReady, PublishError, PublishFailed, StoreUnavailable
 from app.models import (
@@ -29,7 +30,7 @@ from app.models import (
 from app.retries import RetryPolicy
 from app.services import Collector
 from app.worker.dead_letters import DeadLetterMiddleware, decode
-from app.worker.handlers import MessageHandler, subscribe
+from app.worker.handlers import MessageHandler
 from tests.fakes import NOW, URL, FakeFetcher, FakePages, a_page, a_request, a_timeout
 from tests.unit.amqp import TOPOLOGY, DeliveredMessage, until
 from tests.unit.recorded import Log
@@ -125,7 +126,7 @@ async def worker() -> AsyncIterator[Worker]:
         middlewares=[DeadLetterMiddleware],
         decoder=decode,
     )
-    subscribe(broker, TOPOLOGY, handler, qos=SLOTS)
+    subscribe(broker, TOPOLOGY, handler.handle, qos=SLOTS)
     subscribers = cast("list[RabbitSubscriber]", broker.subscribers)
     async with TestRabbitBroker(broker):
         yield Worker(fetcher, pages, retries, handler, {it.queue.name: it for it in subscribers})

@@ -144,6 +144,7 @@ class Queues:
 class FakeHandler:
     received: Any
     is_busy: bool = False
+    stopping: bool = False
 
 
 @pytest.fixture

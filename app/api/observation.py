@@ -1,0 +1,67 @@
+"""What is seen of every request from outside, whatever becomes of it: id, route, status, time."""
+
+from time import perf_counter
+from uuid import UUID, uuid4
+
+from loguru import logger
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.metrics import REQUEST_SECONDS
+
+HEADER = "X-Request-ID"
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class RequestObserver:
+    """The outermost ASGI middleware: it sees the answers to mistakes in the code too.
+
+    The id a caller sends as `X-Request-ID` is the request's own if it is a UUID, else it gets a
+    new one. It is in the answer, in `scope["request_id"]` and in every line that is logged.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on and observe its answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["request_id"] = request_id
+        status = 500  # unless it is answered otherwise
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = str(request_id)
+            await send(message)
+
+        started = perf_counter()
+        with logger.contextualize(request_id=request_id):
+            try:
+                await self._app(scope, receive, answer)
+            finally:
+                labels = (_method(scope), _route(scope), str(status))
+                REQUEST_SECONDS.labels(*labels).observe(perf_counter() - started)
+
+
+def _request_id(scope: Scope) -> UUID:
+    try:
+        return UUID(Headers(scope=scope)[HEADER])
+    except (KeyError, ValueError):
+        return uuid4()
+
+
+def _method(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
+
+
+def _route(scope: Scope) -> str:
+    """Return the route's template: paths that nobody serves are as many as callers like."""
+    path: str = getattr(scope.get("route"), "path", "other")
+    return path

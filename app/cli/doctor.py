@@ -1,0 +1,197 @@
+"""`doctor`: looks at everything the service rests on, and says what to do."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+import httpx
+import typer
+from aio_pika.abc import AbstractConnection
+from rich.table import Table
+
+from app.broker.connection import broker_urls
+from app.broker.inspection import check_arguments, connected, look
+from app.broker.queues import QueueCounts
+from app.broker.topology import Topology
+from app.cli.settings import topology_of
+from app.cli.terminal import DEFAULT_API, NOT_AS_WISHED, ApiUrl, Json, console, print_json, run
+from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
+from app.settings import Settings, load_settings
+from app.store.inspection import DatabaseFacts, inspect
+
+START_THE_SERVICE = "start the API or a worker once: they make what is missing"
+
+
+class Verdict(StrEnum):
+    """What a check found; a warning leaves the service working."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+def doctor(*, api: ApiUrl = DEFAULT_API, as_json: Json = False) -> None:
+    """Check settings, broker, queues, database, indexes and the API.
+
+    Exit code: 0 without a problem (warnings may be), 1 with one, 2 with settings that can't be
+    used.
+    """
+    findings = run(_examine(load_settings(), api))
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        _print(findings)
+    if any(finding.verdict is Verdict.PROBLEM for finding in findings):
+        raise typer.Exit(NOT_AS_WISHED)
+
+
+async def _examine(settings: Settings, api: str) -> list[Finding]:
+    return [
+        *_about_settings(settings),
+        *await _about_broker(settings),
+        *_about_database(settings),
+        await _about_api(api),
+    ]
+
+
+def _about_settings(settings: Settings) -> Iterator[Finding]:
+    yield Finding("settings", Verdict.OK, "all of them can be used")
+    if settings.fetch_allowed_networks:
+        exempt = ", ".join(str(network) for network in settings.fetch_allowed_networks)
+        yield Finding(
+            "guard",
+            Verdict.WARNING,
+            f"addresses in {exempt} are fetched",
+            "leave FETCH_ALLOWED_NETWORKS empty in production",
+        )
+    if settings.worker_lease_seconds < 2 * settings.fetch_total_timeout_seconds:
+        yield Finding(
+            "lease",
+            Verdict.WARNING,
+            f"a claim holds for {settings.worker_lease_seconds:g} s, a fetch may take "
+            f"{settings.fetch_total_timeout_seconds:g} s",
+            "set WORKER_LEASE_SECONDS to several times FETCH_TOTAL_TIMEOUT_SECONDS",
+        )
+
+
+async def _about_broker(settings: Settings) -> list[Finding]:
+    topology = topology_of(settings)
+    urls = broker_urls(settings.broker_url)
+    timeout = settings.broker_publish_timeout_seconds
+    try:
+        async with connected(urls, timeout_seconds=timeout) as connection:
+            counts = await look(connection, topology)
+            mismatches = await _mismatches(connection, topology, counts)
+    except BrokerUnreachable as exc:
+        advice = "start RabbitMQ, or correct BROKER_URL"
+        return [Finding("broker", Verdict.PROBLEM, str(exc), advice)]
+    return [
+        Finding("broker", Verdict.OK, "answers"),
+        *_about_queues(counts, mismatches),
+        *_about_consumers(topology, counts),
+    ]
+
+
+async def _mismatches(
+    connection: AbstractConnection, topology: Topology, counts: dict[str, QueueCounts | None]
+) -> list[str]:
+    found = []
+    for queue in topology:
+        if counts[queue.name] is None:
+            continue
+        try:
+            await check_arguments(connection, queue)
+        except TopologyMismatch as exc:
+            found.append(str(exc))
+    return found
+
+
+def _about_queues(
+    counts: dict[str, QueueCounts | None], mismatches: list[str]
+) -> Iterator[Finding]:
+    missing = [name for name, one in counts.items() if one is None]
+    if missing:
+        found = f"missing: {', '.join(missing)}"
+        yield Finding("queues", Verdict.PROBLEM, found, START_THE_SERVICE)
+    for mismatch in mismatches:
+        advice = "see `Upgrades` in docs/operations.md"
+        yield Finding("queues", Verdict.PROBLEM, mismatch, advice)
+    if not missing and not mismatches:
+        yield Finding("queues", Verdict.OK, f"{len(counts)} queues, with our arguments")
+
+
+def _about_consumers(
+    topology: Topology, counts: dict[str, QueueCounts | None]
+) -> Iterator[Finding]:
+    consumed = {queue.name: counts[queue.name] for queue in topology.consumed}
+    idle = [name for name, one in consumed.items() if one is not None and not one.consumers]
+    if idle:
+        found = f"nobody consumes {', '.join(idle)}"
+        yield Finding("workers", Verdict.PROBLEM, found, "start a worker")
+    elif all(consumed.values()):
+        consumers = min(one.consumers for one in consumed.values() if one)
+        yield Finding("workers", Verdict.OK, f"{consumers} are consuming")
+    dead = counts[topology.dead.name]
+    if dead is not None and dead.messages:
+        found = f"{dead.messages} are waiting for a decision"
+        advice = "`pagemeta dead-letters list`"
+        yield Finding("dead letters", Verdict.WARNING, found, advice)
+
+
+def _about_database(settings: Settings) -> list[Finding]:
+    timeout = settings.database_timeout_seconds
+    try:
+        facts = inspect(settings.database_url, settings.database_name, timeout_seconds=timeout)
+    except DatabaseUnreachable as exc:
+        advice = "start MongoDB, or correct DATABASE_URL"
+        return [Finding("database", Verdict.PROBLEM, str(exc), advice)]
+    found = f"MongoDB {facts.version} answers, with {facts.pages} pages"
+    return [Finding("database", Verdict.OK, found), *_about_storage(facts)]
+
+
+def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
+    if not facts.exists:
+        yield Finding("pages", Verdict.PROBLEM, "there is no collection", START_THE_SERVICE)
+        return
+    if facts.indexes.get("url") and "created_at" in facts.indexes:
+        yield Finding("indexes", Verdict.OK, "url (unique) and created_at")
+    else:
+        found = f"there are only: {', '.join(facts.indexes)}"
+        yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)
+    if facts.compressor != "zstd":
+        found = f"pages are compressed by {facts.compressor or 'the default'}, not zstd"
+        advice = "harmless but large; see `Capacity` in docs/operations.md"
+        yield Finding("compression", Verdict.WARNING, found, advice)
+    if facts.replica_set is None:
+        found = "MongoDB is a single server, no replica set"
+        advice = "run a replica set of three members in production"
+        yield Finding("replication", Verdict.WARNING, found, advice)
+
+
+async def _about_api(api: str) -> Finding:
+    try:
+        async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
+            answer = await client.get(f"{api}/health/ready")
+    except (httpx.TransportError, httpx.InvalidURL) as exc:
+        found = f"{api} does not answer ({type(exc).__name__})"
+        return Finding("api", Verdict.WARNING, found, "start it, or name it by --api")
+    if answer.is_success:
+        return Finding("api", Verdict.OK, f"{api} is ready")
+    return Finding("api", Verdict.PROBLEM, f"{api} is not ready: {answer.text}", "see its log")
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table("check", "", "found", "what to do", box=None)
+    for finding in findings:
+        table.add_row(finding.check, finding.verdict, finding.found, finding.advice)
+    console.print(table)

@@ -1,0 +1,235 @@
+"""What a process counts about itself: Prometheus metrics, shown at `/metrics` of its own port.
+
+A metric is counted where the thing happens, by one line there. Labels take few values, all of
+them known beforehand: never a URL, a host or an id. Each process has one registry, so each needs
+a port of its own to be scraped (`docs/operations.md`).
+"""
+
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Enum,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+
+from app.errors import FetchError, PublishError
+from app.models import Coalesced, Completed, FailedPermanently, Outcome, PageMetadata, RetryLater
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# They would be a second series for each counter, which nothing here reads.
+disable_created_metrics()  # type: ignore[no-untyped-call]  # published half typed
+
+REGISTRY = CollectorRegistry()
+for collector in (ProcessCollector, PlatformCollector, GCCollector):
+    collector(registry=REGISTRY)
+
+QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+"""Buckets, in seconds, for what is over in milliseconds when all is well."""
+
+REQUEST_SECONDS = Histogram(
+    "page_metadata_http_request_seconds",
+    "HTTP requests answered, by route and status.",
+    ["method", "route", "status"],
+    buckets=QUICK,
+    registry=REGISTRY,
+)
+PUBLISH_SECONDS = Histogram(
+    "page_metadata_publish_seconds",
+    "Messages published, by what became of them, until the broker confirmed or it was clear.",
+    ["outcome"],
+    buckets=QUICK,
+    registry=REGISTRY,
+)
+PUBLISHER_STATE = Enum(
+    "page_metadata_publisher_state",
+    "How far the connection to the broker is; messages are published in READY alone.",
+    states=[
+        *("DISCONNECTED", "CONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"),
+        *("QUEUE_DECLARED", "READY", "RECONNECTING", "CLOSING", "CLOSED"),
+    ],
+    registry=REGISTRY,
+)
+PUBLISHER_READY = Gauge(
+    "page_metadata_publisher_ready",
+    "1 if messages can be published: the state is READY and the broker has raised no alarm.",
+    registry=REGISTRY,
+)
+QUEUE_MESSAGES = Gauge(
+    "page_metadata_queue_messages",
+    "Messages that wait in a queue; absent while the broker does not tell.",
+    ["queue"],
+    registry=REGISTRY,
+)
+QUEUE_CONSUMERS = Gauge(
+    "page_metadata_queue_consumers",
+    "Consumers of a queue; absent while the broker does not tell.",
+    ["queue"],
+    registry=REGISTRY,
+)
+PAGES_IN_FLIGHT = Gauge(
+    "page_metadata_pages_in_flight", "Messages being handled by this worker.", registry=REGISTRY
+)
+WORKER_SLOTS = Gauge(
+    "page_metadata_worker_slots", "Messages this worker handles at once.", registry=REGISTRY
+)
+FETCH_SECONDS = Histogram(
+    "page_metadata_fetch_seconds",
+    "Fetches, by the class of the final status, or by the kind of error.",
+    ["outcome", "error_kind"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40),
+    registry=REGISTRY,
+)
+BODY_BYTES = Histogram(
+    "page_metadata_body_bytes",
+    "Bytes kept of a fetched body, after content decoding.",
+    buckets=(1_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 20_000_000),
+    registry=REGISTRY,
+)
+ATTEMPTS = Histogram(
+    "page_metadata_attempts",
+    "Attempts begun, by their number: the first bucket holds first attempts.",
+    buckets=(1, 2, 3, 4, 5, 10, 20),
+    registry=REGISTRY,
+)
+OUTCOMES = Counter(
+    "page_metadata_outcomes_total",
+    "Messages handled: completed, retry, failed or coalesced, with the kind of error.",
+    ["outcome", "error_kind"],
+    registry=REGISTRY,
+)
+RETRIES = Counter(
+    "page_metadata_retries_total",
+    "Retries published, by their delay in seconds.",
+    ["delay_seconds"],
+    registry=REGISTRY,
+)
+COALESCED = Counter(
+    "page_metadata_coalesced_total",
+    "Messages that needed no fetch of their own, by the reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
+DEFERRED = Counter(
+    "page_metadata_deferred_total",
+    "Messages put off, attempt unused, because the database did not answer.",
+    registry=REGISTRY,
+)
+DEAD_LETTERS = Counter(
+    "page_metadata_dead_letters_total",
+    "Messages this worker rejected: malformed, or unhandled because of a mistake in the code.",
+    ["reason"],
+    registry=REGISTRY,
+)
+DATABASE_SECONDS = Histogram(
+    "page_metadata_database_seconds",
+    "Commands the database answered, by command and outcome.",
+    ["command", "outcome"],
+    buckets=QUICK,
+    registry=REGISTRY,
+)
+DATABASE_UNAVAILABLE = Counter(
+    "page_metadata_database_unavailable_total",
+    "Operations that the database did not do in time.",
+    registry=REGISTRY,
+)
+
+# A rate needs the zero before the first: these are shown before anything has happened.
+for outcome in (
+    *("success", "publisher_not_ready", "queue_rejected"),
+    *("confirm_timeout", "connection_lost", "unroutable"),
+):
+    PUBLISH_SECONDS.labels(outcome)
+for reason in ("malformed", "unhandled"):
+    DEAD_LETTERS.labels(reason)
+
+
+def exposition() -> bytes:
+    """Return every metric in Prometheus' text format."""
+    return generate_latest(REGISTRY)
+
+
+def measured_publish(send: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Count and time what publishes a message or raises `PublishError`."""
+
+    @wraps(send)
+    async def measured(*args: P.args, **kwargs: P.kwargs) -> T:
+        started = perf_counter()
+        outcome = "cancelled"
+        try:
+            result = await send(*args, **kwargs)
+            outcome = "success"
+        except PublishError as exc:
+            outcome = exc.reason
+            raise
+        finally:
+            PUBLISH_SECONDS.labels(outcome).observe(perf_counter() - started)
+        return result
+
+    return measured
+
+
+def measured_fetch(
+    fetch: Callable[P, Awaitable[PageMetadata | FetchError]],
+) -> Callable[P, Coroutine[Any, Any, PageMetadata | FetchError]]:
+    """Count and time a fetch, which ends in a page or in a `FetchError`."""
+
+    @wraps(fetch)
+    async def measured(*args: P.args, **kwargs: P.kwargs) -> PageMetadata | FetchError:
+        started = perf_counter()
+        result = await fetch(*args, **kwargs)
+        FETCH_SECONDS.labels(*_fetch_labels(result)).observe(perf_counter() - started)
+        if isinstance(result, PageMetadata):
+            BODY_BYTES.observe(result.body_bytes)
+        return result
+
+    return measured
+
+
+def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
+    if isinstance(result, FetchError):
+        return "error", result.kind
+    return f"{result.status_code // 100}xx", ""
+
+
+def counted_in_flight(
+    handle: Callable[P, Awaitable[T]],
+) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Count how many of these calls are under way."""
+
+    @wraps(handle)
+    async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
+        with PAGES_IN_FLIGHT.track_inprogress():
+            return await handle(*args, **kwargs)
+
+    return counted
+
+
+def count_outcome(outcome: Outcome) -> None:
+    """Count what became of a message."""
+    match outcome:
+        case Completed():
+            OUTCOMES.labels("completed", "").inc()
+        case RetryLater(error=error, delay_seconds=delay_seconds):
+            OUTCOMES.labels("retry", error.kind).inc()
+            RETRIES.labels(f"{delay_seconds:g}").inc()
+        case FailedPermanently(error=error):
+            OUTCOMES.labels("failed", error.kind).inc()
+        case Coalesced(reason):
+            OUTCOMES.labels("coalesced", "").inc()
+            COALESCED.labels(reason).inc()

@@ -1,0 +1,57 @@
+"""The database as an operator sees it, from outside the two processes. Nothing is created."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pymongo
+from pymongo.errors import PyMongoError
+
+from app.errors import DatabaseUnreachable
+from app.store.mongo import COLLECTION
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFacts:
+    """What a deployment rests on; `indexes` maps each indexed field to whether it is unique."""
+
+    version: str
+    replica_set: str | None
+    exists: bool
+    pages: int
+    indexes: dict[str, bool]
+    compressor: str | None
+
+
+def inspect(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
+    """Look at the database. Raises `DatabaseUnreachable`."""
+    timeout_ms = round(timeout_seconds * 1000)
+    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+        url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
+    )
+    try:
+        with client:
+            return _facts(client, client[name])
+    except PyMongoError as exc:
+        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]  # then internals follow
+        raise DatabaseUnreachable(f"MongoDB could not be reached: {reason}") from exc
+
+
+def _facts(client: Any, database: Any) -> DatabaseFacts:
+    exists = COLLECTION in database.list_collection_names()
+    keys = database[COLLECTION].index_information().values() if exists else ()
+    return DatabaseFacts(
+        version=client.server_info()["version"],
+        replica_set=client.admin.command("hello").get("setName"),
+        exists=exists,
+        pages=database[COLLECTION].estimated_document_count() if exists else 0,
+        indexes={key["key"][0][0]: key.get("unique", False) for key in keys},
+        compressor=_compressor(database) if exists else None,
+    )
+
+
+def _compressor(database: Any) -> str | None:
+    options = database[COLLECTION].options().get("storageEngine", {}).get("wiredTiger", {})
+    settings = dict(
+        setting.split("=", 1) for setting in options.get("configString", "").split(",") if setting
+    )
+    return settings.get("block_compressor")

@@ -1,0 +1,249 @@
+"""`pagemeta` as scripts and people meet it: exit codes, JSON and words, on real servers."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import aio_pika
+import pytest
+
+from dev.stack import ROOT, Api
+from tests.messages import publish
+from tests.service import Service, eventually
+from tests.site import Site
+
+NOWHERE = "http://127.0.0.1:1"
+Ran = subprocess.CompletedProcess[str]
+
+
+def pagemeta(service: Service, *arguments: str, typed: str = "", **settings: str) -> Ran:
+    environment = {**os.environ, **service.environment, **settings, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli.main", *arguments],
+        env={**environment, "COLUMNS": "250"},
+        cwd=service.folder,
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def as_json(ran: Ran) -> Any:
+    assert ran.stderr == ""
+    return json.loads(ran.stdout)
+
+
+@pytest.fixture
+def api(service: Service) -> Api:
+    return service.api().start()
+
+
+@pytest.fixture
+def both(service: Service, api: Api) -> Service:
+    service.worker().start()
+    service.environment["API"] = api.url
+    return service
+
+
+# --- submit and get ---
+
+
+def test_submitted_pages_are_waited_for_and_reported(both: Service, site: Site) -> None:
+    urls = [site.url("/page"), site.url("/status/404")]
+    ran = pagemeta(both, "submit", *urls, "--wait", "--json", "--api", both.environment["API"])
+    answers = as_json(ran)
+    assert ran.returncode == 0
+    assert [(answer["status"], answer["status_code"]) for answer in answers] == [
+        ("COMPLETED", 200),
+        ("COMPLETED", 404),
+    ]
+
+
+def test_one_page_that_fails_is_the_exit_code(both: Service, site: Site) -> None:
+    urls = [site.url("/page"), "http://no-such-host.invalid/"]
+    ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
+    assert ran.returncode == 1
+    assert "the host name could not be resolved" in ran.stdout
+    assert "1 COMPLETED, 1 FAILED_PERMANENT" in ran.stdout
+
+
+def test_urls_come_from_a_file_or_the_standard_input(
+    service: Service, api: Api, site: Site, tmp_path: Path
+) -> None:
+    lines = f"# pages\n{site.url('/1')}\n\n  {site.url('/2')}  \n"
+    file = tmp_path / "urls.txt"
+    file.write_text(lines)
+    from_file = pagemeta(service, "submit", "--file", str(file), "--json", "--api", api.url)
+    typed = pagemeta(service, "submit", "--file", "-", "--json", "--api", api.url, typed=lines)
+    for ran in (from_file, typed):
+        assert [answer["status"] for answer in as_json(ran)] == ["QUEUED", "QUEUED"]
+    assert service.queue("requests").ready == 4
+
+
+def test_what_is_no_url_is_reported_and_the_others_are_taken(
+    service: Service, api: Api, site: Site
+) -> None:
+    ran = pagemeta(service, "submit", "nonsense", site.url("/page"), "--json", "--api", api.url)
+    assert ran.returncode == 1
+    assert [answer["status"] for answer in as_json(ran)] == ["ERROR", "QUEUED"]
+
+
+def test_a_full_queue_is_waited_for(service: Service, site: Site) -> None:
+    service.environment["BROKER_QUEUE_MAX_LENGTH"] = "2"
+    api = service.api().start()
+    service.worker(WORKER_CONCURRENCY="2").start()
+    urls = [site.url(f"/slow/200/{n}") for n in range(20)]
+    ran = pagemeta(service, "submit", *urls, "--json", "--api", api.url)
+    assert ran.returncode == 0, ran.stderr
+    assert {answer["status"] for answer in as_json(ran)} == {"QUEUED"}
+    api.wait_for_event("publish_failed", reason="queue_rejected")
+
+
+def test_nothing_to_submit_is_wrong_usage(service: Service) -> None:
+    assert pagemeta(service, "submit").returncode == 2
+    assert pagemeta(service, "submit", "--file", "/nowhere").returncode == 2
+
+
+def test_a_page_is_shown_whole_or_in_short(both: Service, site: Site) -> None:
+    at = ("--api", both.environment["API"])
+    first = pagemeta(both, "get", site.url("/page"), *at)
+    assert first.returncode == 1
+    assert "QUEUED" in first.stdout
+    ended = pagemeta(both, "get", site.url("/page"), "--wait", *at)
+    assert ended.returncode == 0
+    assert "COMPLETED" in ended.stdout
+    whole = as_json(pagemeta(both, "get", site.url("/page"), "--json", *at))
+    assert whole["metadata"]["page_source"] == "<!doctype html><title>/page</title>"
+
+
+@pytest.mark.parametrize("command", ["submit", "get"])
+def test_without_an_api_it_says_so(service: Service, command: str) -> None:
+    ran = pagemeta(service, command, "http://example.com/", "--api", NOWHERE)
+    assert ran.returncode == 2
+    assert ran.stderr.startswith(f"error: no answer from {NOWHERE}")
+
+
+# --- queues and watch ---
+
+
+def test_queues_are_shown_with_their_messages_and_consumers(service: Service, api: Api) -> None:
+    service.post(api, "http://example.com/")
+    ran = pagemeta(service, "queues", "--json")
+    assert ran.returncode == 0
+    counts = as_json(ran)
+    assert counts[f"{service.name}.requests"] == {"messages": 1, "consumers": 0}
+    assert counts[f"{service.name}.dead"] == {"messages": 0, "consumers": 0}
+    assert f"{service.name}.retry.1s" in pagemeta(service, "queues").stdout
+
+
+def test_a_missing_queue_is_the_exit_code(service: Service) -> None:
+    ran = pagemeta(service, "queues")
+    assert ran.returncode == 1
+    assert ran.stdout.count("missing") == 4
+
+
+def test_watching_is_a_line_for_each_look(service: Service, api: Api) -> None:
+    looks = pagemeta(service, "watch", "--json", "--times", "3", "--every", "0.1").stdout
+    assert [f"{service.name}.requests" in line for line in looks.splitlines()] == [True] * 3
+    service.post(api, "http://example.com/")
+    assert "consumers" in pagemeta(service, "watch", "--times", "2", "--every", "0.1").stdout
+
+
+def test_without_a_broker_queues_say_so(service: Service) -> None:
+    ran = pagemeta(service, "queues", BROKER_URL="amqp://127.0.0.1:1/")
+    assert ran.returncode == 2
+    assert ran.stderr.startswith("error: RabbitMQ could not be reached")
+    assert "Traceback" not in ran.stderr
+
+
+# --- doctor ---
+
+
+def examined(service: Service, **settings: str) -> dict[str, tuple[str, str]]:
+    api = service.environment.get("API", NOWHERE)
+    ran = pagemeta(service, "doctor", "--json", "--api", api, **settings)
+    findings = as_json(ran)
+    problems = [finding for finding in findings if finding["verdict"] == "problem"]
+    assert ran.returncode == bool(problems)
+    assert all(finding["advice"] for finding in findings if finding["verdict"] != "ok")
+    return {finding["check"]: (finding["verdict"], finding["found"]) for finding in findings}
+
+
+def verdicts(found: dict[str, tuple[str, str]]) -> dict[str, str]:
+    return {check: verdict for check, (verdict, _) in found.items()}
+
+
+def test_a_service_at_work_has_no_problem(both: Service) -> None:
+    assert verdicts(examined(both)) == {
+        **dict.fromkeys(("settings", "broker", "queues", "workers"), "ok"),
+        **dict.fromkeys(("database", "indexes", "api"), "ok"),
+        "guard": "warning",
+        "replication": "warning",
+    }
+
+
+def test_an_empty_house_is_described(service: Service) -> None:
+    found = examined(service)
+    assert found["queues"][0] == found["pages"][0] == "problem"
+    assert "missing" in found["queues"][1]
+    assert found["api"][0] == "warning"
+    assert service.queue_names() == []
+    assert service.pages.name not in service.pages.database.list_collection_names()
+
+
+def test_a_queue_without_a_worker_is_a_problem(service: Service, api: Api) -> None:
+    assert api.running
+    assert examined(service)["workers"][0] == "problem"
+
+
+async def _make_queue(service: Service) -> None:
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        channel = await connection.channel()
+        await channel.declare_queue(f"{service.name}.dead", durable=True)
+
+
+async def test_a_queue_with_other_arguments_is_a_problem(service: Service) -> None:
+    await _make_queue(service)
+    verdict, found = examined(service)["queues"]
+    assert verdict == "problem"
+    assert "x-queue-type" in pagemeta(service, "doctor").stdout or "missing" in found
+
+
+def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
+    assert api.running
+    service.pages.drop_index("url_1")
+    assert examined(service)["indexes"] == (
+        "problem",
+        "there are only: _id, created_at",
+    )
+
+
+def test_dead_letters_are_a_warning(both: Service) -> None:
+    publish(both, [b"{"])
+    eventually(lambda: both.queue("dead").ready, lambda count: count == 1)
+    assert examined(both)["dead letters"] == ("warning", "1 are waiting for a decision")
+
+
+def test_servers_that_are_away_are_problems(service: Service) -> None:
+    away = {"BROKER_URL": "amqp://127.0.0.1:1/", "DATABASE_URL": "mongodb://127.0.0.1:1/"}
+    found = examined(service, **away, DATABASE_TIMEOUT_SECONDS="0.3")
+    assert found["broker"][0] == found["database"][0] == "problem"
+    assert found["database"][1].startswith("MongoDB could not be reached: 127.0.0.1:1")
+
+
+def test_settings_that_cannot_be_used_are_named(service: Service) -> None:
+    ran = pagemeta(service, "doctor", BROKER_QUEUE_TYPE="stream")
+    assert ran.returncode != 0
+    assert "BROKER_QUEUE_TYPE" in ran.stderr
+
+
+def test_dead_letters_can_be_read_by_a_script(both: Service) -> None:
+    publish(both, [b"{"])
+    eventually(lambda: both.queue("dead").ready, lambda count: count == 1)
+    (letter,) = as_json(pagemeta(both, "dead-letters", "list", "--json"))
+    assert (letter["body"], letter["reason"]) == ("{", "rejected")

@@ -1,0 +1,110 @@
+"""`/metrics` of both processes, as Prometheus reads them, after work was done."""
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from dev.stack import Api, Worker
+from tests.messages import publish
+from tests.service import Service, eventually
+from tests.site import Site
+
+
+class Scrape:
+    """The samples of one scrape; those that are not there count as none."""
+
+    def __init__(self, process: Api | Worker) -> None:
+        answer = httpx.get(f"{process.url}/metrics", trust_env=False)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        self._samples = [
+            sample
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        ]
+
+    def __call__(self, name: str, **labels: str) -> float | None:
+        found = [
+            sample.value
+            for sample in self._samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found) if found else None
+
+
+def test_both_processes_tell_what_they_did(service: Service, site: Site) -> None:
+    api, worker = service.api().start(), service.worker(WORKER_MAX_ATTEMPTS="2").start()
+    for path in ("/page", "/status/503"):
+        service.post(api, site.url(path))
+    publish(service, [b"{"])
+    for path in ("/page", "/status/503"):
+        service.ended(api, site.url(path))
+    eventually(lambda: service.queue("dead").ready, lambda count: count == 1)
+
+    seen = Scrape(api)
+    posted = {"method": "POST", "route": "/metadata", "status": "202"}
+    assert seen("page_metadata_http_request_seconds_count", **posted) == 2
+    assert seen("page_metadata_publish_seconds_count", outcome="success") == 2
+    assert seen("page_metadata_publish_seconds_count", outcome="queue_rejected") == 0
+    state = {"page_metadata_publisher_state": "READY"}
+    assert seen("page_metadata_publisher_state", **state) == 1
+    assert seen("page_metadata_publisher_ready") == 1
+    assert seen("faststream_published_messages_total", app_name="api", status="success") == 2
+
+    seen = Scrape(worker)
+    assert seen("page_metadata_fetch_seconds_count", outcome="2xx", error_kind="") == 1
+    assert seen("page_metadata_fetch_seconds_count", outcome="5xx", error_kind="") == 2
+    assert seen("page_metadata_body_bytes_count") == 3
+    assert seen("page_metadata_attempts_bucket", le="1.0") == 2
+    assert seen("page_metadata_attempts_count") == 3
+    assert seen("page_metadata_retries_total", delay_seconds="1") == 1
+    assert seen("page_metadata_outcomes_total", outcome="completed") == 1
+    assert seen("page_metadata_outcomes_total", outcome="retry") == 1
+    failed = {"outcome": "failed", "error_kind": "http_status"}
+    assert seen("page_metadata_outcomes_total", **failed) == 1
+    assert seen("page_metadata_dead_letters_total", reason="malformed") == 1
+    assert seen("page_metadata_pages_in_flight") == 0
+    assert seen("page_metadata_worker_slots") == 16
+    assert seen("faststream_received_messages_total", app_name="worker") == 4
+    claims = {"command": "findAndModify", "outcome": "success"}
+    assert (seen("page_metadata_database_seconds_count", **claims) or 0) >= 6
+
+
+def test_both_processes_know_how_full_the_queues_are(service: Service, site: Site) -> None:
+    api = service.api().start()
+    requests = f"{service.name}.requests"
+    for n in range(3):
+        service.post(api, site.url(f"/held/{n}"))
+    assert Scrape(api)("page_metadata_queue_messages", queue=requests) == 3
+    assert Scrape(api)("page_metadata_queue_consumers", queue=requests) == 0
+
+    worker = service.worker(WORKER_CONCURRENCY="2").start()
+    eventually(lambda: Scrape(worker)("page_metadata_pages_in_flight"), lambda count: count == 2)
+    for process in (api, worker):
+        assert Scrape(process)("page_metadata_queue_messages", queue=requests) == 1
+        assert Scrape(process)("page_metadata_queue_consumers", queue=requests) == 1
+        assert Scrape(process)("page_metadata_queue_messages", queue=f"{service.name}.dead") == 0
+
+
+def test_messages_that_needed_no_fetch_are_counted(service: Service, site: Site) -> None:
+    api, url = service.api().start(), site.url("/page")
+    for _ in range(5):
+        service.post(api, url)
+    worker = service.worker(WORKER_CONCURRENCY="1").start()
+    eventually(lambda: Scrape(worker)("page_metadata_coalesced_total"), lambda count: count == 4)
+    assert Scrape(worker)("page_metadata_coalesced_total", reason="answered") == 4
+    assert site.hits["/page"] == 1
+
+
+def test_a_broker_that_is_gone_shows_at_once(fragile: Service) -> None:
+    api = fragile.api().start()
+    assert Scrape(api)("page_metadata_queue_messages") == 0
+    fragile.rabbitmq.kill()
+    api.wait_for_event("rmq_connection_lost")
+    seen = Scrape(api)
+    assert seen("page_metadata_publisher_ready") == 0
+    state = {"page_metadata_publisher_state": "RECONNECTING"}
+    assert seen("page_metadata_publisher_state", **state) == 1
+    assert seen("page_metadata_queue_messages") is None
+    assert fragile.post(api, "http://example.com/").status_code == 503
+    rejected = {"outcome": "publisher_not_ready"}
+    assert Scrape(api)("page_metadata_publish_seconds_count", **rejected) == 1

@@ -1,0 +1,153 @@
+"""What is deployed: containers, alerts and dashboard, read as their programs would read them."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import promql_parser
+import pytest
+import yaml
+
+from app.broker.connection import ConnectionState
+from app.metrics import PUBLISHER_STATE, REGISTRY
+from dev.stack import ROOT
+
+COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+README = (ROOT / "README.md").read_text()
+RUNBOOK = (ROOT / "docs" / "operations.md").read_text()
+ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yml").read_text())
+RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
+DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/page-metadata.json").read_text())
+QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+
+API_COMMAND = ["uvicorn", "app.api.main:app", "--host", "0.0.0.0", "--port", "6577"]
+WORKER_COMMAND = ["faststream", "run", "app.worker.main:app", "--host", "0.0.0.0", "--port", "6578"]
+PASSWORDS = {"RABBITMQ_PASSWORD", "GRAFANA_PASSWORD"}
+PROMETHEUS_OWN = {"up"}
+
+
+# --- Containers ---
+
+
+def test_every_variable_that_is_filled_in_is_known() -> None:
+    named = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
+    named.add(COMPOSE["secrets"]["grafana"]["environment"])
+    assert named == PASSWORDS
+
+
+def test_every_image_is_pinned() -> None:
+    images = [service["image"] for name, service in SERVICES.items() if "build" not in service]
+    images += re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(images) == 7
+    for image in images:
+        assert re.search(r":v?\d+\.\d+\.\d+(-[\w-]+)?$", image), image
+
+
+def test_the_commands_are_those_of_the_readme() -> None:
+    (image_command,) = re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
+    assert json.loads(image_command) == API_COMMAND
+    assert "command" not in SERVICES["api"]
+    assert SERVICES["worker"]["command"] == WORKER_COMMAND
+    for command in (API_COMMAND, WORKER_COMMAND):
+        assert f"`{' '.join(command)}`" in README
+
+
+def test_every_service_is_limited_restarted_and_bound_to_this_machine() -> None:
+    for name, service in SERVICES.items():
+        assert service["restart"] == "unless-stopped", name
+        assert {"mem_limit", "cpus"} <= service.keys(), name
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
+
+
+def test_every_dependency_is_waited_for_until_it_is_healthy() -> None:
+    for service in SERVICES.values():
+        for dependency, condition in service.get("depends_on", {}).items():
+            assert condition == {"condition": "service_healthy"}
+            assert "healthcheck" in SERVICES[dependency]
+
+
+def test_workers_can_be_scaled() -> None:
+    assert not {"container_name", "ports", "hostname"} & SERVICES["worker"].keys()
+
+
+def test_what_watches_comes_with_its_profile_alone() -> None:
+    watching = {name for name, service in SERVICES.items() if "profiles" in service}
+    assert watching == {"prometheus", "grafana", "jaeger"}
+
+
+def test_every_mounted_file_is_there() -> None:
+    mounts = [volume for service in SERVICES.values() for volume in service.get("volumes", ())]
+    folders = [volume.split(":")[0] for volume in mounts if volume.startswith("./")]
+    assert len(folders) == 4
+    assert all((ROOT / folder).exists() for folder in folders)
+
+
+def test_the_image_runs_as_nobody_in_particular_and_is_watched() -> None:
+    final = DOCKERFILE.rpartition("\nFROM ")[2]
+    assert "USER 10001" in final
+    assert "HEALTHCHECK" in final
+    assert "LABEL org.opencontainers.image.title" in final
+    assert "apt-get" not in DOCKERFILE
+    # In the exec form the process itself is told to stop.
+    assert all(line.startswith("CMD [") for line in re.findall(r"^CMD.*$", final, re.MULTILINE))
+
+
+# --- Alerts and dashboard ---
+
+
+def shown_metrics() -> set[str]:
+    families = [*REGISTRY.collect()]
+    names = {sample.name for family in families for sample in family.samples}
+    for family in families:
+        suffixes = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("_total",)}
+        names |= {family.name + end for end in suffixes.get(family.type, ("",))}
+    return names
+
+
+def selectors(expression: Any) -> Iterator[Any]:
+    """Yield every selector of a parsed query."""
+    if isinstance(expression, promql_parser.VectorSelector):
+        yield expression
+    children = [getattr(expression, name, None) for name in ("lhs", "rhs", "expr")]
+    children += [getattr(expression, "vector_selector", None), *getattr(expression, "args", ())]
+    for child in children:
+        if child is not None:
+            yield from selectors(child)
+
+
+@pytest.mark.parametrize("query", [*(rule["expr"] for rule in RULES), *QUERIES])
+def test_a_query_asks_for_metrics_there_are(query: str) -> None:
+    parsed = promql_parser.parse(query.replace("$__rate_interval", "1m"))
+    names = {selector.name for selector in selectors(parsed)}
+    assert names
+    assert names <= shown_metrics() | PROMETHEUS_OWN
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
+def test_an_alert_leads_to_its_page_in_the_runbook(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("page", "ticket")
+    assert rule["annotations"]["summary"]
+    assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
+    assert f"\n### {rule['alert']}\n" in RUNBOOK
+
+
+def test_the_runbook_has_no_page_without_an_alert() -> None:
+    section = RUNBOOK.partition("\n## Alerts\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^### (\w+)$", section, re.MULTILINE) == [rule["alert"] for rule in RULES]
+
+
+def test_prometheus_looks_where_the_processes_listen() -> None:
+    config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
+    jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
+    assert {name: (job["names"], job["port"]) for name, job in jobs.items()} == {
+        "api": (["api"], 6577),
+        "worker": (["worker"], 6578),
+    }
+
+
+def test_the_publisher_can_be_shown_in_every_state() -> None:
+    for state in ConnectionState:
+        PUBLISHER_STATE.state(state)
