@@ -144,6 +144,7 @@ class Queues:
 class FakeHandler:
     received: Any
     is_busy: bool = False
+    stopping: bool = False
 
 
 @pytest.fixture
@@ -207,6 +208,17 @@ async def test_a_worker_that_is_busy_may_let_messages_wait(
     handler.is_busy = True
     queues.requests.message_count = 3
     await look(5)
+    assert connection.is_ready
+
+
+@pytest.mark.usefixtures("look")
+async def test_a_worker_that_is_stopping_need_not_be_sent_anything(
+    connection: BrokerConnection, queues: Queues, handler: FakeHandler
+) -> None:
+    handler.stopping = True
+    queues.requests.consumer_count = 0
+    for _ in range(50):
+        await asyncio.sleep(0)
     assert connection.is_ready
 
 
