@@ -47,6 +47,10 @@ test *ARGS: setup
 soak MINUTES="10" *SEED: setup
     @exec {{ python }} -m tests.soak "$@"
 
+# Measure how fast it is, as ratios against baselines, in so many rounds
+bench ROUNDS="3": setup
+    @exec {{ python }} -m bench.run "$@"
+
 # Look for mistakes, formatting and imports that go the wrong way
 lint: setup
     {{ python }} -m ruff check
@@ -55,7 +59,7 @@ lint: setup
 
 # Check the types
 types: setup
-    {{ python }} -m mypy app tests dev
+    {{ python }} -m mypy app tests dev bench
 
 # Format the code and mend what can be mended automatically
 fmt: setup

@@ -4,7 +4,6 @@ An event is a constant name and its data are fields: `logger.info("publish_succe
 Records of the standard library's `logging` join as `event: "log"` with `logger` and `message`.
 """
 
-import json
 import logging
 import sys
 import traceback
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import uvicorn.config
 from loguru import logger
+from pydantic_core import to_json
 
 if TYPE_CHECKING:
     from loguru import Message, Record
@@ -65,7 +65,9 @@ def _write_json(message: "Message") -> None:
         **record["extra"],
         **_exception(record),
     }
-    sys.stdout.write(json.dumps(fields, default=str, ensure_ascii=False) + "\n")
+    # pydantic's encoder: some times as fast as the standard library's, and it knows UUIDs.
+    line = to_json(fields, fallback=str, inf_nan_mode="constants").decode()
+    sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 

@@ -1,4 +1,7 @@
-"""A bound on what a caller may send."""
+"""A bound on what a caller may send.
+
+Starlette's own limit answers in plain text; here every error is problem details.
+"""
 
 from http import HTTPStatus
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BaseModel
 
 from app.api import openapi
 from app.api.dependencies import InventoryDep
@@ -13,7 +14,6 @@ from app.api.schemas import (
     CompletedPage,
     FailedPage,
     MetadataRequest,
-    Page,
     QueuedAnswer,
     page_answer,
 )
@@ -30,18 +30,19 @@ POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
     "/metadata",
     status_code=HTTPStatus.ACCEPTED,
     summary="Ask for a page",
+    response_model=QueuedAnswer,
     responses=openapi.REQUEST_METADATA,
 )
 async def request_metadata(
-    body: MetadataRequest, inventory: InventoryDep, http: Request, response: Response
-) -> QueuedAnswer:
+    body: MetadataRequest, inventory: InventoryDep, http: Request
+) -> Response:
     """Queue a page to be fetched; one that is known is fetched again.
 
     202 means that the broker has confirmed the request: it will end in a record.
     """
     request = await inventory.request(canonical_url(body.url), http.scope["request_id"])
-    response.headers["Location"] = f"/metadata?url={quote(request.url, safe='')}"
-    return QueuedAnswer.of(request)
+    location = f"/metadata?url={quote(request.url, safe='')}"
+    return _json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
 
 
 @router.get(
@@ -55,13 +56,13 @@ async def read_metadata(
 ) -> Response:
     """Return what is known of a page; an unknown one is queued. Never waits for a fetch."""
     record = await inventory.read(canonical_url(url), http.scope["request_id"])
-    answer: Page = page_answer(record)
+    return _json(page_answer(record), _status(record), _headers(record))
+
+
+def _json(answer: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
+    """Answer with a model that is made of checked values, without validating them once more."""
     return Response(
-        # Already a checked record: written as it is, not validated once more.
-        answer.model_dump_json(),
-        media_type="application/json",
-        status_code=_status(record),
-        headers=_headers(record),
+        answer.model_dump_json(), status, headers=headers, media_type="application/json"
     )
 
 

@@ -55,7 +55,7 @@ class Database:
         self.state = DatabaseState.DISCONNECTED
         self._url = url
         self._name = name
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._backoff = backoff
         self._client_class = client_class or ASYNC_CLIENT
         self._client: Any = None
@@ -94,7 +94,7 @@ class Database:
     async def ping(self) -> bool:
         """Say whether the database answers within the timeout."""
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self.timeout_seconds):
                 await self._client.admin.command("ping")
         except (PyMongoError, TimeoutError) as exc:
             metrics.DATABASE_UNAVAILABLE.inc()
@@ -112,7 +112,7 @@ class Database:
         self.state = DatabaseState.DISCONNECTED
 
     def _make_client(self) -> Any:
-        timeout_ms = round(self._timeout_seconds * 1000)
+        timeout_ms = round(self.timeout_seconds * 1000)
         return self._client_class(
             self._url,
             # timeoutMS bounds the whole operation, also on a server that has stopped answering.
@@ -153,11 +153,11 @@ def translated_errors() -> Iterator[None]:
         if exc.code in _TOO_LARGE:
             raise NotStorable(_in_short(exc)) from exc
         raise _unavailable(exc) from exc
-    except PyMongoError as exc:
+    except (PyMongoError, TimeoutError) as exc:
         raise _unavailable(exc) from exc
 
 
-def _unavailable(exc: PyMongoError) -> StoreUnavailable:
+def _unavailable(exc: Exception) -> StoreUnavailable:
     metrics.DATABASE_UNAVAILABLE.inc()
     logger.warning("db_unavailable", reason=type(exc).__name__)
     return StoreUnavailable(_in_short(exc))

@@ -1,12 +1,13 @@
 """The repository of page records: an intent comes in, one atomic operation goes out."""
 
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import TypeAdapter
-from pymongo import ReturnDocument
-from pymongo.errors import DuplicateKeyError
+from pymongo import ReturnDocument, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
 from app.models import (
     Claim,
@@ -18,9 +19,12 @@ from app.models import (
     PageRequest,
     PageStatus,
 )
+from app.store.batching import Batcher
 from app.store.mongo import Database, translated_errors
 
 Document = dict[str, Any]
+
+DUPLICATE_KEY = 11000
 
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
@@ -35,29 +39,22 @@ class PageRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        timeout = database.timeout_seconds
+        self._find = Batcher(self._find_all, timeout_seconds=timeout)
+        self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
 
     async def find(self, url: str) -> PageRecord | None:
         """Return the record of a page, if there is one."""
         with translated_errors():
-            document = await self._database.pages.find_one({"url": url})
-        return _record(document) if document else None
+            return await self._find(url)
 
     async def note_queued(self, request: PageRequest) -> None:
         """Show a published request as QUEUED.
 
         Changes nothing for a page that has a result, is being worked on, or has been since.
         """
-        failed_before = {
-            "url": request.url,
-            "status": PageStatus.FAILED_PERMANENT,
-            "updated_at": {"$lt": request.requested_at},
-        }
-        queued = _queued(request)
-        created = {name: queued.pop(name) for name in ("created_at", "metadata")}
-        with translated_errors(), suppress(DuplicateKeyError):
-            await self._database.pages.update_one(
-                failed_before, {"$set": queued, "$setOnInsert": created}, upsert=True
-            )
+        with translated_errors():
+            await self._note_queued(request)
 
     async def reserve(self, request: PageRequest) -> bool:
         """Insert a QUEUED record; False if there is a record already. One caller wins."""
@@ -176,6 +173,18 @@ class PageRepository:
                 },
             )
 
+    async def _find_all(self, urls: Sequence[str]) -> list[PageRecord | None]:
+        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}})
+        records = {document["url"]: _record(document) async for document in cursor}
+        return [records.get(url) for url in urls]
+
+    async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
+        with _suppressed_duplicates():
+            await self._database.pages.bulk_write(
+                [_note_of(request) for request in requests], ordered=False
+            )
+        return [None] * len(requests)
+
     async def _end_attempt(
         self, claim: Claim, changes: Document, *, ends_request: bool
     ) -> PageStatus | None:
@@ -217,6 +226,28 @@ class PageRepository:
             {"url": request.url, **_answered(request)}, projection={"_id": True}
         )
         return Coalesced("answered" if answered else "in_progress")
+
+
+@contextmanager
+def _suppressed_duplicates() -> Iterator[None]:
+    """Let a bulk of upserts pass whose only errors are records that are there already."""
+    try:
+        yield
+    except BulkWriteError as exc:
+        if any(error["code"] != DUPLICATE_KEY for error in exc.details["writeErrors"]):
+            raise
+
+
+def _note_of(request: PageRequest) -> UpdateOne:
+    """Return an upsert that fails on its unique key where there is nothing to change."""
+    failed_before = {
+        "url": request.url,
+        "status": PageStatus.FAILED_PERMANENT,
+        "updated_at": {"$lt": request.requested_at},
+    }
+    queued = _queued(request)
+    created = {name: queued.pop(name) for name in ("created_at", "metadata")}
+    return UpdateOne(failed_before, {"$set": queued, "$setOnInsert": created}, upsert=True)
 
 
 def _answered(request: PageRequest) -> Document:

@@ -211,6 +211,17 @@ async def test_a_worker_that_is_busy_may_let_messages_wait(
     assert connection.is_ready
 
 
+@pytest.mark.usefixtures("look")
+async def test_a_worker_that_is_stopping_need_not_be_sent_anything(
+    connection: BrokerConnection, queues: Queues, handler: FakeHandler
+) -> None:
+    handler.stopping = True
+    queues.requests.consumer_count = 0
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert connection.is_ready
+
+
 async def test_a_worker_that_is_sent_messages_is_left_alone(
     connection: BrokerConnection, queues: Queues, handler: FakeHandler, look: Any
 ) -> None:

@@ -1,0 +1,62 @@
+"""Many small operations as a few large ones, without waiting for more to come.
+
+The first call goes out at once, on its own. Those that arrive while it is under way are gathered
+and go out together when it is back, and so on: nobody waits on a timer, an idle service has its
+usual latency, and a busy one pays for a round trip a batch.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Generic, TypeVar
+
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+MAX_BATCH = 500
+
+
+class Batcher(Generic[Item, Answer]):
+    """Calls `run` with lists of items, one list at a time; it returns their answers in order.
+
+    An exception of `run` is raised to every caller of its batch, and `TimeoutError` to those who
+    have waited `timeout_seconds`, whatever is before them.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        timeout_seconds: float,
+    ) -> None:
+        self._run = run
+        self._timeout_seconds = timeout_seconds
+        self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def __call__(self, item: Item) -> Answer:
+        """Return the answer to one item."""
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        async with asyncio.timeout(self._timeout_seconds):
+            return await answer
+
+    async def _work(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            await self._settle(batch)
+        self._worker = None
+
+    async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        # A caller that has gone has a future that is done; the others are still to be told.
+        try:
+            answers = await self._run([item for item, _ in batch])
+        except Exception as exc:  # noqa: BLE001 (it is raised again, to those who asked)
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(exc)
+        else:
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)

@@ -1,0 +1,32 @@
+"""Pages that cost nothing to serve: `python -m bench.site PORT`."""
+
+import asyncio
+import sys
+
+import uvloop
+
+_BODY = b"<!doctype html><title>A page</title>" + b"<p>hello world</p>" * 560
+_PAGE = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nSet-Cookie: a=b; Path=/\r\n"
+    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
+) % (len(_BODY), _BODY)
+
+
+class _Pages(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, _data: bytes) -> None:
+        if isinstance(self._transport, asyncio.Transport):
+            self._transport.write(_PAGE)
+            self._transport.close()
+
+
+async def _serve(port: int) -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(_Pages, "127.0.0.1", port, backlog=1024)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    uvloop.run(_serve(int(sys.argv[1])))
