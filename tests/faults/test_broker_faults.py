@@ -64,7 +64,8 @@ def test_a_memory_alarm_is_answered_503_until_it_is_over(fragile: Service, site:
 
 def test_both_processes_wait_for_a_broker_that_starts_late(fragile: Service, site: Site) -> None:
     fragile.rabbitmq.stop()
-    api, worker = fragile.api().launch(), fragile.worker().launch()
+    patient = {"BROKER_MAX_CONNECTION_ATTEMPTS": "100"}
+    api, worker = fragile.api(**patient).launch(), fragile.worker(**patient).launch()
     for process in (api, worker):
         process.wait_for_event("rmq_connect_failed", count=2)
     fragile.rabbitmq.start()

@@ -52,7 +52,8 @@ def test_a_database_that_goes_and_comes_back_loses_nothing(
 
 def test_both_processes_wait_for_a_database_that_starts_late(fragile: Service, site: Site) -> None:
     fragile.mongodb.stop()
-    api, worker = fragile.api().launch(), fragile.worker().launch()
+    patient = {"DATABASE_MAX_CONNECTION_ATTEMPTS": "100"}
+    api, worker = fragile.api(**patient).launch(), fragile.worker(**patient).launch()
     for process in (api, worker):
         process.wait_for_event("db_connect_failed")
     fragile.mongodb.start()
