@@ -16,7 +16,7 @@ from uuid import uuid4
 import aio_pika
 import yaml
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, FormatChecker
 
 DEADLINE_SECONDS = 30
 
@@ -49,7 +49,7 @@ class Contract:
 
 def check(schema: Any, value: Any) -> None:
     """Raise unless the value fits."""
-    Draft7Validator(schema, format_checker=Draft7Validator.FORMAT_CHECKER).validate(value)
+    Draft7Validator(schema, format_checker=FormatChecker()).validate(value)
 
 
 async def declare(channel: AbstractChannel, operation: Any) -> AbstractQueue:

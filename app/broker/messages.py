@@ -35,7 +35,7 @@ class MetadataRequested(BaseModel):
             "path. The page is kept under exactly this text, and found again under no other."
         ),
         examples=["https://example.com/", "https://example.com/search?q=a%20b"],
-        json_schema_extra={"format": "uri", "pattern": CANONICAL_URL},
+        json_schema_extra={"pattern": CANONICAL_URL},
     )
     request_id: UUID = Field(
         title="Request ID",

@@ -13,7 +13,7 @@ import aio_pika
 import pytest
 import yaml
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
-from jsonschema import Draft7Validator
+from jsonschema import Draft7Validator, FormatChecker
 
 from dev.specs import FOLDER
 from tests.messages import publish
@@ -49,7 +49,7 @@ async def taken(service: Service, name: str) -> AbstractIncomingMessage:
 
 def check(schema: Any, value: Any) -> None:
     whole = {**schema, "components": DOCUMENT["components"]}
-    Draft7Validator(whole, format_checker=Draft7Validator.FORMAT_CHECKER).validate(value)
+    Draft7Validator(whole, format_checker=FormatChecker()).validate(value)
 
 
 def assert_is_as_published(message: AbstractIncomingMessage, name: str) -> None:
