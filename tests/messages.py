@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -33,3 +34,17 @@ async def publish_to(url: str, queue: str, bodies: list[bytes]) -> None:
             for body in bodies
         ]
         await asyncio.gather(*sending)
+
+
+@contextmanager
+def retries_refused(service: Service) -> Iterator[None]:
+    """Have each queue of a delay take one message, and refuse the next until that is gone.
+
+    So does a quorum queue of no length.
+    """
+    full = ("set_policy", service.name, f"^{service.name}.retry", '{"max-length":0}')
+    service.rabbitmq.ctl(*full, "--apply-to", "queues")
+    try:
+        yield
+    finally:
+        service.rabbitmq.ctl("clear_policy", service.name)

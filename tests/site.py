@@ -11,7 +11,8 @@ class Site(ThreadingHTTPServer):
     """Pages under `/`, some of which are special.
 
     `/held/…` waits for `release()`, `/slow/200/…` takes 200 ms, `/status/503/…` answers 503,
-    `/failing/…` does so for as long as `failing` is set, `/big/1000` has 1000 bytes, `/nul` a NUL.
+    `/failing/…` does so for as long as `failing` is set, `/big/1000` has 1000 bytes, also
+    after another of these, `/nul` a NUL.
     """
 
     daemon_threads = True
@@ -73,8 +74,8 @@ class _Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def _body(self, parts: list[str]) -> bytes:
-        if parts[1] == "big":
-            return b"x" * int(parts[2])
+        if "big" in parts:
+            return b"x" * int(parts[parts.index("big") + 1])
         end = "\0" if parts[1] == "nul" else ""
         return f"<!doctype html><title>{self.path}</title>{end}".encode()
 

@@ -241,8 +241,14 @@ async def test_writes_under_a_void_claim_change_nothing(pages: Pages) -> None:
     assert await status_of(pages) is PageStatus.IN_PROGRESS
 
 
-async def test_of_forty_that_take_up_a_stalled_page_one_wins(pages: Pages) -> None:
-    await claimed(pages, Delivery(a_request()))
+@pytest.mark.parametrize("was_claimed", [True, False], ids=["claimed", "queued"])
+async def test_of_forty_that_take_up_a_stalled_page_one_wins(
+    pages: Pages, *, was_claimed: bool
+) -> None:
+    request = a_request()
+    await pages.note_queued(request)
+    if was_claimed:
+        await claimed(pages, Delivery(request))
     stalled = await pages.find(URL)
     assert stalled is not None
     again = [a_request(at=MUCH_LATER) for _ in range(40)]
@@ -252,6 +258,14 @@ async def test_of_forty_that_take_up_a_stalled_page_one_wins(pages: Pages) -> No
     assert record is not None
     assert (record.status, record.attempts) == (PageStatus.QUEUED, 0)
     assert record.lease_expires_at is None
+
+
+async def test_a_page_that_was_given_back_meanwhile_is_not_taken_up(pages: Pages) -> None:
+    claim = await claimed(pages, Delivery(a_request()))
+    stalled = await pages.find(URL)
+    assert stalled is not None
+    await pages.abandon(claim)
+    assert not await pages.reserve_again(a_request(at=MUCH_LATER), stalled)
 
 
 async def test_a_stalled_page_that_could_not_be_queued_is_as_it_was(pages: Pages) -> None:

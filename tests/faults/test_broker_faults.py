@@ -48,14 +48,33 @@ def test_a_broker_that_goes_and_comes_back_loses_nothing(
     assert_nothing_is_lost(fragile, accepted)
 
 
+def test_a_connection_that_does_not_confirm_is_replaced(fragile: Service, site: Site) -> None:
+    api = fragile.api(BROKER_PUBLISH_TIMEOUT_SECONDS="1").start()
+    fragile.rabbitmq.pause()
+    try:
+        assert fragile.post(api, site.url("/1")).status_code == 503
+        # Long before the heartbeats would tell.
+        api.wait_for_event("rmq_connection_lost", deadline=5, reason="confirm_timeout")
+        assert not fragile.is_ready(api)
+        assert fragile.post(api, site.url("/2")).status_code == 503
+        api.wait_for_event("publish_rejected", url=site.url("/2"))
+    finally:
+        fragile.rabbitmq.resume()
+    api.wait_for_event("rmq_reconnected")
+    assert fragile.post(api, site.url("/3")).status_code == 202
+
+
 def test_a_memory_alarm_is_answered_503_until_it_is_over(fragile: Service, site: Site) -> None:
     api = fragile.api(BROKER_PUBLISH_TIMEOUT_SECONDS="1").start()
     fragile.worker().start()
     fragile.rabbitmq.ctl("set_vm_memory_high_watermark", "0.0001")
     assert fragile.post(api, site.url("/1")).status_code == 503
     assert not fragile.is_ready(api)
+    blocked = "publisher is blocked by a resource alarm of the broker"
+    api.wait_for_event("readiness_failed", reason=blocked)
     assert fragile.post(api, site.url("/2")).status_code == 503
     api.wait_for_event("publish_rejected", url=site.url("/2"))
+    assert not api.events("rmq_connection_lost")
     fragile.rabbitmq.ctl("set_vm_memory_high_watermark", "0.4")
     eventually(lambda: fragile.is_ready(api), bool)
     assert fragile.post(api, site.url("/3")).status_code == 202

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.load import Load, assert_nothing_is_lost
+from tests.messages import retries_refused
 from tests.service import Service, eventually
 from tests.site import Site
 
@@ -61,3 +62,53 @@ def test_both_processes_wait_for_a_database_that_starts_late(fragile: Service, s
         process.wait_until_ready()
     assert fragile.post(api, site.url("/page")).status_code == 202
     assert_nothing_is_lost(fragile, {site.url("/page"): ""})
+
+
+def test_a_fetched_page_is_kept_until_the_database_is_back(fragile: Service, site: Site) -> None:
+    api, worker = fragile.api().start(), fragile.worker().start()
+    url = site.url("/held/page")
+    fragile.post(api, url)
+    worker.wait_for_event("fetch_started")
+    fragile.mongodb.kill()
+    site.release()
+    worker.wait_for_event("db_unavailable")
+    fragile.mongodb.start()
+    assert_nothing_is_lost(fragile, {url: ""})
+    assert site.hits["/held/page"] == 1
+    assert not worker.events("request_deferred")
+
+
+def test_a_page_that_was_put_off_under_its_claim_is_fetched_again(
+    fragile: Service, site: Site
+) -> None:
+    api, worker = fragile.api().start(), fragile.worker(DATABASE_TIMEOUT_SECONDS="0.5").start()
+    url = site.url("/held/page")
+    fragile.post(api, url)
+    worker.wait_for_event("fetch_started")
+    fragile.mongodb.kill()
+    site.release()
+    worker.wait_for_event("request_deferred", deadline=40)
+    fragile.mongodb.start()
+    page = fragile.ended(api, url)
+    assert (page["status"], page["attempts"]) == ("COMPLETED", 1)
+    assert site.hits["/held/page"] == 2
+    assert_nothing_is_lost(fragile, {url: ""})
+
+
+def test_a_worker_killed_while_its_deferral_is_refused_loses_nothing(
+    fragile: Service, site: Site
+) -> None:
+    settings = {"WORKER_RETRY_DELAYS_SECONDS": "10"}
+    api, worker = fragile.api(**settings).start(), fragile.worker(**settings).start()
+    urls = [site.url("/1"), site.url("/2")]
+    fragile.mongodb.kill()
+    with retries_refused(fragile):
+        for url in urls:
+            assert fragile.post(api, url).status_code == 202
+        worker.wait_for_event("publish_failed", reason="queue_rejected")
+        worker.kill()
+    fragile.mongodb.start()
+    worker.start()
+    # Not by GET, which would have a page without a record queued again.
+    assert_nothing_is_lost(fragile, dict.fromkeys(urls, ""))
+    assert fragile.pages.count_documents({"processing.attempts": 1}) == len(urls)

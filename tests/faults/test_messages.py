@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.load import assert_nothing_is_lost
-from tests.messages import a_message, publish
+from tests.messages import a_message, publish, retries_refused
 from tests.service import Service, eventually
 from tests.site import Site
 
@@ -67,19 +67,34 @@ def test_a_retry_that_is_refused_is_offered_again_before_the_acknowledgement(
 ) -> None:
     settings = {"WORKER_RETRY_DELAYS_SECONDS": "3"}
     api, worker = service.api(**settings).start(), service.worker(**settings).start()
-    # A quorum queue of no length takes one message, and refuses the next until that is gone.
-    full = ("set_policy", service.name, f"^{service.name}.retry", '{"max-length":0}')
-    service.rabbitmq.ctl(*full, "--apply-to", "queues")
     site.failing = True
     urls = [site.url("/failing/1"), site.url("/failing/2")]
-    for url in urls:
-        service.post(api, url)
-    worker.wait_for_event("publish_failed", reason="queue_rejected", count=2)
-    assert len(worker.events("metadata_retryable_failure")) == 1
+    with retries_refused(service):
+        for url in urls:
+            service.post(api, url)
+        worker.wait_for_event("publish_failed", reason="queue_rejected", count=2)
+        assert len(worker.events("metadata_retryable_failure")) == 1
+        site.failing = False
+        assert [service.ended(api, url)["attempts"] for url in urls] == [2, 2]
+        assert_nothing_is_lost(service, dict.fromkeys(urls, ""))
+
+
+def test_a_worker_killed_while_its_retry_is_refused_loses_nothing(
+    service: Service, site: Site
+) -> None:
+    settings = {"WORKER_RETRY_DELAYS_SECONDS": "10"}
+    api, worker = service.api(**settings).start(), service.worker(**settings).start()
+    site.failing = True
+    urls = [site.url("/failing/1"), site.url("/failing/2")]
+    with retries_refused(service):
+        for url in urls:
+            service.post(api, url)
+        worker.wait_for_event("publish_failed", reason="queue_rejected")
+        worker.kill()
     site.failing = False
+    worker.start()
     assert [service.ended(api, url)["attempts"] for url in urls] == [2, 2]
     assert_nothing_is_lost(service, dict.fromkeys(urls, ""))
-    service.rabbitmq.ctl("clear_policy", service.name)
 
 
 def test_a_queue_that_is_deleted_is_declared_again(service: Service, site: Site) -> None:
@@ -88,3 +103,14 @@ def test_a_queue_that_is_deleted_is_declared_again(service: Service, site: Site)
     assert service.post(api, site.url("/page")).status_code == 503
     api.wait_for_event("publish_failed", reason="unroutable")
     eventually(lambda: service.post(api, site.url("/page")).status_code, lambda code: code == 202)
+
+
+def test_a_queue_that_vanished_with_the_connection_is_declared_before_ready(
+    service: Service, site: Site
+) -> None:
+    api = service.api().start()
+    service.rabbitmq.ctl("delete_queue", f"{service.name}.requests")
+    service.rabbitmq.ctl("close_all_connections", "--global", "lost")
+    api.wait_for_event("rmq_reconnected")
+    assert service.post(api, site.url("/page")).status_code == 202
+    assert service.queue("requests").ready == 1

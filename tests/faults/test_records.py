@@ -82,13 +82,19 @@ def test_a_refresh_keeps_the_old_result_readable_and_a_failed_one_too(
     )
 
 
-def test_a_page_over_the_limit_of_a_document_ends_in_a_record(service: Service, site: Site) -> None:
-    big = {"FETCH_MAX_BODY_BYTES": "20000000"}
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [("/big/17000000", "not_storable"), ("/status/503/big/17000000", "http_status")],
+)
+def test_a_page_over_the_limit_of_a_document_ends_in_a_record(
+    service: Service, site: Site, path: str, kind: str
+) -> None:
+    big = {"FETCH_MAX_BODY_BYTES": "20000000", "WORKER_MAX_ATTEMPTS": "1"}
     api, _ = service.api().start(), service.worker(**big).start()
-    url = site.url("/big/17000000")
+    url = site.url(path)
     service.post(api, url)
     page = service.ended(api, url)
-    assert (page["status"], page["error"]["kind"]) == ("FAILED_PERMANENT", "not_storable")
+    assert (page["status"], page["error"]["kind"]) == ("FAILED_PERMANENT", kind)
     assert_nothing_is_lost(service, {url: ""})
 
 

@@ -58,6 +58,16 @@ def test_twenty_requests_for_one_page_are_one_fetch(service: Service, site: Site
     assert_nothing_is_lost(service, {url: ""})
 
 
+def test_requests_that_waited_are_answered_by_one_fetch(service: Service, site: Site) -> None:
+    api, url = service.api().start(), site.url("/page")
+    for _ in range(20):
+        service.post(api, url)
+    worker = service.worker(WORKER_CONCURRENCY="1").start()
+    worker.wait_for_event("request_coalesced", count=19, reason="answered")
+    assert site.hits["/page"] == 1
+    assert_nothing_is_lost(service, {url: ""})
+
+
 def test_two_workers_share_the_queue(service: Service, site: Site) -> None:
     api = service.api().start()
     workers = [service.worker(WORKER_CONCURRENCY="4") for _ in range(2)]

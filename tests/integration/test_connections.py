@@ -1,5 +1,7 @@
 """Start-up and reconnection: backoff, failing fast, and never giving up later."""
 
+import pytest
+
 from tests.service import Service, eventually
 from tests.site import Site
 
@@ -13,6 +15,15 @@ def test_an_api_without_a_broker_fails_fast(service: Service) -> None:
     assert attempts == [(1, 0.0), (2, 0.2), (3, 0.4)]
     assert len(api.events("rmq_connect_failed")) == 3
     assert "BROKER_URL" in api.log.read_text()
+
+
+def test_both_processes_start_on_the_host_that_answers(service: Service, site: Site) -> None:
+    hosts = {"BROKER_URL": service.rabbitmq.url.replace("@", f"@{NOBODY},")}
+    api, worker = service.api(**hosts).start(), service.worker(**hosts).start()
+    for process in (api, worker):
+        assert len(process.events("rmq_connect_failed")) == 1
+    service.post(api, site.url("/page"))
+    assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
 
 
 def test_an_api_without_a_database_fails_fast(service: Service) -> None:
@@ -78,9 +89,11 @@ def test_the_api_survives_a_broker_that_goes_and_comes_back(fragile: Service, si
     ]
 
 
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
 def test_requests_that_waited_in_a_stopped_broker_are_still_there(
-    fragile: Service, site: Site
+    fragile: Service, site: Site, queue_type: str
 ) -> None:
+    fragile.environment["BROKER_QUEUE_TYPE"] = queue_type  # classic ones keep what is persistent
     api = fragile.api().start()
     urls = [site.url(f"/page/{n}") for n in range(20)]
     for url in urls:

@@ -79,6 +79,26 @@ def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, 
     assert all(count == 1 for count in site.hits.values())
 
 
+def test_a_worker_that_stops_leaves_what_waits_to_the_others(service: Service, site: Site) -> None:
+    api, worker = service.api().start(), service.worker(WORKER_CONCURRENCY="2").start()
+    for path in ("/held/1", "/slow/2000/2"):
+        service.post(api, site.url(path))
+    worker.wait_for_event("fetch_started", count=2)
+    waiting = [site.url(f"/page/{n}") for n in range(2)]
+    for url in waiting:
+        service.post(api, url)
+    with ThreadPoolExecutor(1) as pool:
+        exit_code = pool.submit(worker.terminate)
+        worker.wait_for_event("consumers_cancelled")
+        worker.wait_for_event("metadata_persisted")
+        service.worker().start()
+        for url in waiting:
+            assert service.ended(api, url, within=10)["status"] == "COMPLETED"
+        assert not exit_code.done()
+        site.release()
+        assert exit_code.result() == 0
+
+
 def test_a_worker_stopped_beyond_its_grace_gives_its_pages_back(
     service: Service, site: Site
 ) -> None:
