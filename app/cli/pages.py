@@ -91,7 +91,9 @@ class Caller:
     def __init__(self, api: str, timeout_seconds: float) -> None:
         self._api = api
         self._give_up = time.monotonic() + timeout_seconds
-        self._client = httpx.AsyncClient(base_url=api, timeout=30, trust_env=False)
+        # uvicorn closes connections that were idle for 5 s, just as long as a 503 asks to wait.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self._client = httpx.AsyncClient(base_url=api, timeout=30, trust_env=False, limits=limits)
         self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
 
     async def session(self, work: Any) -> Any:
