@@ -47,7 +47,9 @@ class Service:
         self.name = name
         self.folder = folder
         self._processes: list[Api | Worker] = []
-        self._client = httpx.Client(timeout=60, trust_env=False)
+        # Shorter than uvicorn keeps idle connections: none is used as it is being closed.
+        limits = httpx.Limits(keepalive_expiry=2)
+        self._client = httpx.Client(timeout=60, trust_env=False, limits=limits)
         self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongodb.url)
         self.environment = {
             **QUICK,
