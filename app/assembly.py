@@ -51,12 +51,7 @@ def assemble(
         ],
         **consumer_options,
     )
-    topology = build_topology(
-        queue_name=settings.broker_queue_name,
-        queue_type=settings.broker_queue_type,
-        max_length=settings.broker_queue_max_length,
-        retry_delays_seconds=settings.worker_retry_delays_seconds,
-    )
+    topology = topology_of(settings)
     connection = BrokerConnection(
         broker,
         topology,
@@ -79,4 +74,14 @@ def assemble(
         ),
         database=database,
         pages=tracing.traced(PageRepository(database), "pages"),
+    )
+
+
+def topology_of(settings: Settings) -> Topology:
+    """Return the queues that the processes with these settings use."""
+    return build_topology(
+        queue_name=settings.broker_queue_name,
+        queue_type=settings.broker_queue_type,
+        max_length=settings.broker_queue_max_length,
+        retry_delays_seconds=settings.worker_retry_delays_seconds,
     )

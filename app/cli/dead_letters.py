@@ -10,9 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.assembly import topology_of
 from app.broker.connection import broker_urls
 from app.broker.dead_letters import DeadLetter, DeadLetterBox, open_box
-from app.cli.settings import topology_of
 from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
 from app.settings import load_settings
 

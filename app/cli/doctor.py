@@ -9,11 +9,11 @@ import typer
 from aio_pika.abc import AbstractConnection
 from rich.table import Table
 
+from app.assembly import topology_of
 from app.broker.connection import broker_urls
 from app.broker.inspection import check_arguments, connected, look
 from app.broker.queues import QueueCounts
 from app.broker.topology import Topology
-from app.cli.settings import topology_of
 from app.cli.terminal import DEFAULT_API, NOT_AS_WISHED, ApiUrl, Json, console, print_json, run
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
 from app.settings import Settings, load_settings

@@ -11,10 +11,10 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
+from app.assembly import topology_of
 from app.broker.connection import broker_urls
 from app.broker.inspection import connected, look
 from app.broker.queues import QueueCounts
-from app.cli.settings import topology_of
 from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
 from app.settings import load_settings
 
