@@ -11,6 +11,7 @@ import httpx
 import pymongo
 from pymongo.collection import Collection
 
+from app.settings import Settings
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, Worker
 
@@ -58,6 +59,12 @@ class Service:
             "DATABASE_URL": mongodb.url,
             "DATABASE_NAME": name,
         }
+
+    @property
+    def settings(self) -> Settings:
+        """What an application in this process is given to be part of the service."""
+        values: dict[str, Any] = {name.lower(): text for name, text in self.environment.items()}
+        return Settings(_env_file=None, **values)
 
     @property
     def pages(self) -> Collection[dict[str, Any]]:

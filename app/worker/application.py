@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, cast
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
@@ -26,6 +26,7 @@ from app.worker.handlers import MessageHandler
 from app.worker.health import health_routes
 from app.worker.watchdog import Watchdog
 
+SUBSCRIBE_TIMEOUT_SECONDS = 5
 CANCEL_TIMEOUT_SECONDS = 5
 
 
@@ -60,6 +61,7 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStr
 
     metrics.WORKER_SLOTS.set(settings.worker_concurrency)
     watchdog = Watchdog(parts.connection, handler)
+    started = asyncio.Event()
 
     @asynccontextmanager
     async def lifespan(**_options: Any) -> AsyncIterator[None]:
@@ -78,16 +80,24 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStr
         logger.info("worker_stopped")
         end_with_zero()
 
+    async def note_start() -> None:
+        logger.info("worker_started")
+        started.set()
+
     async def drain() -> None:
         """Take no further messages, let those in flight finish, then disconnect."""
         logger.info("worker_stopping")
         handler.stopping = True
+        # FastStream subscribes beside its lifespan: to disconnect meanwhile would fail the start.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
+                await started.wait()
         await _drain(parts)
 
     return AsgiFastStream(
         parts.broker,
         lifespan=lifespan,
-        after_startup=[lambda: logger.info("worker_started")],
+        after_startup=[note_start],
         on_shutdown=[drain],
         asgi_routes=health_routes(parts),
         logger=logging.getLogger("faststream"),

@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
+from loguru import logger
 
+from app.worker.application import create_app
 from tests.service import Service, eventually
 from tests.site import Site
 
@@ -121,3 +123,18 @@ def test_a_process_that_is_still_connecting_stops_at_once(
     for process in (service.api(**nobody), service.worker(**nobody)):
         process.launch().wait_for_event("rmq_connect_failed")
         assert process.terminate(stop_signal, deadline=5) == 0
+
+
+async def test_a_worker_stopped_while_it_subscribes_ends_well(service: Service) -> None:
+    logged: list[str] = []
+    handler = logger.add(lambda line: logged.append(line.record["message"]))
+    async with create_app(service.settings).start_lifespan_context({}):
+        pass  # FastStream goes on subscribing beside this.
+    logger.remove(handler)
+    wanted = {"worker_stopping", "worker_started", "consumers_cancelled", "worker_stopped"}
+    assert [event for event in logged if event in wanted] == [
+        "worker_stopping",
+        "worker_started",
+        "consumers_cancelled",
+        "worker_stopped",
+    ]

@@ -19,7 +19,6 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.api.application import create_app as create_api
-from app.settings import Settings
 from app.telemetry import OpenTelemetry
 from app.worker.application import create_app as create_worker
 from dev.stack import ROOT
@@ -55,11 +54,7 @@ def log() -> Iterator[Log]:
 @asynccontextmanager
 async def at_work(service: Service, tracing: OpenTelemetry) -> AsyncIterator[httpx.AsyncClient]:
     """Both applications in this process, on the real servers; all spans have ended afterwards."""
-    settings = Settings(
-        _env_file=None,
-        **{name.lower(): value for name, value in service.environment.items()},  # type: ignore[arg-type]  # settings are read from text
-    )
-    api, worker = create_api(settings, tracing), create_worker(settings, tracing)
+    api, worker = create_api(service.settings, tracing), create_worker(service.settings, tracing)
     transport = httpx.ASGITransport(api)
     async with (
         api.router.lifespan_context(api),
