@@ -12,7 +12,8 @@
     ├── StoreError
     │   ├── StoreUnavailable        the database did not answer in time
     │   └── NotStorable             the database will never take this page as it is
-    └── FetchError                  a page that could not be fetched
+    ├── FetchError                  a page that could not be fetched
+    └── HostBusy                    a page whose host has no place for it at the moment
 
 Only an adapter catches its driver's exceptions and raises one of these instead, and only
 `app/api/problems.py` knows which HTTP status each becomes.
@@ -92,3 +93,7 @@ class FetchError(InventoryError):
         """Return the error as it is kept in the page's record, in text that can be kept."""
         storable = self.message.encode(errors="backslashreplace").decode()
         return PageError(self.kind, storable[:MAX_MESSAGE_LENGTH])
+
+
+class HostBusy(InventoryError):
+    """Every place at a host stayed taken: the page is to be fetched later."""

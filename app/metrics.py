@@ -127,7 +127,7 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off, attempt unused, because the database did not answer.",
+    "Messages put off, attempt unused: no answer of the database, no place at the host.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(

@@ -50,7 +50,8 @@ class Delivery:
     """A request as the queue handed it over.
 
     `redelivered` says that an earlier delivery was never settled, so its worker is gone;
-    `deferrals` counts how often it was put off, its attempt unused, for want of a database.
+    `deferrals` counts how often it was put off, its attempt unused, for want of a database or
+    of a place at its host.
     """
 
     request: PageRequest

@@ -17,7 +17,7 @@ from loguru import logger
 
 from app import metrics
 from app.backoff import Backoff
-from app.errors import FetchError, NotStorable, PublishError, StoreUnavailable
+from app.errors import FetchError, HostBusy, NotStorable, PublishError, StoreUnavailable
 from app.models import (
     Claim,
     Coalesced,
@@ -47,7 +47,7 @@ class Publisher(Protocol):
 
 
 class Fetcher(Protocol):
-    """Fetches a page; raises `FetchError`."""
+    """Fetches a page; raises `FetchError` and `HostBusy`."""
 
     async def fetch(self, url: str) -> PageMetadata: ...
 
@@ -137,7 +137,7 @@ class Collector:
         """Make one attempt at a page.
 
         On return the outcome is durable in the database; a retry is still to be published.
-        Raises `StoreUnavailable`: the attempt then does not count.
+        Raises `StoreUnavailable` and `HostBusy`: the attempt then does not count.
         """
         claim = await self._pages.claim(delivery, now=_now(), lease_seconds=self._lease_seconds)
         match claim:
@@ -155,6 +155,9 @@ class Collector:
         except asyncio.CancelledError:
             # Stopped, or cut off from the broker: the message comes back, to us or to another.
             await asyncio.shield(self._abandon(claim))
+            raise
+        except HostBusy:
+            await self._abandon(claim)
             raise
         match self._retries.judge(result, claim.attempt):
             case Keep(metadata):

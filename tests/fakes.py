@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
-from app.errors import FetchError, PublisherNotReady
+from app.errors import FetchError, HostBusy, PublisherNotReady
 from app.models import (
     Claim,
     Coalesced,
@@ -75,14 +75,14 @@ class FakePublisher:
 class FakeFetcher:
     """Answers with what it was given, in order."""
 
-    def __init__(self, *results: PageMetadata | FetchError) -> None:
+    def __init__(self, *results: PageMetadata | FetchError | HostBusy) -> None:
         self._results = deque(results)
         self.fetched: list[str] = []
 
     async def fetch(self, url: str) -> PageMetadata:
         self.fetched.append(url)
         result = self._results.popleft()
-        if isinstance(result, FetchError):
+        if isinstance(result, FetchError | HostBusy):
             raise result
         return result
 

@@ -211,7 +211,8 @@ DEFERRALS: Schema = {
         "type": "integer",
         "minimum": 1,
         "description": "How often the request was put off, its attempt unused, because the "
-        "database could not be reached. Not there if it never was.",
+        "database could not be reached, or every connection that may go to its host at once was "
+        "in use. Not there if it never was.",
         "examples": [1],
     }
 }

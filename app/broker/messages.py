@@ -10,7 +10,7 @@ from app.urls import MAX_URL_LENGTH
 CONTENT_TYPE = "application/json"
 MESSAGE_TYPE = "MetadataRequested"
 DEFERRALS_HEADER = "x-deferrals"
-"""How often a message was put off, attempt unused, because the database did not answer."""
+"""How often a message was put off, attempt unused: no database, or no place at its host."""
 
 
 CANONICAL_URL = r"^https?://[^\s/?#@]+/[^\s#]*$"

@@ -79,7 +79,7 @@ class HttpFetcher:
     async def fetch(self, url: str) -> PageMetadata:
         """Return what the server at the end of `url` and its redirects sent.
 
-        Any HTTP status is a result. Raises `FetchError`.
+        Any HTTP status is a result. Raises `FetchError`, or `HostBusy` if it got no turn.
         """
         fetched_at = datetime.now(UTC)
         budget = TimeBudget(self._total_timeout_seconds)

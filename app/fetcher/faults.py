@@ -11,7 +11,7 @@ import httpcore
 import httpx
 from loguru import logger
 
-from app.errors import FetchError
+from app.errors import FetchError, HostBusy
 from app.models import ErrorKind
 
 _LASTING_DNS_FAILURES = {
@@ -63,10 +63,10 @@ FAULTS = (
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Let nothing out but `FetchError` (and what is no `Exception`, as `CancelledError`)."""
+    """Let nothing out but `FetchError`, `HostBusy` and what is no `Exception`."""
     try:
         yield
-    except FetchError:
+    except (FetchError, HostBusy):
         raise
     except Exception as exc:
         raise as_fetch_error(exc) from exc

@@ -43,7 +43,7 @@ class Robots:
         self._turns = HostTurns(1)
 
     async def check(self, url: httpx.URL, budget: TimeBudget) -> None:
-        """Raise `FetchError` unless `url` may be fetched."""
+        """Raise `FetchError` unless `url` may be fetched, `HostBusy` if that takes too long."""
         origin = str(url.copy_with(raw_path=b"/", fragment=None))
         async with self._turns.turn(origin):  # one asks, and the others wait for the answer
             answer = self._answers.get(origin) or await self._ask(origin, budget)

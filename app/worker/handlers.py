@@ -16,7 +16,7 @@ from app import metrics
 from app.backoff import Backoff
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import RetryPublisher
-from app.errors import PublishError, StoreUnavailable
+from app.errors import HostBusy, PublishError, StoreUnavailable
 from app.models import (
     Coalesced,
     Completed,
@@ -32,9 +32,12 @@ from app.services import Collector
 REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
 """How long to wait before a retry that the broker has not taken is offered to it again."""
 
-LONGEST_DEFERRAL = 2
-"""Which retry delay is the longest for a message that was put off: work is to go on soon after
-the database is back."""
+LONGEST_WITHOUT_DATABASE = 2
+"""Which retry delay is the longest for a message that was put off while the database is away:
+work is to go on soon after it is back."""
+
+LONGEST_AT_BUSY_HOST = 1
+"""The same for a page whose host had no place for it: that host is not to wait for us."""
 
 
 class MessageHandler:
@@ -82,7 +85,9 @@ class MessageHandler:
         try:
             outcome = await self._collector.collect(delivery)
         except StoreUnavailable as exc:
-            await self._put_off(delivery, reason=str(exc))
+            await self._put_off(delivery, exc, longest=LONGEST_WITHOUT_DATABASE)
+        except HostBusy as exc:
+            await self._put_off(delivery, exc, longest=LONGEST_AT_BUSY_HOST)
         else:
             await self._follow_up(outcome)
         await _acknowledge(message)
@@ -109,13 +114,13 @@ class MessageHandler:
             case Coalesced(reason):
                 logger.info("request_coalesced", reason=reason)
 
-    async def _put_off(self, delivery: Delivery, *, reason: str) -> None:
-        """Have the message come back later, its attempt unused: the database is away."""
+    async def _put_off(self, delivery: Delivery, why: Exception, *, longest: int) -> None:
+        """Have the message come back later, its attempt unused."""
         deferrals = delivery.deferrals + 1
-        delay_seconds = self._policy.delay_after(min(deferrals, LONGEST_DEFERRAL))
+        delay_seconds = self._policy.delay_after(min(deferrals, longest))
         await self._retry(delivery.request, delay_seconds, deferrals)
         metrics.DEFERRED.inc()
-        logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
+        logger.warning("request_deferred", reason=str(why), delay_seconds=delay_seconds)
 
     async def _retry(self, request: PageRequest, delay_seconds: float, deferrals: int = 0) -> None:
         """Publish a retry, however often the broker refuses it.

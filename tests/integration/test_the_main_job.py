@@ -77,6 +77,22 @@ def test_a_private_address_is_not_fetched_unless_allowed(service: Service, site:
     assert not site.hits
 
 
+def test_a_slow_host_does_not_keep_the_others_waiting(service: Service, site: Site) -> None:
+    api = service.api().start()
+    held = [site.url(f"/held/{number}") for number in range(4)]
+    other = site.url("/page").replace("127.0.0.1", "localhost")
+    for url in [*held, other]:
+        service.post(api, url)
+    worker = service.worker(WORKER_CONCURRENCY="2", FETCH_PER_HOST_CONCURRENCY="1").start()
+    worker.wait_for_event("metadata_final_state", url=other)
+    assert worker.events("request_deferred")[0]["reason"] == (
+        "all 1 connections to 127.0.0.1 are in use"
+    )
+    site.release()
+    assert [service.ended(api, url)["attempts"] for url in held] == [1] * 4
+    assert sum(site.hits.values()) == 5
+
+
 def test_forty_callers_of_a_missing_page_queue_it_once(service: Service, site: Site) -> None:
     api = service.api().start()
     with ThreadPoolExecutor(40) as pool:

@@ -18,7 +18,14 @@ from app.broker.connection import make_broker
 from app.broker.messages import MetadataRequested
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
-from app.errors import FetchError, PublisherNotReady, PublishError, PublishFailed, StoreUnavailable
+from app.errors import (
+    FetchError,
+    HostBusy,
+    PublisherNotReady,
+    PublishError,
+    PublishFailed,
+    StoreUnavailable,
+)
 from app.models import (
     Claim,
     Delivery,
@@ -132,7 +139,7 @@ async def worker() -> AsyncIterator[Worker]:
         yield Worker(fetcher, pages, retries, handler, {it.queue.name: it for it in subscribers})
 
 
-def answering(worker: Worker, *results: PageMetadata | FetchError) -> None:
+def answering(worker: Worker, *results: PageMetadata | FetchError | HostBusy) -> None:
     worker.fetcher._results.extend(results)  # noqa: SLF001 (the fixture has made it already)
 
 
@@ -348,6 +355,25 @@ async def test_without_a_database_a_message_comes_back_later_its_attempt_unused(
         reason="no server", delay_seconds=delay_seconds, request_id=request.request_id
     )
     assert worker.fetcher.fetched == []
+
+
+@pytest.mark.parametrize("deferrals", [0, 1, 70])
+async def test_a_page_whose_host_is_busy_comes_back_soon_its_attempt_unused(
+    worker: Worker, log: Log, deferrals: int
+) -> None:
+    answering(worker, HostBusy("all 8 connections to a.test are in use"))
+    request = a_request(attempt=2)
+    message = a_message(request, headers={"x-deferrals": deferrals} if deferrals else {})
+    await worker.deliver(message)
+    assert worker.retries.published == [(request, 5, deferrals + 1)]
+    assert message.settled == ["acknowledged"]
+    assert log.one("request_deferred")["reason"] == "all 8 connections to a.test are in use"
+
+    answering(worker, a_page())
+    await worker.deliver(a_message(request, headers={"x-deferrals": deferrals + 1}))
+    record = await worker.pages.find(request.url)
+    assert record is not None
+    assert (record.status, record.attempts) == (PageStatus.COMPLETED, 2)
 
 
 async def test_a_deferral_is_confirmed_before_its_message_is_settled(worker: Worker) -> None:

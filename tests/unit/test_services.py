@@ -11,6 +11,7 @@ from dirty_equals import IsNow, IsPartialDict
 
 from app.errors import (
     FetchError,
+    HostBusy,
     InventoryError,
     NotStorable,
     PublisherNotReady,
@@ -390,7 +391,7 @@ def a_collector(fetcher: Fetcher, pages: FakePages, *, max_attempts: int = 3) ->
 
 
 async def collect(
-    pages: FakePages, *results: PageMetadata | FetchError, **delivery: Any
+    pages: FakePages, *results: PageMetadata | FetchError | HostBusy, **delivery: Any
 ) -> tuple[object, list[str]]:
     fetcher = FakeFetcher(*results)
     request = delivery.pop("request", None) or a_request()
@@ -609,6 +610,14 @@ async def test_an_attempt_that_is_cut_off_does_not_count_and_holds_nothing() -> 
     outcome, _ = await collect(pages, a_page(), request=request)
     assert outcome == Completed(PageStatus.COMPLETED)
     assert (await record_of(pages)).attempts == 1
+
+
+async def test_an_attempt_at_a_busy_host_does_not_count_and_holds_nothing() -> None:
+    pages = FakePages()
+    with pytest.raises(HostBusy):
+        await collect(pages, HostBusy("no place"), redelivered=True)
+    assert (await record_of(pages)).lease_expires_at is None
+    assert (await record_of(pages)).attempts == 0
 
 
 async def test_an_attempt_that_is_cut_off_without_a_database_stays_cut_off(

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 
+from app.errors import HostBusy
 from app.fetcher.hosts import HostTurns
 
 
@@ -42,4 +43,14 @@ async def test_a_host_is_forgotten_with_its_last_turn() -> None:
             await waiting
         assert len(turns) == 1
 
+    assert len(turns) == 0
+
+
+async def test_who_waits_too_long_is_sent_away_and_takes_no_place() -> None:
+    turns = HostTurns(1, patience_seconds=0.01)
+    async with turns.turn("a.test"):
+        with pytest.raises(HostBusy, match=r"all 1 connections to a\.test are in use"):
+            await turns.turn("a.test").__aenter__()
+    async with turns.turn("a.test"):
+        pass
     assert len(turns) == 0
