@@ -43,6 +43,9 @@ Event = dict[str, Any]
 Say = Callable[[str], None]
 
 
+PROBE = httpx.Client(timeout=2, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+"""One for all, since each would read all certificates anew."""
+
 # Where everything listens when people are to find it.
 API_PORT = 6577
 WORKER_PORT = 6578
@@ -144,7 +147,7 @@ class Process(Server):
 
     def _is_ready(self) -> bool:
         with suppress(httpx.TransportError):
-            return httpx.get(f"{self.url}/health/ready", timeout=2, trust_env=False).is_success
+            return PROBE.get(f"{self.url}/health/ready").is_success
         return False
 
 

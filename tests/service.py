@@ -39,6 +39,13 @@ def eventually(read: Callable[[], T], wanted: Callable[[T], bool], *, within: fl
     return value
 
 
+def started(api: Api, worker: Worker) -> tuple[Api, Worker]:
+    """Start both side by side."""
+    for process in (api.launch(), worker.launch()):
+        process.wait_until_ready()
+    return api, worker
+
+
 class Service:
     """One deployment with queues and a database of its own, on the servers it is given."""
 

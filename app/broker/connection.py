@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from itertools import count, cycle
 from typing import Any
@@ -61,6 +61,21 @@ def broker_urls(url: str) -> tuple[str, ...]:
         URL(f"{scheme}://{credentials}{at}{host}{slash}{path}") for host in hosts.split(",")
     )
     return tuple(str(one % {"heartbeat": HEARTBEAT_SECONDS, **one.query}) for one in one_each)
+
+
+@contextmanager
+def loss_told_from_cancellation() -> Iterator[None]:
+    """Raise `ConnectionError` where a connection that is torn down cancels those who wait for it.
+
+    aiormq gives them `CancelledError`, as if their own task had been cancelled.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was torn down") from exc
 
 
 def make_broker(
@@ -143,7 +158,8 @@ class BrokerConnection:
             self._move(ConnectionState.CONNECTING)
             logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
             try:
-                await self._open_once(attempt)
+                with loss_told_from_cancellation():
+                    await self._open_once(attempt)
             except CONNECTION_EXCEPTIONS as exc:
                 reason = describe(exc)
                 logger.warning("rmq_connect_failed", attempt=attempt, reason=reason)
@@ -198,10 +214,15 @@ class BrokerConnection:
         self._connection = connection
 
     async def _discard(self) -> None:
-        """Close whatever is open, within a time."""
-        with suppress(*CONNECTION_EXCEPTIONS):
+        """Close whatever is open, each within a time."""
+        await self._in_time(self.broker.stop)
+        if self._connection is not None:  # which a channel that does not close leaves open
+            await self._in_time(self._connection.close)
+
+    async def _in_time(self, close: Callable[[], Awaitable[None]]) -> None:
+        with suppress(*CONNECTION_EXCEPTIONS), loss_told_from_cancellation():
             async with asyncio.timeout(self._declare_timeout_seconds):
-                await self.broker.stop()
+                await close()
 
     async def _make_ready(self, connection: AbstractConnection) -> None:
         for state in ON_THE_WAY_TO_READY:
@@ -242,7 +263,8 @@ class BrokerConnection:
         """Declare the queues again, however long that takes, before anything is published."""
         for attempt in count(1):
             try:
-                await self._make_ready(connection)
+                with loss_told_from_cancellation():
+                    await self._make_ready(connection)
             except (TopologyMismatch, *CONNECTION_EXCEPTIONS) as exc:
                 logger.error("rmq_connect_failed", attempt=attempt, reason=describe(exc))
                 self._move(ConnectionState.RECONNECTING)

@@ -13,7 +13,7 @@ from loguru import logger
 from pamqp.common import FieldValue
 
 from app import errors, metrics
-from app.broker.connection import BrokerConnection
+from app.broker.connection import BrokerConnection, loss_told_from_cancellation
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.operations import request_destination, retry_destinations
 from app.broker.topology import Topology
@@ -91,12 +91,13 @@ class ConfirmedPublisher:
         try:
             # FastStream's own timeout does not bound the whole wait.
             async with asyncio.timeout(self._timeout_seconds):
-                await destination.publish(
-                    MetadataRequested.from_request(request).model_dump_json().encode(),
-                    message_id=str(uuid4()),
-                    correlation_id=str(request.request_id),
-                    headers=headers,
-                )
+                with loss_told_from_cancellation():
+                    await destination.publish(
+                        MetadataRequested.from_request(request).model_dump_json().encode(),
+                        message_id=str(uuid4()),
+                        correlation_id=str(request.request_id),
+                        headers=headers,
+                    )
         except TimeoutError as exc:
             # Alive or not, this connection does not confirm: later messages get a new one.
             self._connection.renew("confirm_timeout")
@@ -107,12 +108,6 @@ class ConfirmedPublisher:
         except DeliveryError as exc:
             raise errors.PublishFailed("queue_rejected") from exc
         except CONNECTION_EXCEPTIONS as exc:
-            raise errors.PublishFailed("connection_lost") from exc
-        except asyncio.CancelledError as exc:
-            # A connection that is torn down cancels its publishes; our own task was not.
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
-                raise
             raise errors.PublishFailed("connection_lost") from exc
 
 

@@ -98,7 +98,16 @@ class Deflate:
 
 
 def _inflate(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
-    """Yield pieces until the stream has taken all of `data` and has nothing more to give."""
+    """Yield pieces until the stream has taken all of `data` and has nothing more to give.
+
+    What may be a trailer, of 8 bytes (gzip) or 4 (zlib), goes last: where its checksum is wrong,
+    the text before it is not lost.
+    """
+    for part in (data[:-8], data[-8:-4], data[-4:]):
+        yield from _inflate_part(stream, part)
+
+
+def _inflate_part(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     piece = stream.decompress(data, PIECE_BYTES)
     yield piece
     # A full piece may mean that there is more, even where no input is left over. At the end of

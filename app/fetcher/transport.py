@@ -14,6 +14,8 @@ import httpx
 
 from app.fetcher.stream import SocketStream
 
+RawHeaders = list[tuple[bytes, bytes]]
+
 
 class OneShotTransport(httpx.AsyncBaseTransport):
     """Sends each request over a connection of its own, made by `backend`."""
@@ -47,10 +49,22 @@ class OneShotTransport(httpx.AsyncBaseTransport):
         )
         return httpx.Response(
             answer.status,
-            headers=answer.headers,
+            headers=_with_one_location(answer.headers),
             stream=_Body(connection, answer),
             extensions=answer.extensions,
         )
+
+
+def _with_one_location(headers: RawHeaders) -> RawHeaders:
+    """Leave one of equal `Location`s and none of different ones; httpx would join them.
+
+    Where they differ nobody knows where it leads, and the answer is taken as it is.
+    """
+    locations = [header for header in headers if header[0].lower() == b"location"]
+    if len(locations) < 2:  # noqa: PLR2004
+        return headers
+    others = [header for header in headers if header not in locations]
+    return others + locations[:1] if len({value for _, value in locations}) == 1 else others
 
 
 def connection_of(response: httpx.Response) -> SocketStream:

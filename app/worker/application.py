@@ -13,6 +13,7 @@ from loguru import logger
 
 from app import metrics
 from app.assembly import Parts, assemble
+from app.broker.connection import loss_told_from_cancellation
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
@@ -124,8 +125,13 @@ async def _drain(parts: Parts) -> None:
         await _cancel_consumer(subscriber)
     logger.info("consumers_cancelled")
     # Each waits for its messages in flight, at most for the broker's graceful timeout.
-    await asyncio.gather(*(subscriber.stop() for subscriber in subscribers))
+    await asyncio.gather(*map(_stop, subscribers))
     await parts.sender.close()
+
+
+async def _stop(subscriber: RabbitSubscriber) -> None:
+    with suppress(*CONNECTION_EXCEPTIONS), loss_told_from_cancellation():
+        await subscriber.stop()
 
 
 async def _cancel_consumer(subscriber: RabbitSubscriber) -> None:
@@ -140,7 +146,8 @@ async def _cancel_consumer(subscriber: RabbitSubscriber) -> None:
     subscriber._consumer_tag = None  # noqa: SLF001 (so that stop() does not cancel it again)
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
-            await queue.cancel(tag)
+            with loss_told_from_cancellation():
+                await queue.cancel(tag)
     except CONNECTION_EXCEPTIONS as exc:
         # Without a connection nothing is delivered either.
         logger.warning("consumer_not_cancelled", reason=type(exc).__name__)

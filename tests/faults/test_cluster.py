@@ -9,7 +9,7 @@ import pytest
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import running
 from tests.load import Load, assert_nothing_is_lost
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 NODES = 3
@@ -46,7 +46,7 @@ def leader(nodes: list[RabbitMQ], queue: str) -> RabbitMQ:
 def test_killing_the_leader_of_the_request_queue_loses_nothing(
     clustered: Service, nodes: list[RabbitMQ], site: Site
 ) -> None:
-    api, worker = clustered.api().start(), clustered.worker().start()
+    api, worker = started(clustered.api(), clustered.worker())
     load = Load(clustered, api, (site.url(f"/slow/20/{n}") for n in range(1_000_000))).start()
     worker.wait_for_event("metadata_persisted", count=50)
     killed = leader(nodes, f"{clustered.name}.requests")

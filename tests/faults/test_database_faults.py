@@ -6,7 +6,7 @@ import pytest
 
 from tests.load import Load, assert_nothing_is_lost
 from tests.messages import retries_refused
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 DATABASE_TIMEOUT_SECONDS = 2.0
@@ -26,7 +26,7 @@ def _stall(service: Service) -> Callable[[], object]:
 def test_a_database_that_goes_and_comes_back_loses_nothing(
     fragile: Service, site: Site, fault: Callable[[Service], Callable[[], object]]
 ) -> None:
-    api, worker = fragile.api().start(), fragile.worker().start()
+    api, worker = started(fragile.api(), fragile.worker())
     load = Load(fragile, api, (site.url(f"/slow/20/{n}") for n in range(1_000_000))).start()
     worker.wait_for_event("metadata_persisted", count=30)
     repair = fault(fragile)
@@ -65,7 +65,7 @@ def test_both_processes_wait_for_a_database_that_starts_late(fragile: Service, s
 
 
 def test_a_fetched_page_is_kept_until_the_database_is_back(fragile: Service, site: Site) -> None:
-    api, worker = fragile.api().start(), fragile.worker().start()
+    api, worker = started(fragile.api(), fragile.worker())
     url = site.url("/held/page")
     fragile.post(api, url)
     worker.wait_for_event("fetch_started")
@@ -81,7 +81,7 @@ def test_a_fetched_page_is_kept_until_the_database_is_back(fragile: Service, sit
 def test_a_page_that_was_put_off_under_its_claim_is_fetched_again(
     fragile: Service, site: Site
 ) -> None:
-    api, worker = fragile.api().start(), fragile.worker(DATABASE_TIMEOUT_SECONDS="0.5").start()
+    api, worker = started(fragile.api(), fragile.worker(DATABASE_TIMEOUT_SECONDS="0.5"))
     url = site.url("/held/page")
     fragile.post(api, url)
     worker.wait_for_event("fetch_started")
@@ -99,7 +99,7 @@ def test_a_worker_killed_while_its_deferral_is_refused_loses_nothing(
     fragile: Service, site: Site
 ) -> None:
     settings = {"WORKER_RETRY_DELAYS_SECONDS": "10"}
-    api, worker = fragile.api(**settings).start(), fragile.worker(**settings).start()
+    api, worker = started(fragile.api(**settings), fragile.worker(**settings))
     urls = [site.url("/1"), site.url("/2")]
     fragile.mongodb.kill()
     with retries_refused(fragile):

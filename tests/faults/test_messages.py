@@ -7,7 +7,7 @@ import pytest
 
 from tests.load import assert_nothing_is_lost
 from tests.messages import a_message, publish, retries_refused
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 MALFORMED = {
@@ -25,7 +25,7 @@ MALFORMED = {
 def test_malformed_messages_are_dead_lettered_at_once(
     service: Service, site: Site, queue: str
 ) -> None:
-    api, worker = service.api().start(), service.worker(WORKER_CONCURRENCY="2").start()
+    api, worker = started(service.api(), service.worker(WORKER_CONCURRENCY="2"))
     publish(service, MALFORMED.values(), queue)
     worker.wait_for_event("message_dead_lettered", count=len(MALFORMED))
     reasons = [event["reason"] for event in worker.events("message_dead_lettered")]
@@ -47,7 +47,7 @@ def test_fifty_copies_of_a_message_are_one_fetch(service: Service, site: Site) -
 
 def test_retries_mature_while_the_request_queue_is_full(service: Service, site: Site) -> None:
     settings = {"BROKER_QUEUE_MAX_LENGTH": "5", "WORKER_CONCURRENCY": "1"}
-    api, worker = service.api(**settings).start(), service.worker(**settings).start()
+    api, worker = started(service.api(**settings), service.worker(**settings))
     site.failing = True
     failing = [site.url(f"/failing/{n}") for n in range(4)]
     for url in failing:
@@ -66,7 +66,7 @@ def test_a_retry_that_is_refused_is_offered_again_before_the_acknowledgement(
     service: Service, site: Site
 ) -> None:
     settings = {"WORKER_RETRY_DELAYS_SECONDS": "3"}
-    api, worker = service.api(**settings).start(), service.worker(**settings).start()
+    api, worker = started(service.api(**settings), service.worker(**settings))
     site.failing = True
     urls = [site.url("/failing/1"), site.url("/failing/2")]
     with retries_refused(service):
@@ -83,7 +83,7 @@ def test_a_worker_killed_while_its_retry_is_refused_loses_nothing(
     service: Service, site: Site
 ) -> None:
     settings = {"WORKER_RETRY_DELAYS_SECONDS": "10"}
-    api, worker = service.api(**settings).start(), service.worker(**settings).start()
+    api, worker = started(service.api(**settings), service.worker(**settings))
     site.failing = True
     urls = [site.url("/failing/1"), site.url("/failing/2")]
     with retries_refused(service):

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.load import assert_nothing_is_lost
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 LONG_AGO = datetime.now(UTC) - timedelta(days=1)
@@ -60,7 +60,7 @@ def test_a_record_at_work_is_left_alone(service: Service, site: Site) -> None:
 def test_a_refresh_keeps_the_old_result_readable_and_a_failed_one_too(
     service: Service, site: Site
 ) -> None:
-    api, worker = service.api().start(), service.worker(WORKER_MAX_ATTEMPTS="2").start()
+    api, worker = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="2"))
     url = site.url("/failing/page")
     service.post(api, url)
     first = service.ended(api, url)
@@ -90,7 +90,7 @@ def test_a_page_over_the_limit_of_a_document_ends_in_a_record(
     service: Service, site: Site, path: str, kind: str
 ) -> None:
     big = {"FETCH_MAX_BODY_BYTES": "20000000", "WORKER_MAX_ATTEMPTS": "1"}
-    api, _ = service.api().start(), service.worker(**big).start()
+    api, _ = started(service.api(), service.worker(**big))
     url = site.url(path)
     service.post(api, url)
     page = service.ended(api, url)
@@ -99,7 +99,7 @@ def test_a_page_over_the_limit_of_a_document_ends_in_a_record(
 
 
 def test_a_page_with_nul_bytes_is_kept(service: Service, site: Site) -> None:
-    api, _ = service.api().start(), service.worker().start()
+    api, _ = started(service.api(), service.worker())
     url = site.url("/nul")
     service.post(api, url)
     assert "\0" in service.ended(api, url)["metadata"]["page_source"]

@@ -4,12 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dev.stack import Worker
 from tests.load import Load, assert_nothing_is_lost, supervised
-from tests.service import Service
+from tests.service import Service, started
 from tests.site import Site
 
 
 def test_a_worker_killed_again_and_again_loses_nothing(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker().start()
+    api, worker = started(service.api(), service.worker())
     load = Load(service, api, (site.url(f"/slow/100/{n}") for n in range(150))).start()
     for _ in range(4):
         worker.wait_for_event("fetch_started", count=10)
@@ -37,7 +37,7 @@ def test_a_stop_longer_than_the_grace_does_not_count_as_an_attempt(
     service: Service, site: Site
 ) -> None:
     settings = {"WORKER_SHUTDOWN_GRACE_SECONDS": "0.5", "WORKER_MAX_ATTEMPTS": "1"}
-    api, worker = service.api().start(), service.worker(**settings).start()
+    api, worker = started(service.api(), service.worker(**settings))
     service.post(api, site.url("/held/page"))
     worker.wait_for_event("fetch_started")
     assert worker.terminate() == 0
@@ -48,7 +48,7 @@ def test_a_stop_longer_than_the_grace_does_not_count_as_an_attempt(
 
 
 def test_twenty_requests_for_one_page_are_one_fetch(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker().start()
+    api, worker = started(service.api(), service.worker())
     url = site.url("/held/page")
     accepted = {service.post(api, url).json()["request_id"] for _ in range(20)}
     worker.wait_for_event("request_coalesced", count=19)

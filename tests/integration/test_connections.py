@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 NOBODY = "127.0.0.1:1"
@@ -19,7 +19,7 @@ def test_an_api_without_a_broker_fails_fast(service: Service) -> None:
 
 def test_both_processes_start_on_the_host_that_answers(service: Service, site: Site) -> None:
     hosts = {"BROKER_URL": service.rabbitmq.url.replace("@", f"@{NOBODY},")}
-    api, worker = service.api(**hosts).start(), service.worker(**hosts).start()
+    api, worker = started(service.api(**hosts), service.worker(**hosts))
     for process in (api, worker):
         assert len(process.events("rmq_connect_failed")) == 1
     service.post(api, site.url("/page"))
@@ -64,7 +64,7 @@ def test_a_queue_with_other_arguments_stops_both_and_is_explained(service: Servi
 
 
 def test_the_api_survives_a_broker_that_goes_and_comes_back(fragile: Service, site: Site) -> None:
-    api, worker = fragile.api().start(), fragile.worker().start()
+    api, worker = started(fragile.api(), fragile.worker())
     fragile.rabbitmq.stop()
     api.wait_for_event("rmq_connection_lost")
     assert fragile.post(api, site.url("/page")).status_code == 503

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dev.stack import Api, Worker
 from tests.messages import publish
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 
@@ -32,7 +32,7 @@ class Scrape:
 
 
 def test_both_processes_tell_what_they_did(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker(WORKER_MAX_ATTEMPTS="2").start()
+    api, worker = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="2"))
     for path in ("/page", "/status/503"):
         service.post(api, site.url(path))
     publish(service, [b"{"])

@@ -8,7 +8,7 @@ import pytest
 from loguru import logger
 
 from app.worker.application import create_app
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
@@ -61,7 +61,7 @@ def _accepted(service: Service, api: object, url: str) -> str | None:
 
 
 def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker(WORKER_CONCURRENCY="4").start()
+    api, worker = started(service.api(), service.worker(WORKER_CONCURRENCY="4"))
     urls = [site.url(f"/held/{n}") for n in range(12)]
     for url in urls:
         service.post(api, url)
@@ -82,7 +82,7 @@ def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, 
 
 
 def test_a_worker_that_stops_leaves_what_waits_to_the_others(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker(WORKER_CONCURRENCY="2").start()
+    api, worker = started(service.api(), service.worker(WORKER_CONCURRENCY="2"))
     for path in ("/held/1", "/slow/2000/2"):
         service.post(api, site.url(path))
     worker.wait_for_event("fetch_started", count=2)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dirty_equals import IsPartialDict, IsPositiveFloat, IsStr
 
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 
@@ -45,7 +45,7 @@ def test_a_page_travels_from_post_to_get(service: Service, site: Site) -> None:
 
 
 def test_a_page_that_fails_for_good_says_why(service: Service, site: Site) -> None:
-    api, _ = service.api().start(), service.worker(WORKER_MAX_ATTEMPTS="2").start()
+    api, _ = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="2"))
     url = site.url("/status/503")
     service.post(api, url)
     page = service.ended(api, url)
@@ -59,7 +59,7 @@ def test_a_page_that_fails_for_good_says_why(service: Service, site: Site) -> No
 
 
 def test_a_failing_page_waits_its_delay_between_attempts(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker(WORKER_MAX_ATTEMPTS="3").start()
+    api, worker = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="3"))
     service.post(api, site.url("/status/503"))
     worker.wait_for_event("metadata_retryable_failure", count=1, delay_seconds=1.0)
     pending = service.get(api, site.url("/status/503"))
@@ -70,7 +70,7 @@ def test_a_failing_page_waits_its_delay_between_attempts(service: Service, site:
 
 
 def test_a_private_address_is_not_fetched_unless_allowed(service: Service, site: Site) -> None:
-    api, _ = service.api().start(), service.worker(FETCH_ALLOWED_NETWORKS="").start()
+    api, _ = started(service.api(), service.worker(FETCH_ALLOWED_NETWORKS=""))
     service.post(api, site.url("/page"))
     page = service.ended(api, site.url("/page"))
     assert page["error"]["kind"] == "blocked_address"
@@ -138,7 +138,7 @@ def test_a_worker_says_when_it_is_ready_and_alive(service: Service) -> None:
 
 
 def test_every_line_of_both_processes_is_an_event(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker().start()
+    api, worker = started(service.api(), service.worker())
     service.post(api, site.url("/page"))
     service.ended(api, site.url("/page"))
     for process, name in ((api, "api"), (worker, "worker")):

@@ -22,7 +22,7 @@ from app.api.application import create_app as create_api
 from app.telemetry import OpenTelemetry
 from app.worker.application import create_app as create_worker
 from dev.stack import ROOT
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 from tests.unit.recorded import Log
 
@@ -151,7 +151,7 @@ async def test_requests_without_a_trace_begin_one_each(
 
 
 def test_a_request_id_is_in_every_line_of_both_processes(service: Service, site: Site) -> None:
-    api, worker = service.api().start(), service.worker().start()
+    api, worker = started(service.api(), service.worker())
     url, request_id = site.url("/page"), str(uuid4())
     answer = httpx.post(
         f"{api.url}/metadata",
@@ -223,7 +223,7 @@ def test_both_processes_send_their_spans_to_the_collector(service: Service, site
             "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
             "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         }
-        api, worker = service.api().start(), service.worker().start()
+        api, worker = started(service.api(), service.worker())
         service.post(api, site.url("/page"))
         service.ended(api, site.url("/page"))
         assert (api.terminate(), worker.terminate()) == (0, 0)
@@ -238,7 +238,7 @@ def test_both_processes_send_their_spans_to_the_collector(service: Service, site
 
 def test_a_collector_that_is_away_costs_nothing_but_a_line(service: Service, site: Site) -> None:
     service.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
-    api, worker = service.api().start(), service.worker().start()
+    api, worker = started(service.api(), service.worker())
     service.post(api, site.url("/page"))
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
     assert (api.terminate(), worker.terminate()) == (0, 0)

@@ -79,6 +79,9 @@ class FakeLink:
 class FakeTransport:
     connection: FakeLink
 
+    async def close(self, exc: BaseException) -> None:
+        await self.connection.close(exc)
+
 
 class FakeConnection(RobustConnection):
     """aio-pika's connection, never connected; `lose()` and `return_again()` are what it calls."""
@@ -108,6 +111,7 @@ class FakeBroker(RabbitBroker):
         self.connection = FakeConnection()
         self.tried: list[str] = []
         self.is_stopped = False
+        self.stop_failure: BaseException | None = None
 
     async def connect(self) -> RobustConnection:
         self.tried.append(str(self._connection_kwargs["url"]))
@@ -117,6 +121,8 @@ class FakeBroker(RabbitBroker):
 
     async def stop(self, *_exception: Any) -> None:
         self.is_stopped = True
+        if self.stop_failure:
+            raise self.stop_failure
 
 
 def a_connection(broker: RabbitBroker, *, declare_timeout_seconds: float = 10) -> BrokerConnection:

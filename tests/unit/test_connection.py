@@ -318,6 +318,25 @@ async def test_closing_takes_no_messages_then_closes_the_broker(
     assert log.states == ["CLOSING", "CLOSED"]
 
 
+@pytest.mark.parametrize("failure", [asyncio.CancelledError(), ConnectionResetError()])
+async def test_a_channel_that_does_not_close_keeps_nothing_open(
+    opened: BrokerConnection, broker: FakeBroker, link: FakeConnection, failure: BaseException
+) -> None:
+    broker.stop_failure = failure
+    await opened.close()
+    assert opened.state is ConnectionState.CLOSED
+    assert len(link.link.closed_for) == 1
+
+
+async def test_closing_can_be_cancelled(opened: BrokerConnection, broker: FakeBroker) -> None:
+    broker.stop = asyncio.Event().wait  # type: ignore[assignment, method-assign]  # never ends
+    closing = asyncio.create_task(opened.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+
+
 async def test_the_loss_that_closing_brings_about_is_none(
     opened: BrokerConnection, link: FakeConnection, log: Log
 ) -> None:

@@ -167,6 +167,21 @@ async def test_a_location_that_is_not_ascii_is_followed(fetcher: HttpFetcher, se
     assert (page.page_source, page.redirects[0].location) == ("here", "/Ã© a")
 
 
+async def test_the_same_location_twice_is_followed(fetcher: HttpFetcher, serve: Serve) -> None:
+    server = await serve(
+        routing(index=redirect("/next", b"LOCATION: /next"), next=response(b"here"))
+    )
+    page = await fetcher.fetch(server.url())
+    assert (page.page_source, page.redirects[0].location) == ("here", "/next")
+
+
+async def test_an_answer_with_two_locations_is_a_page(fetcher: HttpFetcher, serve: Serve) -> None:
+    server = await serve(replying(redirect("/a", b"Location: /b")))
+    page = await fetcher.fetch(server.url())
+    assert (page.status_code, page.redirects, page.page_source) == (302, (), "elsewhere")
+    assert [h.value for h in page.headers if h.name == "location"] == ["/a", "/b"]
+
+
 async def test_cookies_of_every_hop_are_recorded_in_order(
     fetcher: HttpFetcher, serve: Serve
 ) -> None:

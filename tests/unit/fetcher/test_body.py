@@ -233,3 +233,12 @@ def drained(decoder: Decoder, data: bytes) -> bool:
 
 async def test_a_bare_deflate_stream_may_come_byte_by_byte() -> None:
     assert await read(bare_deflated(TEXT), "deflate", size=1) == whole(TEXT)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@pytest.mark.parametrize("size", [1, 5, 100_000])
+async def test_a_wrong_checksum_does_not_lose_the_text(coding: str, size: int) -> None:
+    raw = bytearray(ENCODERS[coding][1](TEXT))
+    raw[-5 if coding == "gzip" else -1] ^= 1
+    body = await read(bytes(raw), coding, size=size)
+    assert body == Body(TEXT, truncated=True, as_labelled=True)
