@@ -1,4 +1,4 @@
-"""How a process answers to SIGTERM and SIGINT, where the servers leave that open."""
+"""How a process ends, where the servers leave that open."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ def stopping_at_once() -> Iterator[None]:
     uvicorn only notes the signal and would wait for a start-up that may take minutes of
     backoff. Nothing is in flight yet.
     """
-    if not _runs_under_uvicorn():
+    if _server() is None:
         yield
         return
     leave = partial(_leave, asyncio.get_running_loop())
@@ -34,19 +34,27 @@ def stopping_at_once() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_with_zero() -> None:
-    """Have a process that was stopped by a signal, and has stopped cleanly, exit with 0.
+def end_process() -> None:
+    """Have a process whose lifespan is over exit: with 0 if it was told to stop, else with 1.
 
-    uvicorn raises the signal once more when it is done, which would end the process by it
-    (`Server.capture_signals`). Blocked, it stays pending and the exit code is 0.
+    uvicorn raises the signal it was stopped by once more when it is done, which would end the
+    process by it (`Server.capture_signals`). Blocked, it stays pending and the exit code is 0.
+    An application that has ended by itself it would go on serving, for nobody to notice.
     """
-    if _runs_under_uvicorn():
+    server = _server()
+    if server is None:
+        return
+    if server.should_exit:
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    else:
+        logger.error("ended_by_itself")
+        asyncio.get_running_loop().call_soon(sys.exit, 1)
 
 
-def _runs_under_uvicorn() -> bool:
-    handler = signal.getsignal(signal.SIGTERM)
-    return isinstance(getattr(handler, "__self__", None), uvicorn.Server)
+def _server() -> uvicorn.Server | None:
+    """Return the server this process runs under, known by its signal handler."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) else None
 
 
 def _leave(loop: asyncio.AbstractEventLoop, number: int, _frame: FrameType | None) -> None:

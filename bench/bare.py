@@ -13,7 +13,7 @@ import uvloop
 
 
 async def _pages_per_second(port: int, pages: int, concurrency: int) -> float:
-    urls = iter([f"http://127.0.0.1:{port}/{number}" for number in range(pages)])
+    urls = iter([f"http://127.0.0.1:{port}/0/{number}" for number in range(pages)])
     limits = httpx.Limits(max_keepalive_connections=0)
     async with httpx.AsyncClient(trust_env=False, limits=limits) as client:
 

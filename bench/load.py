@@ -21,6 +21,11 @@ class Result:
         """Answers a second."""
         return len(self.latencies) / self.seconds
 
+    @property
+    def median(self) -> float:
+        """The latency in seconds that half of the answers stayed within."""
+        return self.percentile(0.5)
+
     def percentile(self, share: float) -> float:
         """Return the latency in seconds that this share of the answers stayed within."""
         return self.latencies[min(int(len(self.latencies) * share), len(self.latencies) - 1)]

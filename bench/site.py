@@ -1,4 +1,7 @@
-"""Pages that cost nothing to serve: `python -m bench.site PORT`."""
+"""Pages that cost nothing to serve: `python -m bench.site PORT`.
+
+`/<milliseconds>/…` comes after that time.
+"""
 
 import asyncio
 import sys
@@ -16,7 +19,14 @@ class _Pages(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
 
-    def data_received(self, _data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
+        milliseconds = int(data.split(b"/", 2)[1])
+        if milliseconds:
+            asyncio.get_running_loop().call_later(milliseconds / 1000, self._answer)
+        else:
+            self._answer()
+
+    def _answer(self) -> None:
         if isinstance(self._transport, asyncio.Transport):
             self._transport.write(_PAGE)
             self._transport.close()

@@ -104,6 +104,13 @@ class Server(ABC):
             raise
         return self
 
+    @property
+    def pid(self) -> int:
+        """The process id of what was started."""
+        if self._process is None:
+            raise ServerFailed(f"{self.name} is not running")
+        return self._process.pid
+
     def stop(self) -> None:
         """End the server in order, or by force when that takes too long."""
         if self._process is not None:

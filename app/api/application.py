@@ -16,7 +16,7 @@ from app.api.problems import add_problem_handlers
 from app.assembly import assemble
 from app.broker.publisher import RequestPublisher
 from app.broker.specification import Documents
-from app.process import end_with_zero, stopping_at_once
+from app.process import end_process, stopping_at_once
 from app.services import Inventory
 from app.settings import Settings
 from app.tracing import NO_TRACING, Tracing
@@ -39,7 +39,7 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
         await parts.database.close()
         await asyncio.to_thread(tracing.stop)
         logger.info("api_stopped")
-        end_with_zero()
+        end_process()
 
     app = FastAPI(
         title="Page metadata",

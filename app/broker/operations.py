@@ -79,5 +79,6 @@ def subscribe(broker: RabbitBroker, topology: Topology, handle: Handle, *, qos: 
 
     @requests
     @retries
-    async def collect_metadata(body: MetadataRequested, message: RabbitMessage) -> None:
-        await handle(body, message)
+    async def collect_metadata(body: MetadataRequested) -> None:
+        # As a parameter the message would come by way of a thread: FastDepends asks for it there.
+        await handle(body, broker.context.get_local("message"))

@@ -17,7 +17,7 @@ from app.broker.connection import loss_told_from_cancellation
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
-from app.process import end_with_zero, stopping_at_once
+from app.process import end_process, stopping_at_once
 from app.retries import RetryPolicy
 from app.services import Collector
 from app.settings import Settings
@@ -73,13 +73,15 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStr
             exempt = [str(network) for network in settings.fetch_allowed_networks]
             logger.warning("fetch_guard_is_off", networks=exempt)
         watching = asyncio.create_task(watchdog.watch())
-        yield
-        watching.cancel()
-        await fetcher.aclose()
-        await parts.database.close()
-        await asyncio.to_thread(tracing.stop)
-        logger.info("worker_stopped")
-        end_with_zero()
+        try:
+            yield
+        finally:  # FastStream ends here too if it could not subscribe
+            watching.cancel()
+            await fetcher.aclose()
+            await parts.database.close()
+            await asyncio.to_thread(tracing.stop)
+            logger.info("worker_stopped")
+            end_process()
 
     async def note_start() -> None:
         logger.info("worker_started")

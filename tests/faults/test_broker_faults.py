@@ -12,9 +12,16 @@ from tests.site import Site
 CONFIRM_TIMEOUT_SECONDS = 5.0
 
 
-def _kill(service: Service) -> None:
-    # RabbitMQ 3.10 may find no leader any more for a quorum queue that was declared just now.
+def _let_queues_settle() -> None:
+    """Let some seconds pass before the broker is killed.
+
+    RabbitMQ 3.10 may find no leader any more for a quorum queue that was declared just now.
+    """
     time.sleep(3)
+
+
+def _kill(service: Service) -> None:
+    _let_queues_settle()
     service.rabbitmq.kill()
     service.rabbitmq.start()
 
@@ -104,6 +111,7 @@ def test_both_processes_stop_cleanly_while_the_broker_is_away(
     api, worker = started(fragile.api(), fragile.worker())
     assert fragile.post(api, site.url("/held/page")).status_code == 202
     worker.wait_for_event("fetch_started")
+    _let_queues_settle()
     {"killed": fragile.rabbitmq.kill, "stalled": fragile.rabbitmq.pause}[away]()
     site.release()
     for process in (api, worker):

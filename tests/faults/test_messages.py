@@ -65,7 +65,7 @@ def test_retries_mature_while_the_request_queue_is_full(service: Service, site: 
 def test_a_retry_that_is_refused_is_offered_again_before_the_acknowledgement(
     service: Service, site: Site
 ) -> None:
-    settings = {"WORKER_RETRY_DELAYS_SECONDS": "3"}
+    settings = {"WORKER_RETRY_DELAYS_SECONDS": "3", "WORKER_CONCURRENCY": "1"}
     api, worker = started(service.api(**settings), service.worker(**settings))
     site.failing = True
     urls = [site.url("/failing/1"), site.url("/failing/2")]
@@ -82,7 +82,7 @@ def test_a_retry_that_is_refused_is_offered_again_before_the_acknowledgement(
 def test_a_worker_killed_while_its_retry_is_refused_loses_nothing(
     service: Service, site: Site
 ) -> None:
-    settings = {"WORKER_RETRY_DELAYS_SECONDS": "10"}
+    settings = {"WORKER_RETRY_DELAYS_SECONDS": "10", "WORKER_CONCURRENCY": "1"}
     api, worker = started(service.api(**settings), service.worker(**settings))
     site.failing = True
     urls = [site.url("/failing/1"), site.url("/failing/2")]

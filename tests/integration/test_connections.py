@@ -1,5 +1,9 @@
 """Start-up and reconnection: backoff, failing fast, and never giving up later."""
 
+import asyncio
+from unittest.mock import AsyncMock
+
+import aio_pika
 import pytest
 
 from tests.service import Service, eventually, started
@@ -61,6 +65,18 @@ def test_a_queue_with_other_arguments_stops_both_and_is_explained(service: Servi
         assert f"{service.name}.requests" in log
         assert "x-max-length" in log
         assert "BROKER_QUEUE_NAME" in log
+
+
+async def test_a_worker_that_cannot_subscribe_ends_for_its_supervisor(service: Service) -> None:
+    classic = {"BROKER_QUEUE_TYPE": "classic"}
+    service.api(**classic).start()  # declares the queues
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        channel = await connection.channel()
+        requests = await channel.get_queue(f"{service.name}.requests")
+        await requests.consume(AsyncMock(), exclusive=True)
+        worker = service.worker(**classic).launch()
+        assert await asyncio.to_thread(worker.wait) == 1
+    worker.wait_for_event("ended_by_itself")
 
 
 def test_the_api_survives_a_broker_that_goes_and_comes_back(fragile: Service, site: Site) -> None:

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from faststream.asgi import AsgiFastStream
 
-from app.process import STOP_SIGNALS, end_with_zero, stopping_at_once
+from app.process import STOP_SIGNALS, end_process, stopping_at_once
 from tests.unit.recorded import Log
 
 REPOSITORY = Path(__file__).parents[2]
@@ -98,19 +98,35 @@ def test_elsewhere_signals_are_left_alone() -> None:
     before = handlers()
     with stopping_at_once():
         assert handlers() == before
-    end_with_zero()
+    end_process()
     assert not blocked() & set(STOP_SIGNALS)
 
 
-@pytest.mark.usefixtures("under_uvicorn", "restored_mask")
-def test_a_process_that_has_stopped_cleanly_takes_no_further_signals() -> None:
-    end_with_zero()
+@pytest.mark.usefixtures("restored_mask")
+def test_a_process_that_has_stopped_cleanly_takes_no_further_signals(
+    under_uvicorn: uvicorn.Server,
+) -> None:
+    under_uvicorn.should_exit = True
+    end_process()
     assert blocked() >= set(STOP_SIGNALS)
+
+
+@pytest.mark.usefixtures("under_uvicorn", "restored_mask")
+def test_a_process_that_ends_by_itself_says_so_and_fails(log: Log) -> None:
+    async def end_by_itself() -> None:
+        end_process()
+        await asyncio.Event().wait()
+
+    with pytest.raises(SystemExit) as ended:
+        asyncio.run(end_by_itself())
+    assert ended.value.code == 1
+    assert log.events == ["ended_by_itself"]
+    assert not blocked() & set(STOP_SIGNALS)
 
 
 AS_UVICORN_ENDS = """
 import signal, uvicorn
-from app.process import end_with_zero
+from app.process import end_process
 server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
 with server.capture_signals():
     signal.raise_signal(signal.SIGTERM)
@@ -119,7 +135,7 @@ with server.capture_signals():
 
 
 @pytest.mark.parametrize(
-    ("call", "code"), [("end_with_zero()", 0), ("pass", -signal.SIGTERM)], ids=["with", "without"]
+    ("call", "code"), [("end_process()", 0), ("pass", -signal.SIGTERM)], ids=["with", "without"]
 )
 def test_the_signal_uvicorn_raises_again_does_not_become_the_exit_code(
     call: str, code: int

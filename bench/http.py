@@ -1,0 +1,80 @@
+"""The API under load, against an endpoint that does nothing."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import uvloop
+
+from bench.load import Result, get, load, post
+from bench.report import Reading
+from bench.setup import Setup
+
+CONNECTIONS = 64
+SECONDS = 5.0
+
+
+def posting(setup: Setup) -> Iterator[Reading]:
+    """Measure POST: each confirmed by a quorum queue and recorded."""
+    ours = _post(setup.api.port).per_second
+    yield Reading("POST", ours, _post(setup.noop.port).per_second)
+    calm = _post(setup.api.port, rate=ours / 2)
+    yield Reading("POST p99 at half that load", calm.percentile(0.99) * 1e3, calm.median * 1e3)
+
+
+def reading(setup: Setup) -> Iterator[Reading]:
+    """Measure GET of a stored page."""
+    url = setup.page_url("read")
+    _store_page(setup, url, datetime.now(UTC))
+    requests = get(setup.api.port, f"/metadata?url={url}")
+    answered = _load(setup.api.port, requests, wanted=200)
+    yield Reading("GET of 20 KB", answered.per_second, _post(setup.noop.port).per_second)
+
+
+def _post(port: int, rate: float | None = None) -> Result:
+    prefix = uuid4().hex
+    urls = (f"http://example.com/{prefix}/{number}" for number in itertools.count())
+    bodies = (json.dumps({"url": url}).encode() for url in urls)
+    return _load(port, post(port, bodies), wanted=202, rate=rate)
+
+
+def _load(
+    port: int, requests: Iterator[bytes], *, wanted: int, rate: float | None = None
+) -> Result:
+    result = uvloop.run(
+        load(port, requests, wanted=wanted, connections=CONNECTIONS, seconds=SECONDS, rate=rate)
+    )
+    if result.failures:
+        raise RuntimeError(f"{result.failures} requests were not answered {wanted}")
+    return result
+
+
+def _store_page(setup: Setup, url: str, now: datetime) -> None:
+    page = {
+        "final_url": url,
+        "status_code": 200,
+        "http_version": "HTTP/1.1",
+        "headers": [{"name": "content-type", "value": "text/html"}] * 12,
+        "cookies": [],
+        "page_source": "x" * 20_000,
+        "page_source_truncated": False,
+        "content_type": "text/html",
+        "charset": "utf-8",
+        "body_bytes": 20_000,
+        "body_sha256": "0" * 64,
+        "redirects": [],
+        "remote_address": "127.0.0.1",
+        "elapsed_ms": 1.0,
+        "fetched_at": now,
+    }
+    processing = {
+        "attempts": 1,
+        "last_request_id": None,
+        "last_error": None,
+        "lease_expires_at": None,
+    }
+    record = {"status": "COMPLETED", "metadata": page, "processing": processing}
+    times = {"created_at": now, "updated_at": now}
+    setup.pages.update_one({"url": url}, {"$set": record | times}, upsert=True)

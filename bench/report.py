@@ -1,0 +1,158 @@
+"""What was measured, as a table and a picture in `bench/results/`."""
+
+import os
+import platform
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One round's figure for a row of the table: of ours, and of its baseline if it has one."""
+
+    row: str
+    ours: float
+    baseline: float | None = None
+
+    @property
+    def value(self) -> float:
+        """What is held against the target: the ratio to the baseline, or the figure itself."""
+        return self.ours if self.baseline is None else self.ours / self.baseline
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a row is to reach: `unit` is that of its figures, `at_least` says which side is good."""
+
+    row: str
+    unit: str
+    baseline: str
+    bound: float
+    at_least: bool
+
+    def is_met_by(self, value: float) -> bool:
+        """Say whether a value is on the good side."""
+        return value >= self.bound if self.at_least else value <= self.bound
+
+    def share(self, value: float) -> float:
+        """Return how much of the target is reached; 1 or more is enough."""
+        return value / self.bound if self.at_least else self.bound / value
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """All rounds of one row."""
+
+    target: Target
+    readings: Sequence[Reading]
+
+    @property
+    def value(self) -> float:
+        """The median of the rounds' values."""
+        return statistics.median(reading.value for reading in self.readings)
+
+    def cells(self) -> list[str]:
+        """Return the row as it is printed."""
+        values = sorted(reading.value for reading in self.readings)
+        baselines = [reading.baseline for reading in self.readings if reading.baseline is not None]
+        sign = "≥" if self.target.at_least else "≤"
+        return [
+            self.target.row,
+            f"{_short(statistics.median(r.ours for r in self.readings))} {self.target.unit}",
+            f"{self.target.baseline}: {_short(statistics.median(baselines))}" if baselines else "",
+            f"{_short(self.value)} ({_short(values[0])} to {_short(values[-1])})",
+            f"{sign} {self.target.bound:g}",
+            "yes" if self.target.is_met_by(self.value) else "**no**",
+        ]
+
+
+HEADINGS = ["what", "ours", "baseline", "ratio or figure (spread)", "target", "met"]
+
+
+def rows_of(targets: Sequence[Target], readings: Iterable[Reading]) -> list[Row]:
+    """Return a row for each target that was measured."""
+    by_row: Mapping[str, list[Reading]] = defaultdict(list)
+    for reading in readings:
+        by_row[reading.row].append(reading)
+    return [Row(target, by_row[target.row]) for target in targets if target.row in by_row]
+
+
+def markdown_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    rule = ["---"] * len(headings)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *lines))
+
+
+def machine(servers: Mapping[str, str], rounds: int) -> str:
+    """Return where and with what this was measured; `servers` are names and versions."""
+    packages = ("fastapi", "uvicorn", "faststream", "aio-pika", "motor", "httpx")
+    versions = [
+        f"Python {platform.python_version()}",
+        *(f"{name} {number}" for name, number in servers.items()),
+        *(f"{name} {version(name)}" for name in packages),
+    ]
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {rounds} rounds, {os.cpu_count()} cores "
+        f"({_processor()}), {platform.system()} {platform.release()}; {', '.join(versions)}."
+    )
+
+
+def write_results(name: str, rows: Sequence[Row], where: str) -> Path:
+    """Write the table and the picture; return where the table is."""
+    RESULTS.mkdir(exist_ok=True)
+    table = markdown_table(HEADINGS, (row.cells() for row in rows))
+    path = RESULTS / f"{name}.md"
+    path.write_text(f"{table}\n\n{where}\n")
+    (RESULTS / f"{name}.svg").write_text(picture(rows))
+    return path
+
+
+BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 220, 260, 720
+
+
+def picture(rows: Sequence[Row]) -> str:
+    """Return an SVG: a bar for each row, as long as the share of its target that was reached."""
+    height = BAR_HEIGHT * (len(rows) + 1)
+    line = BAR_START + TARGET_WIDTH
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}">',
+            "<style>text {font: 13px sans-serif}</style>",
+            f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
+            *(_bar(number, row) for number, row in enumerate(rows)),
+            f'<path d="M{line} 0V{height - BAR_HEIGHT}" stroke="#222" stroke-dasharray="4 3"/>',
+            f'<text x="{line}" y="{height - 8}" text-anchor="middle">target</text>',
+            "</svg>\n",
+        ]
+    )
+
+
+def _bar(number: int, row: Row) -> str:
+    top = number * BAR_HEIGHT
+    longest = WIDTH - BAR_START - 60
+    width = min(row.target.share(row.value) * TARGET_WIDTH, longest)
+    color = "#2a7d4f" if row.target.is_met_by(row.value) else "#c0562b"
+    return (
+        f'<text x="{BAR_START - 8}" y="{top + 18}" text-anchor="end">{row.target.row}</text>'
+        f'<rect x="{BAR_START}" y="{top + 4}" width="{width:.0f}" height="18" fill="{color}"/>'
+        f'<text x="{BAR_START + width + 6:.0f}" y="{top + 18}">{_short(row.value)}</text>'
+    )
+
+
+def _short(figure: float) -> str:
+    """Return a figure with as many digits as mean something."""
+    return f"{figure:.0f}" if figure >= 100 else f"{figure:.3g}"  # noqa: PLR2004 (three digits)
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()

@@ -1,0 +1,108 @@
+"""What the benchmarks run on: both servers, the API, a no-op endpoint and a site, all on loopback.
+
+Workers are started by the benchmark that measures them.
+"""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import pymongo
+from pymongo.collection import Collection
+
+from dev.servers import MongoDB, RabbitMQ, free_port, install_missing
+from dev.stack import ROOT, Api, Process, Worker, running
+from tests.messages import a_message, publish_to
+
+CONCURRENCY = 16
+
+SETTINGS = {
+    "BROKER_QUEUE_MAX_LENGTH": "10000000",
+    "FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
+    "FETCH_PER_HOST_CONCURRENCY": "0",
+    "WORKER_CONCURRENCY": str(CONCURRENCY),
+}
+
+
+class Noop(Process):
+    """The no-op endpoint, started as the API is."""
+
+    def _command(self) -> list[str]:
+        address = ("--host", "127.0.0.1", "--port", str(self.port))
+        return [sys.executable, "-m", "uvicorn", "bench.noop:app", *address]
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything that runs, and how to give it work."""
+
+    folder: Path
+    rabbitmq: RabbitMQ
+    mongodb: MongoDB
+    api: Api
+    noop: Noop
+    site_port: int
+    environment: dict[str, str]
+
+    @property
+    def pages(self) -> Collection[dict[str, Any]]:
+        """The page records."""
+        return pymongo.MongoClient[dict[str, Any]](self.mongodb.url).metadata_inventory.pages
+
+    def versions(self) -> dict[str, str]:
+        """Return the servers' versions."""
+        server_info = self.pages.database.client.server_info()
+        rabbitmq = self.rabbitmq.ctl("--quiet", "version").strip()
+        return {"RabbitMQ": rabbitmq, "MongoDB": server_info["version"]}
+
+    def worker(self, name: str = "worker", **settings: str) -> Worker:
+        """Return a worker that is not started yet."""
+        return Worker(self.folder, name=name, environment={**self.environment, **settings})
+
+    def page_url(self, path: str, *, delay_ms: int = 0) -> str:
+        """Return where the site serves a page, after so many milliseconds."""
+        return f"http://127.0.0.1:{self.site_port}/{delay_ms}/{path}"
+
+    def queue_pages(self, count: int, *, delay_ms: int = 0) -> str:
+        """Fill the request queue with new pages; return what all their URLs begin with."""
+        prefix = self.page_url(uuid4().hex, delay_ms=delay_ms)
+        self.rabbitmq.ctl("purge_queue", "metadata.requests")
+        messages = [a_message(f"{prefix}/{number}") for number in range(count)]
+        asyncio.run(publish_to(self.rabbitmq.url, "metadata.requests", messages))
+        return prefix
+
+    def seconds_to_collect(self, prefix: str, count: int) -> float:
+        """Wait for all pages of `queue_pages()`; return the time from first claim to last write."""
+        mine = {"url": {"$gt": prefix, "$lt": f"{prefix}~"}}
+        while self.pages.count_documents({**mine, "status": "COMPLETED"}) < count:
+            time.sleep(0.25)
+        first = self.pages.find(mine).sort("processing.last_attempt_at", 1)[0]
+        last = self.pages.find(mine).sort("updated_at", -1)[0]
+        began, ended = first["processing"]["last_attempt_at"], last["updated_at"]
+        return float((ended - began).total_seconds())
+
+
+@contextmanager
+def prepared() -> Iterator[Setup]:
+    """Start everything; end it when the block is left."""
+    install_missing()
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        rabbitmq, mongodb = RabbitMQ(folder / "rabbitmq"), MongoDB(folder / "mongodb")
+        stack.enter_context(running(rabbitmq, mongodb))
+        environment = {**SETTINGS, "BROKER_URL": rabbitmq.url, "DATABASE_URL": mongodb.url}
+        api = Api(folder, environment=environment)
+        noop = Noop(folder, name="noop", environment=environment)
+        stack.enter_context(running(api, noop))
+        port = free_port()
+        site = subprocess.Popen([sys.executable, "-m", "bench.site", str(port)], cwd=ROOT)
+        stack.callback(site.kill)
+        yield Setup(folder, rabbitmq, mongodb, api, noop, port, environment)
