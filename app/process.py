@@ -1,6 +1,7 @@
-"""How a process ends, where the servers leave that open."""
+"""How a process runs and ends, where the servers leave that open."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -13,6 +14,23 @@ import uvicorn
 from loguru import logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+COLLECT_AFTER = (50_000, 20, 20)
+"""How many new objects before the garbage collector looks for cycles, where the default is 700:
+a message or request makes some hundreds, and nearly all go without it."""
+
+
+def spare_the_collector() -> None:
+    """Have the garbage collector leave alone what start-up has built, and look less often.
+
+    A sixth of the time of a POST went into looking at modules and routes that never change. In
+    a process that is not the service's own, as in tests, it is left as it is.
+    """
+    if _server() is None:
+        return
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 @contextmanager

@@ -5,6 +5,7 @@
 
 import asyncio
 import sys
+from typing import cast
 
 import uvloop
 
@@ -17,7 +18,7 @@ _PAGE = (
 
 class _Pages(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         milliseconds = int(data.split(b"/", 2)[1])
@@ -27,9 +28,8 @@ class _Pages(asyncio.Protocol):
             self._answer()
 
     def _answer(self) -> None:
-        if isinstance(self._transport, asyncio.Transport):
-            self._transport.write(_PAGE)
-            self._transport.close()
+        self._transport.write(_PAGE)
+        self._transport.close()
 
 
 async def _serve(port: int) -> None:

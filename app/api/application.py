@@ -16,7 +16,7 @@ from app.api.problems import add_problem_handlers
 from app.assembly import assemble
 from app.broker.publisher import RequestPublisher
 from app.broker.specification import Documents
-from app.process import end_process, stopping_at_once
+from app.process import end_process, spare_the_collector, stopping_at_once
 from app.services import Inventory
 from app.settings import Settings
 from app.tracing import NO_TRACING, Tracing
@@ -32,6 +32,7 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
         with stopping_at_once():
             await parts.database.open()
             await parts.connection.open()
+        spare_the_collector()
         logger.info("api_started")
         yield
         # The publisher first: what it has in flight may still be recorded.

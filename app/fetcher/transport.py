@@ -23,28 +23,24 @@ class OneShotTransport(httpx.AsyncBaseTransport):
     def __init__(self, backend: httpcore.AsyncNetworkBackend, ssl_context: ssl.SSLContext) -> None:
         self._backend = backend
         self._ssl_context = ssl_context
+        ssl_context.set_alpn_protocols(["http/1.1"])
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Return the response with its body unread.
 
         Raises what httpcore, ssl and the backend raise.
         """
-        host = request.url.raw_host.decode("ascii")
         url = httpcore.URL(
             scheme=request.url.raw_scheme,
             host=request.url.raw_host,
             port=request.url.port,
             target=request.url.raw_path,
         )
-        connection = httpcore.AsyncHTTPConnection(
-            url.origin, ssl_context=self._ssl_context, network_backend=self._backend, retries=0
-        )
+        stream = await self._connect(url.origin, request.extensions["timeout"]["connect"])
+        connection = httpcore.AsyncHTTP11Connection(url.origin, stream)
         answer = await connection.handle_async_request(
             httpcore.Request(
-                request.method,
-                url,
-                headers=request.headers.raw,
-                extensions={**request.extensions, "sni_hostname": host.rstrip(".")},
+                request.method, url, headers=request.headers.raw, extensions=request.extensions
             )
         )
         return httpx.Response(
@@ -53,6 +49,15 @@ class OneShotTransport(httpx.AsyncBaseTransport):
             stream=_Body(connection, answer),
             extensions=answer.extensions,
         )
+
+    async def _connect(
+        self, origin: httpcore.Origin, timeout_seconds: float
+    ) -> httpcore.AsyncNetworkStream:
+        host = origin.host.decode("ascii")
+        stream = await self._backend.connect_tcp(host, origin.port, timeout_seconds)
+        if origin.scheme != b"https":
+            return stream
+        return await stream.start_tls(self._ssl_context, host.rstrip("."), timeout_seconds)
 
 
 def _with_one_location(headers: RawHeaders) -> RawHeaders:
@@ -76,7 +81,7 @@ class _Body(httpx.AsyncByteStream):
     """The body of a response, with the connection that is closed after it."""
 
     def __init__(
-        self, connection: httpcore.AsyncHTTPConnection, response: httpcore.Response
+        self, connection: httpcore.AsyncHTTP11Connection, response: httpcore.Response
     ) -> None:
         self._connection = connection
         self._response = response

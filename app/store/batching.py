@@ -12,24 +12,25 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
-MAX_BATCH = 500
-
 
 class Batcher(Generic[Item, Answer]):
-    """Calls `run` with lists of items, one list at a time; it returns their answers in order.
+    """Calls `run` with lists of up to `most` items, one list at a time.
 
-    An exception of `run` is raised to every caller of its batch, and `TimeoutError` to those who
-    have waited `timeout_seconds`, whatever is before them.
+    It returns their answers in order; one that is an exception is raised to its caller. An
+    exception of `run` itself is raised to every caller of its batch, and `TimeoutError` to those
+    who have waited `timeout_seconds`, whatever is before them.
     """
 
     def __init__(
         self,
-        run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        run: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | BaseException]]],
         *,
         timeout_seconds: float,
+        most: int = 500,
     ) -> None:
         self._run = run
         self._timeout_seconds = timeout_seconds
+        self._most = most
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         self._worker: asyncio.Task[None] | None = None
 
@@ -44,19 +45,21 @@ class Batcher(Generic[Item, Answer]):
 
     async def _work(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             await self._settle(batch)
         self._worker = None
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
-        # A caller that has gone has a future that is done; the others are still to be told.
+        answers: Sequence[Answer | BaseException]
         try:
             answers = await self._run([item for item, _ in batch])
         except Exception as exc:  # noqa: BLE001 (it is raised again, to those who asked)
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(exc)
-        else:
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            answers = [exc] * len(batch)
+        for (_, future), answer in zip(batch, answers, strict=True):
+            # A caller that has gone has a future that is done; the others are still to be told.
+            if future.done():
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

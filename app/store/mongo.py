@@ -11,6 +11,7 @@ from bson.errors import InvalidDocument
 from loguru import logger
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo.errors import (
+    BulkWriteError,
     CollectionInvalid,
     DocumentTooLarge,
     DuplicateKeyError,
@@ -27,6 +28,8 @@ ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
 
 COLLECTION = "pages"
+
+DUPLICATE_KEY = 11000
 
 _TOO_LARGE = {10334, 17419, 17420}
 """Server error codes of a document over 16 MB (MongoDB's error_codes.yml)."""
@@ -155,6 +158,17 @@ def translated_errors() -> Iterator[None]:
         raise _unavailable(exc) from exc
     except (PyMongoError, TimeoutError) as exc:
         raise _unavailable(exc) from exc
+
+
+@contextmanager
+def suppressed_duplicates() -> Iterator[None]:
+    """Let a bulk of upserts pass whose only errors are records that are there already."""
+    try:
+        yield
+    except BulkWriteError as exc:
+        others = [error for error in exc.details["writeErrors"] if error["code"] != DUPLICATE_KEY]
+        if others or exc.details["writeConcernErrors"]:
+            raise
 
 
 def _unavailable(exc: Exception) -> StoreUnavailable:

@@ -1,13 +1,12 @@
 """The repository of page records: an intent comes in, one atomic operation goes out."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 
 from pydantic import TypeAdapter
 from pymongo import ReturnDocument, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo.errors import DuplicateKeyError
 
 from app.models import (
     Claim,
@@ -19,12 +18,12 @@ from app.models import (
     PageRequest,
     PageStatus,
 )
+from app.store.attempts import Attempts, Document, End, Wish, held
 from app.store.batching import Batcher
-from app.store.mongo import Database, translated_errors
+from app.store.mongo import Database, suppressed_duplicates, translated_errors
 
-Document = dict[str, Any]
-
-DUPLICATE_KEY = 11000
+LARGE_PAGE_CHARACTERS = 262_144
+"""A page above this is written on its own, so that no bulk grows out of proportion."""
 
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
@@ -42,6 +41,7 @@ class PageRepository:
         timeout = database.timeout_seconds
         self._find = Batcher(self._find_all, timeout_seconds=timeout)
         self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
+        self._attempts = Attempts(database)
 
     async def find(self, url: str) -> PageRecord | None:
         """Return the record of a page, if there is one."""
@@ -109,23 +109,8 @@ class PageRepository:
         A message that comes back takes over the claim of its own request at once: the worker
         that held it is gone, or has put the message off.
         """
-        request = delivery.request
-        claimable = {
-            "url": request.url,
-            "$nor": [_answered(request), _held_by_another(delivery, now)],
-        }
-        lease = now + timedelta(seconds=lease_seconds)
         with translated_errors():
-            document = await self._upsert_claim(claimable, _claimed(delivery, now, lease))
-            if document is None:
-                return await self._why_not(request)
-        return Claim(
-            url=request.url,
-            request_id=request.request_id,
-            attempt=document["processing"]["attempts"],
-            started_at=now,
-            refreshes=document["status"] == PageStatus.COMPLETED,
-        )
+            return await self._attempts.claim(Wish(delivery, now, lease_seconds))
 
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
         """Keep the result of a claimed page.
@@ -166,7 +151,7 @@ class PageRepository:
         """Give a claim up without having made its attempt, which then does not count."""
         with translated_errors():
             await self._database.pages.update_one(
-                _held(claim),
+                held(claim),
                 {
                     "$set": {"processing.lease_expires_at": None},
                     "$inc": {"processing.attempts": -1},
@@ -179,7 +164,7 @@ class PageRepository:
         return [records.get(url) for url in urls]
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
-        with _suppressed_duplicates():
+        with suppressed_duplicates():
             await self._database.pages.bulk_write(
                 [_note_of(request) for request in requests], ordered=False
             )
@@ -194,48 +179,11 @@ class PageRepository:
         }
         if ends_request:
             update["$set"]["processing.answers_until"] = claim.started_at
+        page_source = (changes.get("metadata") or {}).get("page_source") or ""
         with translated_errors():
-            document = await self._database.pages.find_one_and_update(
-                _held(claim),
-                update,
-                projection={"status": True},
-                return_document=ReturnDocument.AFTER,
+            return await self._attempts.end(
+                End(claim, update), is_large=len(page_source) > LARGE_PAGE_CHARACTERS
             )
-        return PageStatus(document["status"]) if document else None
-
-    async def _upsert_claim(self, claimable: Document, fields: Document) -> Document | None:
-        """Claim a record or insert a claimed one; None if there is one that can't be claimed.
-
-        The second try is for a record that was inserted between the server's look and its own
-        insert: it may well be claimable.
-        """
-        for _ in range(2):
-            with suppress(DuplicateKeyError):
-                document: Document = await self._database.pages.find_one_and_update(
-                    claimable,
-                    [{"$set": fields}],
-                    projection={"status": True, "processing.attempts": True},
-                    upsert=True,
-                    return_document=ReturnDocument.AFTER,
-                )
-                return document
-        return None
-
-    async def _why_not(self, request: PageRequest) -> Coalesced:
-        answered = await self._database.pages.find_one(
-            {"url": request.url, **_answered(request)}, projection={"_id": True}
-        )
-        return Coalesced("answered" if answered else "in_progress")
-
-
-@contextmanager
-def _suppressed_duplicates() -> Iterator[None]:
-    """Let a bulk of upserts pass whose only errors are records that are there already."""
-    try:
-        yield
-    except BulkWriteError as exc:
-        if any(error["code"] != DUPLICATE_KEY for error in exc.details["writeErrors"]):
-            raise
 
 
 def _note_of(request: PageRequest) -> UpdateOne:
@@ -250,52 +198,11 @@ def _note_of(request: PageRequest) -> UpdateOne:
     return UpdateOne(failed_before, {"$set": queued, "$setOnInsert": created}, upsert=True)
 
 
-def _answered(request: PageRequest) -> Document:
-    """Match a page one of whose fetches started after the request and has ended."""
-    return {"processing.answers_until": {"$gt": request.requested_at}}
-
-
-def _held_by_another(delivery: Delivery, now: datetime) -> Document:
-    held: Document = {"processing.lease_expires_at": {"$gt": now}}
-    if delivery.redelivered or delivery.deferrals:
-        held["processing.last_request_id"] = {"$ne": delivery.request.request_id}
-    return held
-
-
 def _reserved(request: PageRequest) -> Document:
     return {
         "url": request.url,
         "status": PageStatus.QUEUED,
         "processing.last_request_id": request.request_id,
-    }
-
-
-def _held(claim: Claim) -> Document:
-    return {
-        "url": claim.url,
-        "processing.last_request_id": claim.request_id,
-        "processing.attempts": claim.attempt,
-    }
-
-
-def _claimed(delivery: Delivery, now: datetime, lease: datetime) -> Document:
-    """Return the fields of a claimed record, computed by the server from what is there."""
-    request = delivery.request
-    same_request = {"$eq": ["$processing.last_request_id", request.request_id]}
-    # A claim that was lost with its worker counts; one that was put off does not.
-    counted = {"$add": ["$processing.attempts", int(delivery.redelivered)]}
-    attempts = {"$cond": [same_request, {"$max": [counted, request.attempt]}, request.attempt]}
-    has_result = {"$eq": ["$status", PageStatus.COMPLETED]}
-    return {
-        "status": {"$cond": [has_result, PageStatus.COMPLETED, PageStatus.IN_PROGRESS]},
-        "metadata": {"$ifNull": ["$metadata", None]},
-        "processing.attempts": attempts,
-        "processing.last_request_id": request.request_id,
-        "processing.last_attempt_at": now,
-        "processing.lease_expires_at": lease,
-        "processing.last_error": {"$ifNull": ["$processing.last_error", None]},
-        "created_at": {"$ifNull": ["$created_at", now]},
-        "updated_at": now,
     }
 
 

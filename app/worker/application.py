@@ -17,7 +17,7 @@ from app.broker.connection import loss_told_from_cancellation
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
-from app.process import end_process, stopping_at_once
+from app.process import end_process, spare_the_collector, stopping_at_once
 from app.retries import RetryPolicy
 from app.services import Collector
 from app.settings import Settings
@@ -72,6 +72,7 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStr
         if settings.fetch_allowed_networks:
             exempt = [str(network) for network in settings.fetch_allowed_networks]
             logger.warning("fetch_guard_is_off", networks=exempt)
+        spare_the_collector()
         watching = asyncio.create_task(watchdog.watch())
         try:
             yield

@@ -15,6 +15,8 @@ from app.backoff import Backoff
 from app.errors import NotStorable
 from app.models import Claim, Coalesced, Delivery, ErrorKind, PageError, PageStatus
 from app.services import Pages
+from app.store import attempts
+from app.store import pages as page_repository
 from app.store.mongo import Database
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
@@ -49,12 +51,16 @@ async def database(
         yield database
 
 
-@pytest.fixture(params=["fake", "motor", "pymongo"])
-async def pages(request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Pages]:
+@pytest.fixture(params=["fake", "motor", "motor in bulk", "pymongo"])
+async def pages(
+    request: pytest.FixtureRequest, unique_name: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Pages]:
     if request.param == "fake":
         yield FakePages()
         return
-    client_class = {"motor": AsyncIOMotorClient, "pymongo": AsyncMongoClient}[request.param]
+    if request.param == "motor in bulk":
+        monkeypatch.setattr(attempts, "ALONE", 0)
+    client_class = AsyncMongoClient if request.param == "pymongo" else AsyncIOMotorClient
     mongodb = request.getfixturevalue("mongodb")
     async with opened(mongodb, unique_name, client_class) as database:
         yield PageRepository(database)
@@ -348,3 +354,88 @@ async def test_opening_a_second_time_keeps_the_indexes(
     indexes = await database.pages.index_information()
     assert indexes["url_1"]["unique"] is True
     assert set(indexes) == {"_id_", "url_1", "created_at_1"}
+
+
+# --- Many at once ---
+
+
+def numbered(number: int) -> str:
+    return f"{URL}{number}"
+
+
+async def test_pages_claimed_and_completed_at_once_do_not_mix(pages: Pages) -> None:
+    urls = [numbered(number) for number in range(30)]
+    claims = await asyncio.gather(
+        *(
+            claimed(pages, Delivery(a_request(url=url, attempt=1 + n % 3)))
+            for n, url in enumerate(urls)
+        )
+    )
+    assert [(claim.url, claim.attempt) for claim in claims] == [
+        (url, 1 + n % 3) for n, url in enumerate(urls)
+    ]
+    statuses = await asyncio.gather(
+        *(pages.complete(claim, a_page(final_url=claim.url)) for claim in claims)
+    )
+    assert statuses == [PageStatus.COMPLETED] * 30
+    for url in urls:
+        record = await pages.find(url)
+        assert record is not None
+        assert record.metadata is not None
+        assert record.metadata.final_url == url
+
+
+async def test_of_many_requests_for_one_page_at_once_one_has_it(pages: Pages) -> None:
+    wishes = [Delivery(a_request()) for _ in range(20)] + [
+        Delivery(a_request(url=numbered(number))) for number in range(5)
+    ]
+    answers = await asyncio.gather(
+        *(pages.claim(delivery, now=LATER, lease_seconds=LEASE) for delivery in wishes)
+    )
+    assert [type(answer) for answer in answers].count(Claim) == 1 + 5
+    assert all(isinstance(answer, Claim) for answer in answers[20:])
+    assert {answer for answer in answers if isinstance(answer, Coalesced)} == {
+        Coalesced("in_progress")
+    }
+
+
+async def test_one_message_delivered_many_times_at_once_has_its_page_once(pages: Pages) -> None:
+    delivery = Delivery(a_request())
+    answers = await asyncio.gather(
+        *(pages.claim(delivery, now=LATER, lease_seconds=LEASE) for _ in range(20))
+    )
+    assert [type(answer) for answer in answers].count(Claim) == 1
+
+
+@pytest.mark.parametrize("by", ["another request", "the same message"])
+@pytest.mark.parametrize("has_ended", [True, False], ids=["ended since", "at work"])
+async def test_a_claim_that_is_void_ends_nothing_among_others_that_hold(
+    pages: Pages, by: str, *, has_ended: bool
+) -> None:
+    request = a_request()
+    void = await claimed(pages, Delivery(request), now=NOW)
+    same = by == "the same message"
+    taking_over = Delivery(request if same else a_request(), redelivered=same)
+    holding = await claimed(pages, taking_over, now=MUCH_LATER)
+    if has_ended:
+        await pages.fail(holding, ERROR)
+    good = [await claimed(pages, Delivery(a_request(url=numbered(n)))) for n in range(5)]
+    statuses = await asyncio.gather(*(pages.complete(claim, a_page()) for claim in [void, *good]))
+    assert statuses == [None] + [PageStatus.COMPLETED] * 5
+    wanted = PageStatus.FAILED_PERMANENT if has_ended else PageStatus.IN_PROGRESS
+    assert await status_of(pages) is wanted
+
+
+async def test_a_page_that_cannot_be_stored_does_not_fail_those_beside_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_repository, "LARGE_PAGE_CHARACTERS", 10**9)
+    pages = PageRepository(database)
+    claims = [await claimed(pages, Delivery(a_request(url=numbered(n)))) for n in range(6)]
+    contents = [a_page()] * 4 + [a_page(page_source="x" * 17_000_000), a_page(page_source="\ud800")]
+    answers = await asyncio.gather(
+        *(pages.complete(claim, page) for claim, page in zip(claims, contents, strict=True)),
+        return_exceptions=True,
+    )
+    assert answers[:4] == [PageStatus.COMPLETED] * 4
+    assert [type(answer) for answer in answers[4:]] == [NotStorable] * 2

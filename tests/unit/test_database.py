@@ -10,6 +10,7 @@ from bson.errors import InvalidDocument
 from dirty_equals import IsInstance, IsPartialDict
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     CollectionInvalid,
     DocumentTooLarge,
     DuplicateKeyError,
@@ -22,7 +23,7 @@ from pymongo.errors import (
 from app.backoff import Backoff
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
 from app.store.commands import CommandTimer
-from app.store.mongo import Database, DatabaseState, translated_errors
+from app.store.mongo import Database, DatabaseState, suppressed_duplicates, translated_errors
 from tests.unit.recorded import Log
 
 BACKOFF = Backoff(initial=1, maximum=3, multiplier=2, attempts=4)
@@ -221,3 +222,22 @@ def test_a_long_error_is_told_in_short() -> None:
     with pytest.raises(NotStorable) as raised, translated_errors():
         raise InvalidDocument("x" * 100_000)
     assert len(str(raised.value)) <= 300
+
+
+def bulk_failure(*codes: int, concern: int = 0) -> BulkWriteError:
+    errors = [{"index": 0, "code": code, "errmsg": ""} for code in codes]
+    concerns = [{"code": concern, "errmsg": ""}] if concern else []
+    return BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns})
+
+
+def test_a_bulk_may_find_records_that_are_there_already() -> None:
+    with suppressed_duplicates():
+        raise bulk_failure(11000, 11000)
+
+
+@pytest.mark.parametrize(
+    "failure", [bulk_failure(11000, 8), bulk_failure(11000, concern=64), bulk_failure(concern=64)]
+)
+def test_a_bulk_that_is_not_durable_is_none(failure: BulkWriteError) -> None:
+    with pytest.raises(StoreUnavailable), translated_errors(), suppressed_duplicates():
+        raise failure
