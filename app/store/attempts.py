@@ -103,10 +103,8 @@ class End:
         if document is None:
             return False
         processing = document["processing"]
-        return (
-            processing["last_request_id"] == self.claim.request_id
-            and processing["attempts"] == self.claim.attempt
-        )
+        holder = (processing["last_request_id"], processing["attempts"])
+        return holder == (self.claim.request_id, self.claim.attempt)
 
 
 class Attempts:
