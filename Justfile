@@ -51,6 +51,10 @@ soak MINUTES="10" *SEED: setup
 bench ROUNDS="3": setup
     @exec {{ python }} -m bench.run "$@"
 
+# Measure it beside what a user would pick instead: Celery, Dramatiq, taskiq, Scrapy
+bench-compare ROUNDS="3": (install ".venv-bench" "requirements-bench.lock")
+    @exec .venv-bench/bin/python -m bench.compare "$@"
+
 # Look for mistakes, formatting and imports that go the wrong way
 lint: setup
     {{ python }} -m ruff check
@@ -83,28 +87,34 @@ env-example *ARGS: setup
     @{{ python }} -m dev.settings_example "$@"
 
 # Install the locked, hashed packages into .venv, unless they are there
-setup:
+setup: (install ".venv" lock)
+
+# Install the packages of a lock file into a folder, unless they are there
+[private]
+install FOLDER LOCK:
     #!/bin/sh
     set -eu
-    if [ -x .venv/bin/python ] && cmp -s {{ lock }} .venv/installed.lock; then
+    if [ -x "$1/bin/python" ] && cmp -s "$2" "$1/installed.lock"; then
         exit 0
     fi
     if ! {{ python3 }} -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
         echo "Python 3.11 or newer is needed; PYTHON=python3.12 just ... names another one." >&2
         exit 1
     fi
-    echo "Installing the locked packages into .venv ..."
-    [ -x .venv/bin/python ] || rm -rf .venv  # its Python is gone
+    echo "Installing the locked packages into $1 ..."
+    [ -x "$1/bin/python" ] || rm -rf "$1"  # its Python is gone
     # The pip outside does it: Debian's Python has none to put inside without python3-venv.
-    {{ python3 }} -m venv --without-pip .venv
-    {{ python3 }} -m pip --disable-pip-version-check --python .venv/bin/python \
-        install --quiet --root-user-action=ignore --require-hashes --requirement {{ lock }}
-    cp {{ lock }} .venv/installed.lock
+    {{ python3 }} -m venv --without-pip "$1"
+    {{ python3 }} -m pip --disable-pip-version-check --python "$1/bin/python" \
+        install --quiet --root-user-action=ignore --require-hashes --requirement "$2"
+    cp "$2" "$1/installed.lock"
 
 # Write the lock files anew from pyproject.toml, with the newest versions
 lock: setup
     {{ compile }} --output-file requirements.lock
     {{ compile }} --group dev --output-file requirements-dev.lock
+    {{ compile }} --group dev --group bench --constraints requirements-dev.lock \
+        --output-file requirements-bench.lock
 
 compile := python + " -m uv pip compile --quiet --no-config --upgrade --universal --python-version 3.11" + \
     " --generate-hashes --no-emit-index-url --no-emit-find-links" + \

@@ -76,6 +76,28 @@ def test_the_image_runs_the_commands_that_the_code_answers_to() -> None:
     assert worker[:3] == ["faststream", "run", "app.worker.main:app"]
 
 
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
+
+
+def locked(lock: str) -> set[str]:
+    """The packages of a lock file, as name==version."""
+    return set(re.findall(r"^([a-z0-9][^\s;]*==[^\s;]+)", (ROOT / lock).read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_locks_have_hashes_and_name_no_host(lock: str) -> None:
+    text = (ROOT / lock).read_text()
+    entries = re.findall(r"^[a-z0-9].*\n.*", text, re.MULTILINE)
+    assert len(entries) == len(locked(lock))
+    assert [entry for entry in entries if "    --hash=sha256:" not in entry] == []
+    assert "://" not in text
+
+
+def test_the_locks_agree() -> None:
+    service, development, benchmarks = map(locked, LOCKS)
+    assert service < development < benchmarks
+
+
 @pytest.fixture(scope="module")
 def recipes() -> dict[str, Any]:
     just = Path(sys.executable).with_name("just")

@@ -1,0 +1,83 @@
+"""The rounds: each measures everything once, one after the other, on the same servers.
+
+What counts are ratios within a round. Nothing else should run on the machine.
+"""
+
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+from bench.compare import publishers, workers
+from bench.compare.arena import Arena, prepared
+from bench.compare.publishers import LOCKED, PUBLISHERS
+from bench.compare.report import Comparison, where
+from bench.compare.sending import CALLERS
+from bench.compare.workers import BARE, ONE_AT_A_TIME, WORKERS
+from bench.report import RESULTS
+from dev.stack import ROOT
+
+PREFACE = """\
+# Beside what a user would pick instead
+
+Written by `just bench-compare`: medians of the rounds, with the lowest and the highest; a ratio is
+that of figures of the same round. The same pages of 10 KB, RabbitMQ and MongoDB for all, quorum
+queues, persistent messages, publisher confirms, acknowledgement after the work, write concern
+majority with journal. Each measurement has a virtual host and a database of its own.
+"""
+
+Measured = dict[str, list[float]]
+"""What came out, once a round."""
+
+_console = Console(highlight=False)
+
+
+def main() -> None:
+    """Measure, print the tables and write them down."""
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
+    with prepared() as arena:
+        comparisons = _compared(arena, rounds)
+        measured_on = where(arena, rounds)
+    for comparison in comparisons:
+        _console.print(comparison.table(), "")
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / "compare.md"
+    path.write_text("\n".join([PREFACE, *(each.markdown() for each in comparisons), measured_on]))
+    _console.print(f"Written to {path.relative_to(ROOT)}")
+
+
+def _compared(arena: Arena, rounds: int) -> list[Comparison]:
+    collected: Measured = {name: [] for name in WORKERS}
+    published: Measured = {name: [] for name in PUBLISHERS}
+    for number in range(1, rounds + 1):
+        _console.print(f"Round {number} of {rounds}")
+        _measure(arena, WORKERS, collected)
+        _measure(arena, PUBLISHERS, published)
+    return [
+        Comparison(
+            "Workers: from a filled queue to stored records",
+            "pages a second",
+            collected,
+            (BARE, ONE_AT_A_TIME),
+            workers.REMARKS,
+        ),
+        Comparison(
+            f"Publishers: {CALLERS} callers at once",
+            "confirmed messages a second",
+            published,
+            (LOCKED,),
+            publishers.REMARKS,
+        ),
+    ]
+
+
+def _measure(
+    arena: Arena, contestants: dict[str, Callable[[Arena], float]], measured: Measured
+) -> None:
+    for name, per_second in contestants.items():
+        measured[name].append(per_second(arena))
+        _console.print(f"  {name}: {measured[name][-1]:.0f} a second")
+
+
+if __name__ == "__main__":
+    main()

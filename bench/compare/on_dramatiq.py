@@ -1,0 +1,33 @@
+"""Dramatiq on RabbitMQ."""
+
+import os
+from typing import Any
+
+import dramatiq
+from dramatiq.brokers.rabbitmq import RabbitmqBroker
+
+from bench.compare import collecting
+from bench.compare.sending import Sending
+
+
+class QuorumBroker(RabbitmqBroker):
+    """Declares quorum queues, for which Dramatiq has no option."""
+
+    def _build_queue_arguments(self, queue_name: str) -> Any:
+        return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
+
+
+broker = QuorumBroker(url=os.environ["BROKER_URL"], confirm_delivery=True)
+dramatiq.set_broker(broker)
+
+
+@dramatiq.actor(queue_name="pages")
+def collect(url: str) -> None:
+    """Fetch a page and store it."""
+    collecting.collect(url)
+
+
+def send(sending: Sending) -> None:
+    """Send from threads, each by a connection of its own."""
+    sending.in_threads(collect.send)
+    broker.close()

@@ -1,0 +1,24 @@
+"""The baseline of the publishers: ours with a lock that is held until the confirm is there."""
+
+import asyncio
+
+import uvloop
+
+from bench.compare.on_ours import new_request, publishing
+from bench.compare.sending import Sending
+
+
+def send(sending: Sending) -> None:
+    """Send from tasks, one after the other."""
+    uvloop.run(_send(sending))
+
+
+async def _send(sending: Sending) -> None:
+    lock = asyncio.Lock()
+    async with publishing() as publisher:
+
+        async def publish(url: str) -> None:
+            async with lock:
+                await publisher.publish(new_request(url))
+
+        await sending.in_tasks(publish)

@@ -1,0 +1,45 @@
+"""taskiq on RabbitMQ, by taskiq-aio-pika."""
+
+import os
+
+import uvloop
+from taskiq import TaskiqEvents, TaskiqState
+from taskiq_aio_pika import AioPikaBroker, Queue, QueueType
+
+from bench.compare.collecting import AsyncCollector
+from bench.compare.sending import Sending
+
+CONCURRENCY = 16
+
+broker = AioPikaBroker(os.environ["BROKER_URL"], qos=CONCURRENCY).with_queue(
+    Queue(name="pages", type=QueueType.QUORUM, durable=True)
+)
+
+
+@broker.on_event(TaskiqEvents.WORKER_STARTUP)
+async def open_clients(state: TaskiqState) -> None:
+    """Have clients for all tasks of the process."""
+    state.collector = AsyncCollector()
+
+
+@broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
+async def close_clients(state: TaskiqState) -> None:
+    """Close them."""
+    await state.collector.close()
+
+
+@broker.task("collect")
+async def collect(url: str) -> None:
+    """Fetch a page and store it."""
+    await broker.state.collector.collect(url)
+
+
+def send(sending: Sending) -> None:
+    """Send from tasks, all by one channel."""
+    uvloop.run(_send(sending))
+
+
+async def _send(sending: Sending) -> None:
+    await broker.startup()
+    await sending.in_tasks(collect.kiq)
+    await broker.shutdown()

@@ -1,0 +1,35 @@
+"""Messages a second into a quorum queue, persistent and each confirmed to its caller."""
+
+from collections.abc import Callable
+from functools import partial
+
+from bench.compare.arena import Arena, place_in
+from bench.compare.programs import Program
+
+LOCKED = "locked publisher"
+
+
+def messages_per_second(arena: Arena, *, sender: str) -> float:
+    """Have 64 callers send as much as they can."""
+    arguments = ("bench.compare.send", sender, str(arena.site_port))
+    with place_in(arena) as place:
+        environment = {"BROKER_QUEUE_MAX_LENGTH": "10000000", **place.environment}
+        with Program(place.folder, arguments, environment=environment) as program:
+            return float(program.wait_for_event("sent", deadline=60)["per_second"])
+
+
+PUBLISHERS: dict[str, Callable[[Arena], float]] = {
+    "ours": partial(messages_per_second, sender="on_ours"),
+    LOCKED: partial(messages_per_second, sender="on_ours_locked"),
+    "Celery": partial(messages_per_second, sender="on_celery"),
+    "Dramatiq": partial(messages_per_second, sender="on_dramatiq"),
+    "taskiq": partial(messages_per_second, sender="on_taskiq"),
+}
+
+REMARKS = {
+    "ours": "`RequestPublisher`, one channel, confirms awaited side by side; logs every message",
+    LOCKED: "the same, a lock held until each confirm",
+    "Celery": "`delay` in 64 threads, a pool of 64 connections, `confirm_publish`",
+    "Dramatiq": "`send` in 64 threads, a connection each, `confirm_delivery`",
+    "taskiq": "`kiq` in 64 tasks, one channel, which taskiq-aio-pika has in confirm mode",
+}

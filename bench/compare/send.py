@@ -1,0 +1,18 @@
+"""Send as one contestant does: `python -m bench.compare.send on_celery SITE_PORT [PAGES]`.
+
+So many pages, or for a time: then an event `sent` is logged with how many a second there were.
+"""
+
+import json
+import sys
+from importlib import import_module
+
+from bench.compare.sending import Sending
+
+if __name__ == "__main__":
+    name, site_port, *pages = sys.argv[1:]
+    contestant = import_module(f"bench.compare.{name}")
+    sending = Sending(int(site_port), int(pages[0]) if pages else None)
+    contestant.send(sending)
+    event = {"event": "sent", "per_second": sending.per_second}
+    print(json.dumps(event), flush=True)  # noqa: T201 (its answer)

@@ -1,0 +1,58 @@
+"""Callers who send side by side, in tasks or in threads, and how many a second they were."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+CALLERS = 64
+WARM_UP_SECONDS = 1.0
+SECONDS = 4.0
+
+
+class Sending:
+    """URLs of a site to be sent, each by one caller: so many pages, or for a time if None.
+
+    A URL counts as sent once its caller asks for the next one, so a caller waits for the confirm.
+    """
+
+    def __init__(self, site_port: int, pages: int | None) -> None:
+        self._site = f"http://127.0.0.1:{site_port}"
+        self._numbers = itertools.count() if pages is None else iter(range(pages))
+        self._begin = time.perf_counter() + WARM_UP_SECONDS
+        self._end = float("inf") if pages is not None else self._begin + SECONDS
+        self._sent_at: list[float] = []
+
+    @property
+    def per_second(self) -> float:
+        """What was sent after the warm-up and in time, a second; for one that ends by its time."""
+        return sum(self._begin <= moment <= self._end for moment in self._sent_at) / SECONDS
+
+    async def in_tasks(self, send: Callable[[str], Awaitable[object]]) -> None:
+        """Send from tasks."""
+
+        async def call() -> None:
+            for url in self._urls():
+                await send(url)
+
+        await asyncio.gather(*(call() for _ in range(CALLERS)))
+
+    def in_threads(self, send: Callable[[str], object]) -> None:
+        """Send from threads."""
+
+        def call(_number: int) -> None:
+            for url in self._urls():
+                send(url)
+
+        with ThreadPoolExecutor(CALLERS) as pool:
+            list(pool.map(call, range(CALLERS)))
+
+    def _urls(self) -> Iterator[str]:
+        # Threads share the numbers and the moments: both are taken in one step of the interpreter.
+        for number in self._numbers:
+            yield f"{self._site}/0/{number}"
+            now = time.perf_counter()
+            self._sent_at.append(now)
+            if now > self._end:
+                return
