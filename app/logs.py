@@ -21,6 +21,8 @@ LogFormat = Literal["json", "text"]
 
 _LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "faststream")
 
+_TALKATIVE = ("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio", "uvicorn.access")
+
 
 def configure_logging(*, service_name: str, level: str, log_format: LogFormat) -> None:
     """Send every record of this process to stdout in one format."""
@@ -31,7 +33,7 @@ def configure_logging(*, service_name: str, level: str, log_format: LogFormat) -
     )
     # Below WARNING these say for each frame or request what our own events say once.
     logging.basicConfig(handlers=[_Intercept()], level=logger.level(level).no, force=True)
-    for name in ("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio"):
+    for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
     # uvicorn sets up its loggers anew for every server; with an empty table it leaves ours.
     uvicorn.config.LOGGING_CONFIG.update(formatters={}, handlers={}, loggers={})

@@ -45,8 +45,17 @@ class RequestObserver:
             try:
                 await self._app(scope, receive, answer)
             finally:
+                seconds = perf_counter() - started
                 labels = (_method(scope), _route(scope), str(status))
-                REQUEST_SECONDS.labels(*labels).observe(perf_counter() - started)
+                REQUEST_SECONDS.labels(*labels).observe(seconds)
+                logger.info(
+                    "request_answered",
+                    method=scope["method"],
+                    target=_target(scope),
+                    client=(scope.get("client") or (None,))[0],
+                    status_code=status,
+                    latency_ms=round(seconds * 1000, 1),
+                )
 
 
 def _request_id(scope: Scope) -> UUID:
@@ -54,6 +63,14 @@ def _request_id(scope: Scope) -> UUID:
         return UUID(Headers(scope=scope)[HEADER])
     except (KeyError, ValueError):
         return uuid4()
+
+
+def _target(scope: Scope) -> str:
+    """Return path and query as the caller sent them."""
+    path = scope.get("raw_path") or scope["path"].encode()
+    query = scope["query_string"]
+    target: bytes = path + b"?" + query if query else path
+    return target.decode("ascii", "replace")
 
 
 def _method(scope: Scope) -> str:

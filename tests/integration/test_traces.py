@@ -163,7 +163,7 @@ def test_a_request_id_is_in_every_line_of_both_processes(service: Service, site:
     for event in ("message_received", "fetch_started", "fetch_finished", "metadata_final_state"):
         assert worker.wait_for_event(event)["request_id"] == request_id
     assert api.wait_for_event("publish_success")["request_id"] == request_id
-    assert api.wait_for_event("log", logger="uvicorn.access", request_id=request_id)
+    assert api.wait_for_event("request_answered", request_id=request_id, status_code=202)
     assert service.ended(api, url)["request_id"] == request_id
 
 

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self, cast
+from uuid import UUID
 
 import httpx
 import pytest
 from aio_pika.exceptions import AMQPConnectionError
-from dirty_equals import IsUUID
+from dirty_equals import IsPartialDict, IsPositiveFloat, IsUUID
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -120,6 +121,17 @@ async def test_an_id_that_is_no_uuid_is_replaced(client: httpx.AsyncClient, sent
     answer = await client.get("/health/live", headers={"X-Request-ID": sent})
     assert answer.headers["x-request-id"] == IsUUID
     assert answer.headers["x-request-id"] != sent
+
+
+async def test_every_answer_is_a_line(client: httpx.AsyncClient, log: Log) -> None:
+    answer = await client.get("/metadata?url=%FFnonsense")
+    assert log.one("request_answered") == IsPartialDict(
+        method="GET",
+        target="/metadata?url=%FFnonsense",
+        status_code=400,
+        latency_ms=IsPositiveFloat(),
+        request_id=UUID(answer.headers["x-request-id"]),
+    )
 
 
 # --- Publishing ---
