@@ -55,11 +55,12 @@ bench ROUNDS="3": setup
 bench-compare ROUNDS="3": (install ".venv-bench" "requirements-bench.lock")
     @exec .venv-bench/bin/python -m bench.compare "$@"
 
-# Look for mistakes, formatting and imports that go the wrong way
+# Look for mistakes in code and Dockerfile, formatting and imports that go the wrong way
 lint: setup
     {{ python }} -m ruff check
     {{ python }} -m ruff format --check
     .venv/bin/lint-imports
+    .venv/bin/hadolint Dockerfile
 
 # Check the types
 types: setup

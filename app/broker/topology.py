@@ -24,6 +24,10 @@ from app.errors import TopologyMismatch
 DELIVERY_LIMIT = 20
 """Deliveries after which a quorum queue dead-letters a message nobody settles."""
 
+NO_DELIVERY_LIMIT = 2**31 - 1
+"""For dead letters, each look at which is a delivery: from RabbitMQ 4 on a quorum queue that names
+no limit has one of 20, and drops what is beyond it (rabbitmq-server, pull request 11937)."""
+
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for queue '(?P<queue>[^']+)'"
     r".*?: (?P<difference>received .*)"
@@ -59,7 +63,7 @@ def build_topology(
     """Return the queues; the first part of `queue_name` is the prefix of all their names."""
     prefix = queue_name.split(".", 1)[0]
     kind = QueueType(queue_type)
-    dead = _queue(f"{prefix}.dead", kind)
+    dead = _queue(f"{prefix}.dead", kind, _delivery_limit(kind, NO_DELIVERY_LIMIT))
     retries = _queue(f"{prefix}.retries", kind, _delivery_limit(kind) | _dead_letters_to(dead))
     bounded = {"x-max-length": max_length, "x-overflow": "reject-publish"}
     requests = _queue(queue_name, kind, bounded | _delivery_limit(kind) | _dead_letters_to(dead))
@@ -94,8 +98,8 @@ def _dead_letters_to(queue: RabbitQueue) -> dict[str, Any]:
     return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue.name}
 
 
-def _delivery_limit(kind: QueueType) -> dict[str, Any]:
-    return {"x-delivery-limit": DELIVERY_LIMIT} if kind is QueueType.QUORUM else {}
+def _delivery_limit(kind: QueueType, limit: int = DELIVERY_LIMIT) -> dict[str, Any]:
+    return {"x-delivery-limit": limit} if kind is QueueType.QUORUM else {}
 
 
 def delay_label(seconds: float) -> str:

@@ -4,10 +4,9 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from app.assembly import topology_of
@@ -17,8 +16,6 @@ from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
 from app.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
-_console = Console(highlight=False)
-
 Letters = Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter there is")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
@@ -40,30 +37,35 @@ def list_letters(*, as_json: Json = False) -> None:
 
 
 @app.command()
-def show(letter_id: str) -> None:
+def show(letter_id: str, *, as_json: Json = False) -> None:
     """Show one dead letter whole."""
-    for letter in run(_read()):
-        if letter.letter_id == letter_id:
-            headers = json.dumps(letter.headers, indent=2, default=str)
-            console.print(headers, letter.body.decode(errors="backslashreplace"), sep="\n")
-            return
-    _none_found()
+    found = [letter for letter in run(_read()) if letter.letter_id == letter_id]
+    if not found:
+        _none_found()
+    if as_json:
+        print_json(_as_json(found[0]))
+        return
+    headers = json.dumps(found[0].headers, indent=2, default=str)
+    console.print(headers, found[0].body.decode(errors="backslashreplace"), sep="\n")
 
 
 @app.command("send-back")
-def send_back(ids: Letters = None, *, everything: All = False) -> None:
+def send_back(ids: Letters = None, *, everything: All = False, as_json: Json = False) -> None:
     """Put dead letters into the request queue again."""
-    _report("sent back", run(_settle("send_back", _chosen(ids, everything=everything))))
+    count = run(_settle("send_back", _chosen(ids, everything=everything)))
+    _report("sent back", count, as_json=as_json)
 
 
 @app.command()
-def discard(ids: Letters = None, *, everything: All = False, yes: Yes = False) -> None:
+def discard(
+    ids: Letters = None, *, everything: All = False, yes: Yes = False, as_json: Json = False
+) -> None:
     """Delete dead letters for good; asks first."""
     chosen = _chosen(ids, everything=everything)
     what = "every dead letter" if chosen is None else f"{len(chosen)} dead letters"
     if not yes:
         typer.confirm(f"Delete {what} for good?", abort=True)
-    _report("discarded", run(_settle("discard", chosen)))
+    _report("discarded", run(_settle("discard", chosen)), as_json=as_json)
 
 
 async def _read() -> list[DeadLetter]:
@@ -98,13 +100,16 @@ def _chosen(ids: list[str] | None, *, everything: bool) -> set[str] | None:
     return None if everything else set(ids or ())
 
 
-def _report(done: str, count: int) -> None:
+def _report(done: str, count: int, *, as_json: bool) -> None:
     if not count:
         _none_found()
-    console.print(f"{count} dead letters {done}")
+    if as_json:
+        print_json({done.replace(" ", "_"): count})
+    else:
+        console.print(f"{count} dead letters {done}")
 
 
-def _none_found() -> None:
+def _none_found() -> NoReturn:
     typer.echo("no such dead letter; `list` shows what there is", err=True)
     raise typer.Exit(NOT_AS_WISHED)
 

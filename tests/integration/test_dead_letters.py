@@ -1,10 +1,12 @@
 """The dead-letter command line on a real broker."""
 
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+from dirty_equals import IsPartialDict
 
 from dev.stack import ROOT
 from tests.messages import a_message, publish
@@ -55,6 +57,16 @@ def test_one_letter_is_shown_whole(dead: Service) -> None:
     assert answer.returncode == 0, answer.stderr
     assert "x-death" in answer.stdout
     assert answer.stdout.rstrip().endswith("{")
+
+
+def test_scripts_are_answered_in_json(dead: Service) -> None:
+    letter_id = ids(dead)[0]
+    shown = json.loads(run(dead, "show", letter_id, "--json").stdout)
+    assert shown == IsPartialDict(letter_id=letter_id, reason="rejected", body="{")
+    discarded = run(dead, "discard", letter_id, "--yes", "--json")
+    assert json.loads(discarded.stdout) == {"discarded": 1}
+    sent = run(dead, "send-back", "--all", "--json")
+    assert json.loads(sent.stdout) == {"sent_back": 1}
 
 
 def test_an_unknown_letter_is_an_error(dead: Service) -> None:

@@ -57,7 +57,7 @@ def test_every_queue_has_the_published_name_and_arguments(settings: Settings) ->
         "metadata.retry.2m": a_retry_queue(120_000),
         "metadata.retry.10m": a_retry_queue(600_000),
         "metadata.retries": {"x-queue-type": "quorum", "x-delivery-limit": 20, **to_dead},
-        "metadata.dead": {"x-queue-type": "quorum"},
+        "metadata.dead": {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1},
     }
 
 
