@@ -127,3 +127,12 @@ def test_continuous_integration_starts_as_the_readme_says() -> None:
     assert f"{bootstrap} demo" in (ROOT / "README.md").read_text()
     assert f"{bootstrap} check" in (ROOT / ".ci/run").read_text()
     assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+@pytest.mark.parametrize("results", ["bench.md", "compare.md"])
+def test_the_readme_shows_what_was_measured_last(results: str) -> None:
+    measured = (ROOT / "bench/results" / results).read_text()
+    tables = re.findall(r"(?:^\|.*\n)+", measured, re.MULTILINE)
+    readme = (ROOT / "README.md").read_text()
+    assert tables
+    assert [table for table in tables if table not in readme] == []
