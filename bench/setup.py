@@ -35,6 +35,8 @@ SETTINGS = {
 class Noop(Process):
     """The no-op endpoint, started as the API is."""
 
+    usual_name = "noop"
+
     def _command(self) -> list[str]:
         address = ("--host", "127.0.0.1", "--port", str(self.port))
         return [sys.executable, "-m", "uvicorn", "bench.noop:app", *address]
@@ -100,7 +102,7 @@ def prepared() -> Iterator[Setup]:
         stack.enter_context(running(rabbitmq, mongodb))
         environment = {**SETTINGS, "BROKER_URL": rabbitmq.url, "DATABASE_URL": mongodb.url}
         api = Api(folder, environment=environment)
-        noop = Noop(folder, name="noop", environment=environment)
+        noop = Noop(folder, environment=environment)
         stack.enter_context(running(api, noop))
         port = free_port()
         site = subprocess.Popen([sys.executable, "-m", "bench.site", str(port)], cwd=ROOT)

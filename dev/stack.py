@@ -65,16 +65,17 @@ class Process(Server):
     """
 
     stop_deadline: ClassVar[float] = 45.0  # longer than WORKER_SHUTDOWN_GRACE_SECONDS
+    usual_name: ClassVar[str]
 
     def __init__(
         self,
         folder: Path,
         *,
-        name: str,
+        name: str | None = None,
         port: int | None = None,
         environment: Mapping[str, str],
     ) -> None:
-        super().__init__(folder, name=name, port=port)
+        super().__init__(folder, name=name or self.usual_name, port=port)
         self.environment = dict(environment)
         self._log_start = 0
 
@@ -162,15 +163,7 @@ def _parsed(line: bytes) -> Event | None:
 class Api(Process):
     """`uvicorn app.api.main:app`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        name: str = "api",
-        port: int | None = None,
-        environment: Mapping[str, str],
-    ) -> None:
-        super().__init__(folder, name=name, port=port, environment=environment)
+    usual_name = "api"
 
     def _command(self) -> list[str]:
         address = ("--host", LOOPBACK, "--port", str(self.port))
@@ -180,15 +173,7 @@ class Api(Process):
 class Worker(Process):
     """`faststream run app.worker.main:app`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        name: str = "worker",
-        port: int | None = None,
-        environment: Mapping[str, str],
-    ) -> None:
-        super().__init__(folder, name=name, port=port, environment=environment)
+    usual_name = "worker"
 
     def _command(self) -> list[str]:
         address = ("--host", LOOPBACK, "--port", str(self.port))
