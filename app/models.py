@@ -157,7 +157,7 @@ class PageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to make one attempt at a page.
+    """The right to make one attempt at a page; `token` tells it from any other.
 
     It is void as soon as another claim on the page is made; writes made under a void claim
     change nothing. `refreshes` says that the page already has a result, which stays readable
@@ -169,6 +169,7 @@ class Claim:
     attempt: int
     started_at: datetime
     refreshes: bool
+    token: UUID
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ def end_process() -> None:
 
     uvicorn raises the signal it was stopped by once more when it is done, which would end the
     process by it (`Server.capture_signals`). Blocked, it stays pending and the exit code is 0.
-    An application that has ended by itself it would go on serving, for nobody to notice.
+    An application that has ended by itself, or could not listen, it would leave to the operator
+    to notice.
     """
     server = _server()
     if server is None:

@@ -149,7 +149,6 @@ class Collector:
             return await self._attempt(claim, delivery.request)
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
-        metrics.ATTEMPTS.observe(claim.attempt)
         try:
             result = await self._fetch(request)
         except asyncio.CancelledError:
@@ -159,6 +158,7 @@ class Collector:
         except HostBusy:
             await self._abandon(claim)
             raise
+        metrics.ATTEMPTS.observe(claim.attempt)
         match self._retries.judge(result, claim.attempt):
             case Keep(metadata):
                 return await self._keep(claim, metadata)

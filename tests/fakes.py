@@ -91,6 +91,7 @@ class FakeFetcher:
 class _Row:
     record: PageRecord
     answers_until: datetime | None = None
+    claim: Claim | None = None
 
 
 class FakePages:
@@ -155,7 +156,8 @@ class FakePages:
         if row.answers_until and row.answers_until > request.requested_at:
             return Coalesced("answered")
         same = row.record.request_id == request.request_id
-        comes_back = same and (delivery.redelivered or delivery.deferrals > 0)
+        is_later = row.record.attempts < request.attempt
+        comes_back = same and (delivery.redelivered or delivery.deferrals > 0 or is_later)
         lease = row.record.lease_expires_at
         if lease and lease > now and not comes_back:
             return Coalesced("in_progress")
@@ -170,7 +172,8 @@ class FakePages:
             updated_at=now,
             lease_expires_at=now + timedelta(seconds=lease_seconds),
         )
-        return Claim(request.url, request.request_id, attempts, now, refreshes)
+        row.claim = Claim(request.url, request.request_id, attempts, now, refreshes, uuid4())
+        return row.claim
 
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
         return self._end(claim, PageStatus.COMPLETED, None, metadata, ends_request=True)
@@ -186,7 +189,8 @@ class FakePages:
     async def abandon(self, claim: Claim) -> None:
         self._check()
         row = self._rows[claim.url]
-        if (row.record.request_id, row.record.attempts) == (claim.request_id, claim.attempt):
+        if row.claim == claim and row.record.request_id == claim.request_id:
+            row.claim = None
             row.record = replace(row.record, attempts=claim.attempt - 1, lease_expires_at=None)
 
     def _end(
@@ -200,8 +204,7 @@ class FakePages:
     ) -> PageStatus | None:
         self._check()
         row = self._rows[claim.url]
-        held_by = (row.record.request_id, row.record.attempts)
-        if held_by != (claim.request_id, claim.attempt):
+        if row.claim != claim or row.record.request_id != claim.request_id:
             return None
         keeps = (claim.refreshes and error is not None) or (metadata is None and not ends_request)
         row.answers_until = claim.started_at if ends_request else row.answers_until

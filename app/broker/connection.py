@@ -205,13 +205,12 @@ class BrokerConnection:
     async def _open_once(self, attempt: int) -> None:
         # FastStream takes its URL once; the next host of a cluster is tried in its place.
         self.broker._connection_kwargs["url"] = next(self._urls)  # noqa: SLF001
-        connection = await self.broker.connect()
+        connection = self._connection = await self.broker.connect()
         logger.info("rmq_connected", attempt=attempt)
         await self._make_ready(connection)
         connection.reconnect_interval = self._backoff.initial
         connection.close_callbacks.add(self._on_lost)
         connection.reconnect_callbacks.add(self._on_reconnected)
-        self._connection = connection
 
     async def _discard(self) -> None:
         """Close whatever is open, each within a time."""

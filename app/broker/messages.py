@@ -9,6 +9,7 @@ from app.urls import MAX_URL_LENGTH
 
 CONTENT_TYPE = "application/json"
 MESSAGE_TYPE = "MetadataRequested"
+MAX_ATTEMPT = 2**31 - 1
 DEFERRALS_HEADER = "x-deferrals"
 """How often a message was put off, attempt unused: no database, or no place at its host."""
 
@@ -54,6 +55,7 @@ class MetadataRequested(BaseModel):
         1,
         title="Attempt",
         ge=1,
+        le=MAX_ATTEMPT,
         description="The number of the fetch that this message asks for: 1 in a new request.",
         examples=[1],
     )

@@ -6,12 +6,12 @@ The story, from top to bottom:
       _follow                hop after hop, until an answer is no redirect
         check_url            is this a URL that is fetched at all?              guard.py
         Robots.check         does its host want it fetched?                     robots.py
-        HostTurns.turn       wait for a place at the host: free of charge       hosts.py
+        HostTurns.turn       wait some seconds for a place at the host          hosts.py
         TimeBudget.running   from here on the clock runs                        deadline.py
         OneShotTransport     resolve, check, dial, ask     transport.py, guard.py, stream.py
         read_hop             the head as sent, the body up to the limit         head.py, body.py
       page_from              what was seen, as the record has it    page.py, charset.py, cookies.py
-    translated               whatever goes wrong on the way is a `FetchError`   faults.py
+    translated               what goes wrong is a `FetchError` or `HostBusy`    faults.py
 """
 
 import ssl

@@ -22,7 +22,7 @@ _ENTRY_CHARACTERS = 1000  # what an entry costs however short its file is
 _AGENT_LINE = re.compile(r"\s*user[-\s]*agent\s*:?\s*([^#]*)", re.IGNORECASE)
 
 GetRobotsTxt = Callable[[str, TimeBudget], Awaitable[tuple[int, str]]]
-"""Takes the URL of a robots.txt and gives its status and text; raises `FetchError`."""
+"""Takes the URL of a robots.txt and gives its status and text; raises `FetchError`, `HostBusy`."""
 
 _Answer = Protego | FetchError
 

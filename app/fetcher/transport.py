@@ -38,11 +38,15 @@ class OneShotTransport(httpx.AsyncBaseTransport):
         )
         stream = await self._connect(url.origin, request.extensions["timeout"]["connect"])
         connection = httpcore.AsyncHTTP11Connection(url.origin, stream)
-        answer = await connection.handle_async_request(
-            httpcore.Request(
-                request.method, url, headers=request.headers.raw, extensions=request.extensions
+        try:
+            answer = await connection.handle_async_request(
+                httpcore.Request(
+                    request.method, url, headers=request.headers.raw, extensions=request.extensions
+                )
             )
-        )
+        except BaseException:  # cancelled before it has taken the connection into its care
+            await stream.aclose()
+            raise
         return httpx.Response(
             answer.status,
             headers=_with_one_location(answer.headers),

@@ -27,6 +27,9 @@ ALONE = 1
 
 MOST_TOGETHER = 50
 
+_UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeError, OverflowError)
+"""What one document may be that keeps a whole bulk from being written."""
+
 _STATUS_AND_HOLDER = {
     "url": True,
     "status": True,
@@ -52,8 +55,21 @@ class Wish:
 
     def claimable(self) -> Document:
         """Match the page unless it was answered, or another holds it."""
-        nobody = [_answered(self.delivery.request), _held_by_another(self.delivery, self.now)]
-        return {"url": self.url, "$nor": nobody}
+        return {
+            "url": self.url,
+            "$nor": [_answered(self.delivery.request), self._held_by_another()],
+        }
+
+    def _held_by_another(self) -> Document:
+        request = self.delivery.request
+        own: Document = {"processing.last_request_id": request.request_id}
+        if not (self.delivery.redelivered or self.delivery.deferrals):
+            # A first copy leaves its own claim alone, unless that is of an earlier attempt.
+            own["processing.attempts"] = {"$lt": request.attempt}
+        return {
+            "processing.lease_expires_at": {"$gt": self.now},
+            "$nor": [own, {"processing.claim": self.token}],
+        }
 
     def fields(self) -> Document:
         """Return the fields of a claimed record, computed by the server from what is there."""
@@ -88,6 +104,7 @@ class Wish:
             attempt=document["processing"]["attempts"],
             started_at=self.now,
             refreshes=document["status"] == PageStatus.COMPLETED,
+            token=self.token,
         )
 
 
@@ -103,8 +120,8 @@ class End:
         if document is None:
             return False
         processing = document["processing"]
-        holder = (processing["last_request_id"], processing["attempts"])
-        return holder == (self.claim.request_id, self.claim.attempt)
+        holder = [processing.get(name) for name in ("last_request_id", "attempts", "claim")]
+        return holder == [self.claim.request_id, self.claim.attempt, self.claim.token]
 
 
 class Attempts:
@@ -126,17 +143,18 @@ class Attempts:
         """Return the status as the database has it now, None if the claim is void."""
         return await (self._end_one(end) if is_large else self._ends(end))
 
-    async def _claim_all(self, wishes: Sequence[Wish]) -> list[Claim | Coalesced]:
+    async def _claim_all(self, wishes: Sequence[Wish]) -> list[Claim | Coalesced | BaseException]:
         if len(wishes) <= ALONE:
             return [await self._claim_one(wish) for wish in wishes]
         claims = [
             UpdateOne(wish.claimable(), [{"$set": wish.fields()}], upsert=True) for wish in wishes
         ]
-        with suppressed_duplicates():
+        with suppress(*_UNWRITABLE), suppressed_duplicates():
             await self._database.pages.bulk_write(claims, ordered=False)
         documents = await self._look_at([wish.url for wish in wishes])
         return await asyncio.gather(
-            *(self._granted_or_claimed(wish, documents.get(wish.url)) for wish in wishes)
+            *(self._granted_or_claimed(wish, documents.get(wish.url)) for wish in wishes),
+            return_exceptions=True,
         )
 
     async def _granted_or_claimed(self, wish: Wish, document: Document | None) -> Claim | Coalesced:
@@ -183,7 +201,7 @@ class Attempts:
         writes = [UpdateOne(held(end.claim), end.update) for end in ends]
         try:
             await self._database.pages.bulk_write(writes, ordered=False)
-        except (BulkWriteError, DocumentTooLarge, InvalidDocument, UnicodeError, OverflowError):
+        except (BulkWriteError, *_UNWRITABLE):
             return False  # for the sake of one; to write the others once more does no harm
         return True
 
@@ -207,16 +225,10 @@ def held(claim: Claim) -> Document:
         "url": claim.url,
         "processing.last_request_id": claim.request_id,
         "processing.attempts": claim.attempt,
+        "processing.claim": claim.token,
     }
 
 
 def _answered(request: PageRequest) -> Document:
     """Match a page one of whose fetches started after the request and has ended."""
     return {"processing.answers_until": {"$gt": request.requested_at}}
-
-
-def _held_by_another(delivery: Delivery, now: datetime) -> Document:
-    taken: Document = {"processing.lease_expires_at": {"$gt": now}}
-    if delivery.redelivered or delivery.deferrals:
-        taken["processing.last_request_id"] = {"$ne": delivery.request.request_id}
-    return taken

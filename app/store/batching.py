@@ -2,7 +2,7 @@
 
 The first call goes out at once, on its own. Those that arrive while it is under way are gathered
 and go out together when it is back, and so on: nobody waits on a timer, an idle service has its
-usual latency, and a busy one pays for a round trip a batch.
+usual latency, and a busy one pays by the batch. What nobody waits for any more is not sent.
 """
 
 import asyncio
@@ -44,10 +44,14 @@ class Batcher(Generic[Item, Answer]):
             return await answer
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
-            await self._settle(batch)
-        self._worker = None
+        try:
+            while waiting := [
+                (item, future) for item, future in self._waiting if not future.done()
+            ]:
+                batch, self._waiting = waiting[: self._most], waiting[self._most :]
+                await self._settle(batch)
+        finally:
+            self._worker = None
 
     async def _settle(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
         answers: Sequence[Answer | BaseException]
@@ -56,7 +60,7 @@ class Batcher(Generic[Item, Answer]):
         except Exception as exc:  # noqa: BLE001 (it is raised again, to those who asked)
             answers = [exc] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
-            # A caller that has gone has a future that is done; the others are still to be told.
+            # A caller that has gone meanwhile is not told any more.
             if future.done():
                 continue
             if isinstance(answer, BaseException):

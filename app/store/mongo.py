@@ -124,6 +124,7 @@ class Database:
             connectTimeoutMS=timeout_ms,
             w="majority",
             journal=True,
+            readPreference="primary",  # what was written is looked at again
             retryWrites=True,
             tz_aware=True,
             uuidRepresentation="standard",

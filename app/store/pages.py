@@ -1,4 +1,7 @@
-"""The repository of page records: an intent comes in, one atomic operation goes out."""
+"""The repository of page records: an intent comes in, an atomic operation goes out.
+
+Attempts at pages have a file of their own, `attempts.py`.
+"""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -153,7 +156,7 @@ class PageRepository:
             await self._database.pages.update_one(
                 held(claim),
                 {
-                    "$set": {"processing.lease_expires_at": None},
+                    "$set": {"processing.lease_expires_at": None, "processing.claim": None},
                     "$inc": {"processing.attempts": -1},
                 },
             )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -356,6 +357,24 @@ async def test_opening_a_second_time_keeps_the_indexes(
     assert set(indexes) == {"_id_", "url_1", "created_at_1"}
 
 
+async def test_a_put_off_copy_that_takes_a_claim_over_leaves_the_other_void(pages: Pages) -> None:
+    request = a_request()
+    first = await claimed(pages, Delivery(request), now=NOW)
+    copy = await claimed(pages, Delivery(request, deferrals=1), now=LATER)
+    assert (copy.request_id, copy.attempt) == (first.request_id, first.attempt)
+    assert await pages.complete(first, a_page()) is None
+    await pages.abandon(first)
+    assert await pages.note_retry(copy, ERROR) is PageStatus.FAILED_RETRYABLE
+    assert await pages.complete(first, a_page()) is None
+
+
+async def test_a_retry_takes_over_what_is_left_of_an_earlier_attempt(pages: Pages) -> None:
+    request = a_request()
+    await claimed(pages, Delivery(request), now=NOW)
+    later = await claimed(pages, Delivery(replace(request, attempt=2)), now=LATER)
+    assert later.attempt == 2
+
+
 # --- Many at once ---
 
 
@@ -439,3 +458,17 @@ async def test_a_page_that_cannot_be_stored_does_not_fail_those_beside_it(
     )
     assert answers[:4] == [PageStatus.COMPLETED] * 4
     assert [type(answer) for answer in answers[4:]] == [NotStorable] * 2
+
+
+async def test_a_message_that_cannot_be_claimed_does_not_fail_those_beside_it(
+    database: Database,
+) -> None:
+    pages = PageRepository(database)
+    wishes = [Delivery(a_request(url=numbered(n))) for n in range(5)]
+    wishes.insert(3, Delivery(a_request(url=numbered(9), attempt=2**63)))
+    answers = await asyncio.gather(
+        *(pages.claim(delivery, now=LATER, lease_seconds=LEASE) for delivery in wishes),
+        return_exceptions=True,
+    )
+    assert isinstance(answers.pop(3), NotStorable)
+    assert [type(answer) for answer in answers] == [Claim] * 5

@@ -85,3 +85,30 @@ async def test_nobody_waits_longer_than_the_timeout() -> None:
     batcher = a_batcher(doubler, timeout_seconds=0.05)
     with pytest.raises(TimeoutError):
         await batcher(1)
+
+
+async def test_what_nobody_waits_for_any_more_is_not_sent() -> None:
+    doubler = Doubler()
+    doubler.gate.clear()
+    batcher = a_batcher(doubler)
+    first = asyncio.create_task(batcher(1))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gone, stays = asyncio.create_task(batcher(2)), asyncio.create_task(batcher(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    doubler.gate.set()
+    assert [await first, await stays] == [2, 6]
+    assert doubler.calls == [[1], [3]]
+
+
+async def test_a_run_that_answers_too_little_fails_once_and_not_for_ever() -> None:
+    answers = [[], [2]]
+
+    async def run(_numbers: Sequence[int]) -> Sequence[int]:
+        return answers.pop(0)
+
+    batcher = Batcher(run, timeout_seconds=0.05)
+    with pytest.raises(TimeoutError):
+        await batcher(1)
+    assert await batcher(2) == 2
