@@ -119,6 +119,7 @@ async def test_every_operation_is_bounded_and_durable() -> None:
         "connectTimeoutMS": 2500,
         "w": "majority",
         "journal": True,
+        "readPreference": "primary",
         "retryWrites": True,
         "tz_aware": True,
         "uuidRepresentation": "standard",
