@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,11 +24,14 @@ def log() -> Iterator[Log]:
 
 @pytest.fixture
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The delays that were asked for; none of them is waited."""
+    """The delays that were asked for in this thread; none of them is waited."""
     delays: list[float] = []
-    real_sleep = asyncio.sleep
+    real_sleep, here = asyncio.sleep, threading.get_ident()
 
     async def sleep(seconds: float) -> None:
+        if threading.get_ident() != here:
+            await real_sleep(seconds)
+            return
         if seconds:
             delays.append(seconds)
         await real_sleep(0)
