@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from app.assembly import topology_of
 from app.broker.connection import broker_urls
@@ -28,7 +28,10 @@ def list_letters(*, as_json: Json = False) -> None:
     if as_json:
         print_json([_as_json(letter) for letter in letters])
         return
-    table = Table("id", "reason", "from", "died at", "body", box=None)
+    # An id is there to be copied, so it is shown whole however narrow the terminal is.
+    longest = max((len(letter.letter_id) for letter in letters), default=0)
+    whole_id, one_line = Column("id", min_width=longest), Column("body", no_wrap=True)
+    table = Table(whole_id, "reason", "from", "died at", one_line, box=None)
     for letter in letters:
         died_at = letter.died_at.isoformat() if letter.died_at else "unknown"
         table.add_row(letter.letter_id, letter.reason, letter.came_from, died_at, _start(letter))

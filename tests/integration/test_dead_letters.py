@@ -24,10 +24,12 @@ def dead(service: Service) -> Service:
     return service
 
 
-def run(service: Service, *arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
+def run(
+    service: Service, *arguments: str, typed: str = "", columns: int = 200
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "app.cli.main", "dead-letters", *arguments],
-        env={**os.environ, **service.environment, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        env={**os.environ, **service.environment, "PYTHONPATH": str(ROOT), "COLUMNS": str(columns)},
         cwd=service.folder,
         input=typed,
         capture_output=True,
@@ -49,6 +51,15 @@ def test_the_list_names_every_letter_and_leaves_it_where_it_is(dead: Service) ->
     assert f"{dead.name}.requests" in answer.stdout
     assert "2 dead letters" in answer.stdout
     assert dead.queue("dead").ready == 2
+
+
+def test_ids_are_shown_whole_on_a_narrow_terminal(service: Service) -> None:
+    service.worker().start()
+    publish(service, [a_message("https://example.com/")], queue="dead")
+    narrow = run(service, "list", columns=80).stdout
+    (letter,) = json.loads(run(service, "list", "--json").stdout)
+    assert len(letter["letter_id"]) == 32
+    assert letter["letter_id"] in narrow
 
 
 def test_one_letter_is_shown_whole(dead: Service) -> None:
