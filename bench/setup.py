@@ -4,22 +4,21 @@ Workers are started by the benchmark that measures them.
 """
 
 import asyncio
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 import pymongo
 from pymongo.collection import Collection
 
-from dev.servers import MongoDB, RabbitMQ, free_port, install_missing
-from dev.stack import ROOT, Api, Process, Worker, running
+from bench.ground import prepared_ground
+from dev.servers import RabbitMQ
+from dev.stack import Api, Process, Worker, running
 from tests.messages import a_message, publish_to
 
 CONCURRENCY = 16
@@ -48,16 +47,11 @@ class Setup:
 
     folder: Path
     rabbitmq: RabbitMQ
-    mongodb: MongoDB
+    pages: Collection[dict[str, Any]]
     api: Api
     noop: Noop
     site_port: int
     environment: dict[str, str]
-
-    @property
-    def pages(self) -> Collection[dict[str, Any]]:
-        """The page records."""
-        return pymongo.MongoClient[dict[str, Any]](self.mongodb.url).metadata_inventory.pages
 
     def versions(self) -> dict[str, str]:
         """Return the servers' versions."""
@@ -95,16 +89,21 @@ class Setup:
 @contextmanager
 def prepared() -> Iterator[Setup]:
     """Start everything; end it when the block is left."""
-    install_missing()
-    with TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        rabbitmq, mongodb = RabbitMQ(folder / "rabbitmq"), MongoDB(folder / "mongodb")
-        stack.enter_context(running(rabbitmq, mongodb))
-        environment = {**SETTINGS, "BROKER_URL": rabbitmq.url, "DATABASE_URL": mongodb.url}
-        api = Api(folder, environment=environment)
-        noop = Noop(folder, environment=environment)
+    with ExitStack() as stack:
+        ground = stack.enter_context(prepared_ground())
+        client = pymongo.MongoClient[dict[str, Any]](ground.mongodb.url)
+        stack.enter_context(client)
+        servers = {"BROKER_URL": ground.rabbitmq.url, "DATABASE_URL": ground.mongodb.url}
+        environment = SETTINGS | servers
+        api = Api(ground.folder, environment=environment)
+        noop = Noop(ground.folder, environment=environment)
         stack.enter_context(running(api, noop))
-        port = free_port()
-        site = subprocess.Popen([sys.executable, "-m", "bench.site", str(port)], cwd=ROOT)
-        stack.callback(site.kill)
-        yield Setup(folder, rabbitmq, mongodb, api, noop, port, environment)
+        yield Setup(
+            ground.folder,
+            ground.rabbitmq,
+            client.metadata_inventory.pages,
+            api,
+            noop,
+            ground.site_port,
+            environment,
+        )

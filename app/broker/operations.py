@@ -5,6 +5,7 @@ generated from it. A `title` is the operation's name there, a `description` its 
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
@@ -60,19 +61,16 @@ def subscribe(broker: RabbitBroker, topology: Topology, handle: Handle, *, qos: 
     `qos` bounds the unacknowledged messages of each; publishing has another channel.
     """
     channel = Channel(prefetch_count=qos)
-    requests = broker.subscriber(
+    subscribed_to = partial(
+        broker.subscriber, channel=channel, ack_policy=AckPolicy.MANUAL, no_reply=True
+    )
+    requests = subscribed_to(
         topology.requests,
-        channel=channel,
-        ack_policy=AckPolicy.MANUAL,
-        no_reply=True,
         title="collectMetadata",
         description="Fetch a page that was asked for.",
     )
-    retries = broker.subscriber(
+    retries = subscribed_to(
         topology.retries,
-        channel=channel,
-        ack_policy=AckPolicy.MANUAL,
-        no_reply=True,
         title="collectMetadataAgain",
         description="Fetch a page again, after its delay.",
     )

@@ -1,7 +1,7 @@
 """`just bench-compare [rounds]`: ours beside what a user would pick instead.
 
 __main__.py     the rounds, and what comes of them
-arena.py        servers, site, and a virtual host and a database for each measurement
+arena.py        a virtual host and a database for each measurement
 programs.py     a contestant's process
 workers.py      from a filled queue to stored records
 publishers.py   confirmed messages into a quorum queue

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from rich.console import Console
 
 from bench.compare import publishers, workers
-from bench.compare.arena import Arena, prepared
 from bench.compare.publishers import LOCKED, PUBLISHERS
 from bench.compare.report import Comparison, where
 from bench.compare.sending import CALLERS
 from bench.compare.workers import BARE, ONE_AT_A_TIME, WORKERS
+from bench.ground import Ground, prepared_ground
 from bench.report import RESULTS
 from dev.stack import ROOT
 
@@ -35,9 +35,9 @@ _console = Console(highlight=False)
 def main() -> None:
     """Measure, print the tables and write them down."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
-    with prepared() as arena:
-        comparisons = _compared(arena, rounds)
-        measured_on = where(arena, rounds)
+    with prepared_ground() as ground:
+        comparisons = _compared(ground, rounds)
+        measured_on = where(ground, rounds)
     for comparison in comparisons:
         _console.print(comparison.table(), "")
     RESULTS.mkdir(exist_ok=True)
@@ -46,13 +46,13 @@ def main() -> None:
     _console.print(f"Written to {path.relative_to(ROOT)}")
 
 
-def _compared(arena: Arena, rounds: int) -> list[Comparison]:
+def _compared(ground: Ground, rounds: int) -> list[Comparison]:
     collected: Measured = {name: [] for name in WORKERS}
     published: Measured = {name: [] for name in PUBLISHERS}
     for number in range(1, rounds + 1):
         _console.print(f"Round {number} of {rounds}")
-        _measure(arena, WORKERS, collected)
-        _measure(arena, PUBLISHERS, published)
+        _measure(ground, WORKERS, collected)
+        _measure(ground, PUBLISHERS, published)
     return [
         Comparison(
             "Workers: from a filled queue to stored records",
@@ -72,10 +72,10 @@ def _compared(arena: Arena, rounds: int) -> list[Comparison]:
 
 
 def _measure(
-    arena: Arena, contestants: dict[str, Callable[[Arena], float]], measured: Measured
+    ground: Ground, contestants: dict[str, Callable[[Ground], float]], measured: Measured
 ) -> None:
     for name, per_second in contestants.items():
-        measured[name].append(per_second(arena))
+        measured[name].append(per_second(ground))
         _console.print(f"  {name}: {measured[name][-1]:.0f} a second")
 
 

@@ -1,19 +1,15 @@
-"""What all contestants run on: the servers, the site, and a place of its own for each."""
+"""What all contestants run on: the ground of every benchmark, and a place of its own for each."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
 import pymongo
 
-from dev.servers import MongoDB, RabbitMQ, free_port, install_missing
-from dev.stack import ROOT, running
+from bench.ground import Ground
 
 COMPLETED = "COMPLETED"
 
@@ -22,16 +18,6 @@ COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
 
 Pages = Any
 """A pymongo collection of page records."""
-
-
-@dataclass(frozen=True, slots=True)
-class Arena:
-    """The servers and the port of the site."""
-
-    rabbitmq: RabbitMQ
-    mongodb: MongoDB
-    site_port: int
-    folder: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,34 +30,19 @@ class Place:
 
 
 @contextmanager
-def prepared() -> Iterator[Arena]:
-    """Start servers and site."""
-    install_missing()
-    with TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        rabbitmq, mongodb = RabbitMQ(folder / "rabbitmq"), MongoDB(folder / "mongodb")
-        stack.enter_context(running(rabbitmq, mongodb))
-        port = free_port()
-        site = subprocess.Popen([sys.executable, "-m", "bench.site", str(port)], cwd=ROOT)
-        stack.callback(site.wait)
-        stack.callback(site.kill)
-        yield Arena(rabbitmq, mongodb, port, folder)
-
-
-@contextmanager
-def place_in(arena: Arena) -> Iterator[Place]:
+def place_in(ground: Ground) -> Iterator[Place]:
     """Make a place for one measurement; queues and records are gone after it."""
     name = uuid4().hex
-    arena.rabbitmq.ctl("add_vhost", name)
-    arena.rabbitmq.ctl("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
+    ground.rabbitmq.ctl("add_vhost", name)
+    ground.rabbitmq.ctl("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")
     environment = {
-        "BROKER_URL": f"{arena.rabbitmq.url}{name}",
-        "DATABASE_URL": arena.mongodb.url,
+        "BROKER_URL": f"{ground.rabbitmq.url}{name}",
+        "DATABASE_URL": ground.mongodb.url,
         "DATABASE_NAME": name,
     }
-    with pymongo.MongoClient[dict[str, Any]](arena.mongodb.url) as client:
+    with pymongo.MongoClient[dict[str, Any]](ground.mongodb.url) as client:
         client[name].create_collection("pages", storageEngine=COMPRESSED)
         client[name].pages.create_index("url", unique=True)
-        yield Place(arena.folder / name, environment, client[name].pages)
+        yield Place(ground.folder / name, environment, client[name].pages)
         client.drop_database(name)
-    arena.rabbitmq.ctl("delete_vhost", name)
+    ground.rabbitmq.ctl("delete_vhost", name)

@@ -3,22 +3,23 @@
 from collections.abc import Callable
 from functools import partial
 
-from bench.compare.arena import Arena, place_in
+from bench.compare.arena import place_in
 from bench.compare.programs import Program
+from bench.ground import Ground
 
 LOCKED = "locked publisher"
 
 
-def messages_per_second(arena: Arena, *, sender: str) -> float:
+def messages_per_second(ground: Ground, *, sender: str) -> float:
     """Have 64 callers send as much as they can."""
-    arguments = ("bench.compare.send", sender, str(arena.site_port))
-    with place_in(arena) as place:
+    arguments = ("bench.compare.send", sender, str(ground.site_port))
+    with place_in(ground) as place:
         environment = {"BROKER_QUEUE_MAX_LENGTH": "10000000", **place.environment}
         with Program(place.folder, arguments, environment=environment) as program:
             return float(program.wait_for_event("sent", deadline=60)["per_second"])
 
 
-PUBLISHERS: dict[str, Callable[[Arena], float]] = {
+PUBLISHERS: dict[str, Callable[[Ground], float]] = {
     "ours": partial(messages_per_second, sender="on_ours"),
     LOCKED: partial(messages_per_second, sender="on_ours_locked"),
     "Celery": partial(messages_per_second, sender="on_celery"),

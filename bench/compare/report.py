@@ -7,7 +7,7 @@ from statistics import median
 import pymongo
 from rich.table import Table
 
-from bench.compare.arena import Arena
+from bench.ground import Ground
 from bench.report import machine, markdown_table
 
 PACKAGES = ("celery", "dramatiq", "taskiq", "taskiq-aio-pika", "scrapy", "pymongo")
@@ -56,10 +56,10 @@ class Comparison:
         return f"## {self.title}\n\n{markdown_table([*self.header, 'remarks'], rows)}\n"
 
 
-def where(arena: Arena, rounds: int) -> str:
+def where(ground: Ground, rounds: int) -> str:
     """Return the machine, the servers and the packages."""
-    with pymongo.MongoClient[dict[str, object]](arena.mongodb.url) as client:
+    with pymongo.MongoClient[dict[str, object]](ground.mongodb.url) as client:
         mongodb = str(client.server_info()["version"])
-    rabbitmq = arena.rabbitmq.ctl("version").strip()
+    rabbitmq = ground.rabbitmq.ctl("version").strip()
     others = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     return f"{machine({'RabbitMQ': rabbitmq, 'MongoDB': mongodb}, rounds)} Beside ours: {others}.\n"

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bench.compare.arena import COMPLETED, Arena, Place, place_in
+from bench.compare.arena import COMPLETED, Place, place_in
 from bench.compare.programs import Program
+from bench.ground import Ground
 from dev.servers import free_port
 from dev.stack import ROOT
 
@@ -35,15 +36,15 @@ class Worker:
     environment: dict[str, str] = field(default_factory=dict)
     sender: str | None = None
 
-    def pages_per_second(self, arena: Arena) -> float:
+    def pages_per_second(self, ground: Ground) -> float:
         """Have it collect the pages. The clock starts with the first record, not the process."""
-        with place_in(arena) as place:
+        with place_in(ground) as place:
             environment = self.environment | place.environment
             if self.sender:
-                fill = ("bench.compare.send", self.sender, str(arena.site_port), str(PAGES))
+                fill = ("bench.compare.send", self.sender, str(ground.site_port), str(PAGES))
                 with Program(place.folder, fill, environment=environment) as program:
                     program.wait_for_event("sent", deadline=60)
-            values = {"port": free_port(), "site": arena.site_port, "pages": PAGES}
+            values = {"port": free_port(), "site": ground.site_port, "pages": PAGES}
             arguments = [argument.format(**values) for argument in self.arguments]
             with Program(place.folder, arguments, environment=environment) as program:
                 return _rate(program, place)
@@ -64,9 +65,9 @@ def _rate(program: Program, place: Place) -> float:
     return (PAGES - before) / (time.perf_counter() - started)
 
 
-def bare(arena: Arena) -> float:
+def bare(ground: Ground) -> float:
     """Fetch the pages and keep them in no way."""
-    numbers = map(str, (arena.site_port, PAGES, CONCURRENCY))
+    numbers = map(str, (ground.site_port, PAGES, CONCURRENCY))
     command = [sys.executable, "-m", "bench.bare", *numbers]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
 
@@ -87,7 +88,7 @@ def _celery(pool: str, concurrency: int) -> Worker:
     return Worker((*CELERY, *quiet, *slots), sender="on_celery")
 
 
-WORKERS: dict[str, Callable[[Arena], float]] = {
+WORKERS: dict[str, Callable[[Ground], float]] = {
     BARE: bare,
     "ours, 16 at once": _ours(CONCURRENCY).pages_per_second,
     ONE_AT_A_TIME: _ours(1).pages_per_second,
@@ -104,7 +105,7 @@ WORKERS: dict[str, Callable[[Arena], float]] = {
     ).pages_per_second,
     "Scrapy, 16 at once": Worker(SCRAPY).pages_per_second,
 }
-"""What is measured, each by a function of the arena."""
+"""What is measured, each by a function of the ground."""
 
 REMARKS = {
     BARE: "no queue, nothing stored: the reference",

@@ -1,0 +1,37 @@
+"""What every benchmark stands on: both servers and a site, in a folder that is gone afterwards."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from dev.servers import MongoDB, RabbitMQ, free_port, install_missing
+from dev.stack import ROOT, running
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The servers, the port of the site, and where processes may keep their files."""
+
+    rabbitmq: RabbitMQ
+    mongodb: MongoDB
+    site_port: int
+    folder: Path
+
+
+@contextmanager
+def prepared_ground() -> Iterator[Ground]:
+    """Start servers and site; end them when the block is left."""
+    install_missing()
+    with TemporaryDirectory() as name, ExitStack() as stack:
+        folder = Path(name)
+        rabbitmq, mongodb = RabbitMQ(folder / "rabbitmq"), MongoDB(folder / "mongodb")
+        stack.enter_context(running(rabbitmq, mongodb))
+        port = free_port()
+        site = subprocess.Popen([sys.executable, "-m", "bench.site", str(port)], cwd=ROOT)
+        stack.callback(site.wait)
+        stack.callback(site.kill)
+        yield Ground(rabbitmq, mongodb, port, folder)
