@@ -118,7 +118,7 @@ lock: setup
         --output-file requirements-bench.lock
 
 compile := python + " -m uv pip compile --quiet --no-config --upgrade --universal --python-version 3.11" + \
-    " --generate-hashes --no-emit-index-url --no-emit-find-links" + \
+    " --no-strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links" + \
     " --custom-compile-command 'just lock' pyproject.toml"
 
 # Ask for pages and look after the service: submit, get, watch, queues, doctor, dead-letters
