@@ -10,11 +10,11 @@ from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
 from app.broker.connection import BrokerConnection, broker_urls, make_broker
 from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
-from app.metrics import REGISTRY
-from app.settings import Settings
+from app.runtime.metrics import REGISTRY
+from app.runtime.settings import Settings
+from app.runtime.tracing import NO_TRACING, Tracing
 from app.store.mongo import Database
 from app.store.pages import PageRepository
-from app.tracing import NO_TRACING, Tracing
 
 
 @dataclass(frozen=True, slots=True)

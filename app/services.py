@@ -15,8 +15,6 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
-from app import metrics
-from app.backoff import Backoff
 from app.errors import FetchError, HostBusy, NotStorable, PublishError, StoreUnavailable
 from app.models import (
     Claim,
@@ -33,7 +31,8 @@ from app.models import (
     PageStatus,
     RetryLater,
 )
-from app.retries import GiveUp, Keep, RetryPolicy, TryAgain
+from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
+from app.runtime import metrics
 
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How long a worker holds on to a fetched page while the database does not take it. Each try is

@@ -12,7 +12,7 @@ from pymongo.errors import PyMongoError
 
 from app.broker.connection import broker_urls
 from app.broker.topology import build_topology
-from app.settings import Settings, load_settings
+from app.runtime.settings import Settings, load_settings
 from dev.stack import Say
 
 TIMEOUT_SECONDS = 10

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from app.settings import Settings
+from app.runtime.settings import Settings
 from dev.generated import write_or_check
 from dev.stack import ROOT
 

@@ -12,8 +12,8 @@ from faststream.rabbit import RabbitBroker
 
 from app.api.application import create_app as create_api
 from app.assembly import assemble
-from app.broker.specification import api_specification, as_yaml, worker_specification
-from app.settings import Settings
+from app.contract.documents import api_specification, as_yaml, worker_specification
+from app.runtime.settings import Settings
 from app.worker.application import create_app as create_worker
 from dev.generated import write_or_check
 from dev.stack import ROOT

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 import httpx
 from dotenv import dotenv_values
 
-from app.settings import Settings, load_settings
+from app.runtime.settings import Settings, load_settings
 from dev.servers import (
     LOOPBACK,
     MongoDB,

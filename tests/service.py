@@ -11,7 +11,7 @@ import httpx
 import pymongo
 from pymongo.collection import Collection
 
-from app.settings import Settings
+from app.runtime.settings import Settings
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, Worker
 

@@ -8,18 +8,17 @@ from fastapi import FastAPI
 from loguru import logger
 
 from app import __version__
-from app.api import docs, health, metrics, routes
-from app.api.limits import BodyLimit
-from app.api.observation import RequestObserver
+from app.api import docs, probes, routes
+from app.api.middleware import BodyLimit, RequestObserver
 from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import add_problem_handlers
 from app.assembly import assemble
 from app.broker.publisher import RequestPublisher
-from app.broker.specification import Documents
-from app.process import end_process, spare_the_collector, stopping_at_once
+from app.contract.documents import Documents
+from app.runtime.process import end_process, spare_the_collector, stopping_at_once
+from app.runtime.settings import Settings
+from app.runtime.tracing import NO_TRACING, Tracing
 from app.services import Inventory
-from app.settings import Settings
-from app.tracing import NO_TRACING, Tracing
 
 
 def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
@@ -60,8 +59,7 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
     app.state.database = parts.database
     app.state.broker = parts.broker
     app.include_router(routes.router)
-    app.include_router(health.router)
-    app.include_router(metrics.router)
+    app.include_router(probes.router)
     docs.serve_docs(app, Documents(parts.broker, parts.topology))
     complete_openapi(app)
     app.add_middleware(BodyLimit)

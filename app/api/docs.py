@@ -14,7 +14,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 from fastapi.staticfiles import StaticFiles
 
-from app.broker.specification import Document, Documents, as_yaml
+from app.contract.documents import Document, Documents, as_yaml
 
 router = APIRouter(include_in_schema=False)
 

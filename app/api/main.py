@@ -5,9 +5,9 @@ the settings, because uvicorn and FastStream name an object. Nothing connects ye
 """
 
 from app.api.application import create_app
-from app.logs import configure_logging
-from app.settings import load_settings
-from app.tracing import start_tracing
+from app.runtime.logs import configure_logging
+from app.runtime.settings import load_settings
+from app.runtime.tracing import start_tracing
 
 settings = load_settings()
 configure_logging(service_name="api", level=settings.log_level, log_format=settings.log_format)

@@ -15,10 +15,11 @@ from faststream.rabbit import Channel, RabbitBroker
 from loguru import logger
 from yarl import URL
 
-from app import __version__, metrics
-from app.backoff import Backoff
+from app import __version__
 from app.broker.topology import Topology, declare
 from app.errors import BrokerUnreachable, TopologyMismatch
+from app.retries import Backoff
+from app.runtime import metrics
 
 HEARTBEAT_SECONDS = 10
 """How often to exchange heartbeats unless the URL says otherwise; a silent peer is given up

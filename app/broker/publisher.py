@@ -12,12 +12,13 @@ from faststream.rabbit.publisher import RabbitPublisher
 from loguru import logger
 from pamqp.common import FieldValue
 
-from app import errors, metrics
+from app import errors
 from app.broker.connection import BrokerConnection, loss_told_from_cancellation
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.operations import request_destination, retry_destinations
 from app.broker.topology import Topology
 from app.models import PageRequest
+from app.runtime import metrics
 
 Headers = dict[str, FieldValue]
 

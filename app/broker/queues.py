@@ -7,9 +7,9 @@ from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from loguru import logger
 
-from app import metrics
 from app.broker.connection import BrokerConnection
 from app.broker.topology import Topology
+from app.runtime import metrics
 
 TIMEOUT_SECONDS = 2.0
 

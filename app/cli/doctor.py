@@ -16,7 +16,7 @@ from app.broker.queues import QueueCounts
 from app.broker.topology import Topology
 from app.cli.terminal import DEFAULT_API, NOT_AS_WISHED, ApiUrl, Json, console, print_json, run
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
-from app.settings import Settings, load_settings
+from app.runtime.settings import Settings, load_settings
 from app.store.inspection import DatabaseFacts, inspect
 
 START_THE_SERVICE = "start the API or a worker once: they make what is missing"

@@ -7,10 +7,10 @@ import logging
 
 import typer
 
-from app.cli import dead_letters
+from app.cli import dead_letter_commands
 from app.cli.doctor import doctor
-from app.cli.pages import get, submit
-from app.cli.queues import queues, watch
+from app.cli.page_commands import get, submit
+from app.cli.queue_commands import queues, watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,7 +28,7 @@ def prepare() -> None:
 
 for command in (submit, get, watch, queues, doctor):
     app.command()(command)
-app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(dead_letter_commands.app, name="dead-letters")
 
 if __name__ == "__main__":
     app()

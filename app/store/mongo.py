@@ -10,6 +10,7 @@ from typing import Any
 from bson.errors import InvalidDocument
 from loguru import logger
 from motor.motor_asyncio import AsyncIOMotorClient
+from pymongo import monitoring
 from pymongo.errors import (
     BulkWriteError,
     CollectionInvalid,
@@ -19,10 +20,9 @@ from pymongo.errors import (
     PyMongoError,
 )
 
-from app import metrics
-from app.backoff import Backoff
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
-from app.store.commands import CommandTimer
+from app.retries import Backoff
+from app.runtime import metrics
 
 ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
@@ -180,3 +180,27 @@ def _unavailable(exc: Exception) -> StoreUnavailable:
 
 def _in_short(exc: Exception) -> str:
     return f"{type(exc).__name__}: {exc}"[:300]
+
+
+_MICROSECONDS = 1_000_000
+_OURS = frozenset({"find", "findAndModify", "update", "delete", "insert", "ping"})
+
+
+class CommandTimer(monitoring.CommandListener):
+    """Observes every command that got an answer; pymongo calls it in the driver's own thread."""
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Do nothing: the driver measures the time itself."""
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Observe a command that the server has carried out."""
+        _observe(event.command_name, "success", event.duration_micros)
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Observe a command that the server refused, or whose connection was lost."""
+        _observe(event.command_name, "failure", event.duration_micros)
+
+
+def _observe(command: str, outcome: str, microseconds: int) -> None:
+    label = command if command in _OURS else "other"
+    metrics.DATABASE_SECONDS.labels(label, outcome).observe(microseconds / _MICROSECONDS)

@@ -11,20 +11,20 @@ from faststream.asgi import AsgiFastStream
 from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
 
-from app import metrics
 from app.assembly import Parts, assemble
 from app.broker.connection import loss_told_from_cancellation
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
-from app.process import end_process, spare_the_collector, stopping_at_once
 from app.retries import RetryPolicy
+from app.runtime import metrics
+from app.runtime.process import end_process, spare_the_collector, stopping_at_once
+from app.runtime.settings import Settings
+from app.runtime.tracing import NO_TRACING, Tracing
 from app.services import Collector
-from app.settings import Settings
-from app.tracing import NO_TRACING, Tracing
-from app.worker.dead_letters import DeadLetterMiddleware, decode
 from app.worker.handlers import MessageHandler
-from app.worker.health import health_routes
+from app.worker.probes import health_routes
+from app.worker.rejections import DeadLetterMiddleware, decode
 from app.worker.watchdog import Watchdog
 
 SUBSCRIBE_TIMEOUT_SECONDS = 5

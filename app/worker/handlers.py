@@ -12,8 +12,6 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import RabbitMessage
 from loguru import logger
 
-from app import metrics
-from app.backoff import Backoff
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import RetryPublisher
 from app.errors import HostBusy, PublishError, StoreUnavailable
@@ -26,7 +24,8 @@ from app.models import (
     PageRequest,
     RetryLater,
 )
-from app.retries import RetryPolicy
+from app.retries import Backoff, RetryPolicy
+from app.runtime import metrics
 from app.services import Collector
 
 REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)

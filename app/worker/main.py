@@ -4,9 +4,9 @@ This module and the API's twin are the only ones that do something when imported
 the settings, because uvicorn and FastStream name an object. Nothing connects yet.
 """
 
-from app.logs import configure_logging
-from app.settings import load_settings
-from app.tracing import start_tracing
+from app.runtime.logs import configure_logging
+from app.runtime.settings import load_settings
+from app.runtime.tracing import start_tracing
 from app.worker.application import create_app
 
 settings = load_settings()

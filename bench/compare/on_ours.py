@@ -9,9 +9,9 @@ import uvloop
 
 from app.assembly import assemble
 from app.broker.publisher import RequestPublisher
-from app.logs import configure_logging
 from app.models import PageRequest
-from app.settings import load_settings
+from app.runtime.logs import configure_logging
+from app.runtime.settings import load_settings
 from bench.compare.sending import Sending
 
 

@@ -12,9 +12,9 @@ from dirty_equals import IsPartialDict
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
-from app.backoff import Backoff
 from app.errors import NotStorable
 from app.models import Claim, Coalesced, Delivery, ErrorKind, PageError, PageStatus
+from app.retries import Backoff
 from app.services import Pages
 from app.store import attempts
 from app.store import pages as page_repository

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from app.api.application import create_app as create_api
-from app.telemetry import OpenTelemetry
+from app.runtime.telemetry import OpenTelemetry
 from app.worker.application import create_app as create_worker
 from dev.stack import ROOT
 from tests.service import Service, eventually, started

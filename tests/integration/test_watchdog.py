@@ -14,10 +14,10 @@ from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.models import Coalesced, Delivery, Outcome
 from app.retries import RetryPolicy
+from app.runtime.settings import Settings
 from app.services import Collector
-from app.settings import Settings
-from app.worker.dead_letters import decode
 from app.worker.handlers import MessageHandler
+from app.worker.rejections import decode
 from app.worker.watchdog import Watchdog
 from dev.servers import RabbitMQ
 from tests.fakes import URL

@@ -16,9 +16,9 @@ from pamqp import commands
 from pamqp.header import ContentHeader
 from yarl import URL
 
-from app.backoff import Backoff
 from app.broker.connection import BrokerConnection
 from app.broker.topology import build_topology
+from app.retries import Backoff
 
 TOPOLOGY = build_topology(
     queue_name="metadata.requests",

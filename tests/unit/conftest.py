@@ -9,7 +9,7 @@ import pytest
 import uvicorn.config
 from loguru import logger
 
-from app.settings import Settings
+from app.runtime.settings import Settings
 from tests.unit.recorded import Log
 
 

@@ -16,12 +16,12 @@ from dirty_equals import IsDatetime, IsPartialDict, IsStr, IsUUID
 from fastapi import FastAPI
 
 from app.api.application import create_app
-from app.api.limits import MAX_BODY_BYTES
+from app.api.middleware import MAX_BODY_BYTES
 from app.broker.connection import ConnectionState
 from app.errors import PublisherNotReady, PublishError, PublishFailed, StoreError, StoreUnavailable
 from app.models import Claim, Delivery, ErrorKind, PageError, PageRequest, PageStatus
+from app.runtime.settings import Settings
 from app.services import Inventory
-from app.settings import Settings
 from tests.fakes import NOW, URL, FakePages, FakePublisher, a_page, a_request
 from tests.unit.recorded import Log
 

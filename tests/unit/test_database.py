@@ -20,10 +20,15 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from app.backoff import Backoff
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
-from app.store.commands import CommandTimer
-from app.store.mongo import Database, DatabaseState, suppressed_duplicates, translated_errors
+from app.retries import Backoff
+from app.store.mongo import (
+    CommandTimer,
+    Database,
+    DatabaseState,
+    suppressed_duplicates,
+    translated_errors,
+)
 from tests.unit.recorded import Log
 
 BACKOFF = Backoff(initial=1, maximum=3, multiplier=2, attempts=4)

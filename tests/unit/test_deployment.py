@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from app.broker.connection import ConnectionState
-from app.metrics import PUBLISHER_STATE, REGISTRY
+from app.runtime.metrics import PUBLISHER_STATE, REGISTRY
 from dev.stack import ROOT
 
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())

@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from app.api.application import create_app
-from app.broker.specification import Documents
-from app.settings import Settings
+from app.contract.documents import Documents
+from app.runtime.settings import Settings
 
 PAGES = ["/", "/docs", "/redoc", "/asyncapi", "/asyncapi/worker"]
 

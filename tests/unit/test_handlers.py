@@ -36,8 +36,8 @@ from app.models import (
 )
 from app.retries import RetryPolicy
 from app.services import Collector
-from app.worker.dead_letters import DeadLetterMiddleware, decode
 from app.worker.handlers import MessageHandler
+from app.worker.rejections import DeadLetterMiddleware, decode
 from tests.fakes import NOW, URL, FakeFetcher, FakePages, a_page, a_request, a_timeout
 from tests.unit.amqp import TOPOLOGY, DeliveredMessage, until
 from tests.unit.recorded import Log

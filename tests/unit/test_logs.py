@@ -12,8 +12,8 @@ import uvicorn.config
 from dirty_equals import IsDatetime, IsStr
 from loguru import logger
 
-from app.logs import LogFormat, configure_logging
 from app.models import PageStatus
+from app.runtime.logs import LogFormat, configure_logging
 from tests.fakes import URL
 
 pytestmark = pytest.mark.usefixtures("restored_logging")

@@ -14,11 +14,9 @@ from dirty_equals import IsPartialDict, IsPositiveFloat, IsUUID
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from app import metrics
 from app.api.application import create_app
 from app.broker.queues import observe
 from app.errors import FetchError, PublishFailed
-from app.metrics import REGISTRY
 from app.models import (
     Coalesced,
     Completed,
@@ -30,9 +28,11 @@ from app.models import (
     PageStatus,
     RetryLater,
 )
+from app.runtime import metrics
+from app.runtime.metrics import REGISTRY
+from app.runtime.settings import Settings
 from app.services import Inventory
-from app.settings import Settings
-from app.store.commands import CommandTimer
+from app.store.mongo import CommandTimer
 from tests.fakes import URL, FakePages, FakePublisher, a_page, a_request, a_timeout
 from tests.unit.amqp import TOPOLOGY
 from tests.unit.recorded import Log

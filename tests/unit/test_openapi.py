@@ -12,8 +12,8 @@ from jsonschema import Draft202012Validator, FormatChecker
 from app.api.application import create_app
 from app.errors import InventoryError, PublisherNotReady, PublishFailed, StoreUnavailable
 from app.models import PageRequest
+from app.runtime.settings import Settings
 from app.services import Inventory
-from app.settings import Settings
 from tests.fakes import URL, FakePages, FakePublisher
 
 JSON, PROBLEM = "application/json", "application/problem+json"

@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 from faststream.asgi import AsgiFastStream
 
-from app.process import STOP_SIGNALS, end_process, stopping_at_once
+from app.runtime.process import STOP_SIGNALS, end_process, stopping_at_once
 from tests.unit.recorded import Log
 
 REPOSITORY = Path(__file__).parents[2]
@@ -126,7 +126,7 @@ def test_a_process_that_ends_by_itself_says_so_and_fails(log: Log) -> None:
 
 AS_UVICORN_ENDS = """
 import signal, uvicorn
-from app.process import end_process
+from app.runtime.process import end_process
 server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
 with server.capture_signals():
     signal.raise_signal(signal.SIGTERM)

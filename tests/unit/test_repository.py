@@ -12,7 +12,7 @@ import pytest
 import yaml
 from check_jsonschema import main as check_jsonschema  # type: ignore[import-untyped]  # it has none
 
-from app.settings import Settings
+from app.runtime.settings import Settings
 from dev import settings_example, specs
 from dev.generated import out_of_step
 from dev.stack import ROOT

@@ -11,8 +11,8 @@ import pytest
 from pydantic import ValidationError
 
 from app import __version__
-from app.backoff import Backoff
-from app.settings import Settings, load_settings
+from app.retries import Backoff
+from app.runtime.settings import Settings, load_settings
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -171,7 +171,7 @@ def test_a_message_does_not_repeat_a_password(environment: pytest.MonkeyPatch) -
 
 def test_the_process_ends_with_an_error_and_the_message_alone(tmp_path: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", "from app.settings import load_settings; load_settings()"],
+        [sys.executable, "-c", "from app.runtime.settings import load_settings; load_settings()"],
         cwd=tmp_path,
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY), "LOG_LEVEL": "LOUD"},
         capture_output=True,

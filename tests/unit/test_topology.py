@@ -7,7 +7,7 @@ from aio_pika.exceptions import ChannelPreconditionFailed
 
 from app.broker.topology import Topology, build_topology, declare, delay_label
 from app.errors import TopologyMismatch
-from app.settings import Settings
+from app.runtime.settings import Settings
 from tests.unit.amqp import TOPOLOGY, FakeConnection
 
 

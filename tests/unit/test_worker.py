@@ -14,11 +14,11 @@ from faststream.asgi import AsgiFastStream
 
 from app.assembly import Parts, assemble
 from app.broker.connection import BrokerConnection, ConnectionState
-from app.settings import Settings
+from app.runtime.settings import Settings
 from app.store.mongo import Database
 from app.worker.application import create_app
 from app.worker.handlers import MessageHandler
-from app.worker.health import health_routes
+from app.worker.probes import health_routes
 from app.worker.watchdog import Watchdog
 from tests.unit.amqp import FakeBroker, FakeConnection, a_connection, until
 from tests.unit.recorded import Log

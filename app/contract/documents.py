@@ -16,11 +16,11 @@ from faststream.rabbit import RabbitBroker, RabbitMessage, RabbitQueue
 from faststream.specification import AsyncAPI
 
 from app import __version__
-from app.broker import descriptions as words
-from app.broker.descriptions import Text
 from app.broker.messages import CONTENT_TYPE, DEFERRALS_HEADER, MESSAGE_TYPE, MetadataRequested
 from app.broker.operations import retry_destinations, subscribe
 from app.broker.topology import Topology, delay_label
+from app.contract import texts as words
+from app.contract.texts import Text
 
 Document = dict[str, Any]
 

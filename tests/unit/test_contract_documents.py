@@ -13,9 +13,9 @@ from app import __version__
 from app.api.application import create_app as create_api
 from app.assembly import assemble
 from app.broker.messages import MetadataRequested
-from app.broker.specification import Documents, as_yaml, worker_specification
 from app.broker.topology import Topology
-from app.settings import Settings
+from app.contract.documents import Documents, as_yaml, worker_specification
+from app.runtime.settings import Settings
 from app.urls import canonical_url
 from app.worker.application import create_app as create_worker
 from tests.fakes import a_request

@@ -13,7 +13,7 @@ from loguru import logger
 from pydantic import ValidationError
 
 from app.broker.messages import MetadataRequested
-from app.metrics import DEAD_LETTERS
+from app.runtime.metrics import DEAD_LETTERS
 
 MAX_MESSAGE_BYTES = 64 * 1024
 

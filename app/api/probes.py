@@ -1,4 +1,4 @@
-"""`/health`: is the process alive, and can it do its work."""
+"""`/health` and `/metrics`: is the process alive, can it do its work, what does it count."""
 
 from http import HTTPStatus
 
@@ -9,19 +9,24 @@ from app.api import openapi
 from app.api.dependencies import ConnectionDep, DatabaseDep
 from app.api.schemas import Health, NotReady
 from app.broker.connection import BrokerConnection
+from app.broker.queues import observe
+from app.runtime import metrics
 from app.store.mongo import Database
 
-router = APIRouter(prefix="/health", tags=["health"])
+router = APIRouter()
 
 
-@router.get("/live", summary="Is the process alive?", responses=openapi.LIVE)
+@router.get(
+    "/health/live", tags=["health"], summary="Is the process alive?", responses=openapi.LIVE
+)
 async def live() -> Health:
     """Answer, which is all there is to say."""
     return Health(status="ok")
 
 
 @router.get(
-    "/ready",
+    "/health/ready",
+    tags=["health"],
     summary="Can requests be queued and read?",
     response_model=Health,
     responses=openapi.READY,
@@ -46,3 +51,10 @@ async def why_not_ready(connection: BrokerConnection, database: Database) -> str
 
 def _json(body: Health | NotReady, status: HTTPStatus) -> Response:
     return Response(body.model_dump_json(), status_code=status, media_type="application/json")
+
+
+@router.get("/metrics", include_in_schema=False)
+async def show_metrics(connection: ConnectionDep) -> Response:
+    """Return every metric as it is now."""
+    await observe(connection)
+    return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)

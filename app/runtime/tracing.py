@@ -59,6 +59,6 @@ def start_tracing(service_name: str) -> Tracing:
     """Return the tracing that the environment asks for."""
     if not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         return NO_TRACING
-    from app.telemetry import export_traces  # noqa: PLC0415 (not imported unless it is wanted)
+    from app.runtime.telemetry import export_traces  # noqa: PLC0415 (not imported unless it is wanted)
 
     return export_traces(service_name)

@@ -1,4 +1,4 @@
-"""Tracing by OpenTelemetry; imported by `app/tracing.py`, and only when it is wanted.
+"""Tracing by OpenTelemetry; imported by `app/runtime/tracing.py`, and only when it is wanted.
 
 The SDK reads its settings itself: `OTEL_EXPORTER_OTLP_ENDPOINT` (OTLP over HTTP, port 4318),
 `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and the rest of the specification's.

@@ -16,7 +16,7 @@ from app.broker.connection import broker_urls
 from app.broker.inspection import connected, look
 from app.broker.queues import QueueCounts
 from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
-from app.settings import load_settings
+from app.runtime.settings import load_settings
 
 Counts = dict[str, QueueCounts | None]
 

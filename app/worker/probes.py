@@ -9,9 +9,9 @@ from faststream.asgi import AsgiResponse, get
 from faststream.asgi.types import ASGIApp, Scope
 from loguru import logger
 
-from app import metrics
 from app.assembly import Parts
 from app.broker.queues import observe
+from app.runtime import metrics
 
 Routes = Sequence[tuple[str, ASGIApp]]
 

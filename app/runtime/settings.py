@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import __version__
-from app.backoff import Backoff
+from app.retries import Backoff
 
 Network = IPv4Network | IPv6Network
 

@@ -1,13 +1,15 @@
-"""What is seen of every request from outside, whatever becomes of it: id, route, status, time."""
+"""ASGI middleware around every request: its id, its log line and metric, the size of its body."""
 
+from http import HTTPStatus
 from time import perf_counter
 from uuid import UUID, uuid4
 
 from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.metrics import REQUEST_SECONDS
+from app.runtime.metrics import REQUEST_SECONDS
 
 HEADER = "X-Request-ID"
 
@@ -82,3 +84,48 @@ def _route(scope: Scope) -> str:
     """Return the route's template: paths that nobody serves are as many as callers like."""
     path: str = getattr(scope.get("route"), "path", "other")
     return path
+
+
+MAX_BODY_BYTES = 16 * 1024
+
+
+class BodyLimit:
+    """ASGI middleware that answers 413 to a body over 16 KiB, announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, counting what is read of its body."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await self._app(scope, _counting(receive, announced=_announced(scope)), send)
+
+
+def _announced(scope: Scope) -> int:
+    length = Headers(scope=scope).get("content-length", "0")
+    return int(length) if length.isdecimal() else 0
+
+
+def _counting(receive: Receive, *, announced: int) -> Receive:
+    read = 0
+
+    async def counted() -> Message:
+        nonlocal read
+        _refuse_too_large(announced)
+        message = await receive()
+        read += len(message.get("body", b""))
+        _refuse_too_large(read)
+        return message
+
+    return counted
+
+
+def _refuse_too_large(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        # An HTTPException passes through FastAPI's reading of the body as it is.
+        raise HTTPException(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"the body is larger than {MAX_BODY_BYTES} bytes",
+        )

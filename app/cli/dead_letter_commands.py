@@ -13,7 +13,7 @@ from app.assembly import topology_of
 from app.broker.connection import broker_urls
 from app.broker.dead_letters import DeadLetter, DeadLetterBox, open_box
 from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
-from app.settings import load_settings
+from app.runtime.settings import load_settings
 
 app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
 Letters = Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them")]

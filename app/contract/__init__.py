@@ -1,0 +1,1 @@
+"""The AsyncAPI documents: what FastStream generates from the code, completed."""

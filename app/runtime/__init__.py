@@ -1,0 +1,1 @@
+"""What every process has around it: settings, logs, metrics, traces, signals."""
