@@ -1,4 +1,4 @@
-"""A small site of our own, so that the demo needs no internet."""
+"""A small site for the demo, so that it needs no internet."""
 
 import threading
 from collections import Counter
