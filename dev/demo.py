@@ -91,7 +91,7 @@ def main() -> None:
         sys.exit("Interrupted; everything is stopped.")
     except (ServerMissing, ServerFailed) as exc:
         sys.exit(str(exc))
-    say("\n".join(["", *_verdict(differences), "", *_next_steps()]))
+    say("\n".join(["", *verdict(differences), "", *_next_steps()]))
     sys.exit(1 if differences else 0)
 
 
@@ -279,7 +279,8 @@ def _differences(expected: Expected, answer: Answer) -> list[str]:
     ]
 
 
-def _verdict(differences: Sequence[str]) -> list[str]:
+def verdict(differences: Sequence[str]) -> list[str]:
+    """Return the lines that sum up how the pages ended."""
     if not differences:
         return ["Every page ended as expected."]
     return ["Not every page ended as expected:", *(f"  {text}" for text in differences)]
