@@ -33,6 +33,7 @@ from app.models import (
 )
 from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
 from app.runtime import metrics
+from app.runtime.tracing import TRACER
 
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How long a worker holds on to a fetched page while the database does not take it. Each try is
@@ -171,6 +172,7 @@ class Collector:
         with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease
             await self._pages.abandon(claim)
 
+    @TRACER.start_as_current_span("fetcher.fetch")
     @metrics.measured_fetch
     async def _fetch(self, request: PageRequest) -> PageMetadata | FetchError:
         logger.info("fetch_started")

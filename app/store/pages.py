@@ -21,6 +21,7 @@ from app.models import (
     PageRequest,
     PageStatus,
 )
+from app.runtime.tracing import TRACER
 from app.store.attempts import Attempts, Document, End, Wish, held
 from app.store.batching import Batcher
 from app.store.mongo import Database, suppressed_duplicates, translated_errors
@@ -46,11 +47,13 @@ class PageRepository:
         self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
         self._attempts = Attempts(database)
 
+    @TRACER.start_as_current_span("pages.find")
     async def find(self, url: str) -> PageRecord | None:
         """Return the record of a page, if there is one."""
         with translated_errors():
             return await self._find(url)
 
+    @TRACER.start_as_current_span("pages.note_queued")
     async def note_queued(self, request: PageRequest) -> None:
         """Show a published request as QUEUED.
 
@@ -59,6 +62,7 @@ class PageRepository:
         with translated_errors():
             await self._note_queued(request)
 
+    @TRACER.start_as_current_span("pages.reserve")
     async def reserve(self, request: PageRequest) -> bool:
         """Insert a QUEUED record; False if there is a record already. One caller wins."""
         missing = {"url": request.url}
@@ -73,6 +77,7 @@ class PageRepository:
             return before is None
         return False
 
+    @TRACER.start_as_current_span("pages.reserve_again")
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
         """Make a stalled record QUEUED for another request. One caller wins."""
         queued = _queued(request)
@@ -86,11 +91,13 @@ class PageRepository:
             result = await self._database.pages.update_one(as_it_was, {"$set": queued})
         return bool(result.modified_count)
 
+    @TRACER.start_as_current_span("pages.release")
     async def release(self, request: PageRequest) -> None:
         """Take back what `reserve()` inserted, if nothing has happened to it since."""
         with translated_errors():
             await self._database.pages.delete_one(_reserved(request))
 
+    @TRACER.start_as_current_span("pages.restore")
     async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
         """Make a record what it was before `reserve_again()`, if nothing has happened since."""
         as_it_was = {
@@ -104,6 +111,7 @@ class PageRepository:
         with translated_errors():
             await self._database.pages.update_one(_reserved(request), {"$set": as_it_was})
 
+    @TRACER.start_as_current_span("pages.claim")
     async def claim(
         self, delivery: Delivery, *, now: datetime, lease_seconds: float
     ) -> Claim | Coalesced:
@@ -115,6 +123,7 @@ class PageRepository:
         with translated_errors():
             return await self._attempts.claim(Wish(delivery, now, lease_seconds))
 
+    @TRACER.start_as_current_span("pages.complete")
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
         """Keep the result of a claimed page.
 
@@ -130,6 +139,7 @@ class PageRepository:
             ends_request=True,
         )
 
+    @TRACER.start_as_current_span("pages.fail")
     async def fail(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> PageStatus | None:
@@ -145,11 +155,13 @@ class PageRepository:
             ends_request=True,
         )
 
+    @TRACER.start_as_current_span("pages.note_retry")
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         """Keep a failure that will be tried again. Returns as `complete()` does."""
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
         return await self._end_attempt(claim, changes, ends_request=False)
 
+    @TRACER.start_as_current_span("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
         with translated_errors():

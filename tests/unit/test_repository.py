@@ -71,7 +71,7 @@ def test_the_image_runs_the_commands_that_the_code_answers_to() -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     dockerfile = (ROOT / "Dockerfile").read_text()
     command = re.findall(r"^CMD (\[.*\])$", dockerfile, re.MULTILINE)
-    assert json.loads(command[0])[:2] == ["uvicorn", "app.api.main:app"]
+    assert json.loads(command[0])[:3] == ["python", "-m", "app.api"]
     worker = compose["services"]["worker"]["command"]
     assert worker[:3] == ["faststream", "run", "app.worker.main:app"]
 
