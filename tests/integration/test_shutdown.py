@@ -33,7 +33,7 @@ class TwoWorkers(Worker):
 
 
 @pytest.mark.parametrize("stop_signal", STOP_SIGNALS)
-def test_an_idle_process_that_is_stopped_exits_with_zero(
+def test_an_idle_process_stops_with_exit_code_zero(
     service: Service, stop_signal: signal.Signals
 ) -> None:
     for process in (service.api().start(), service.worker().start()):
