@@ -36,6 +36,7 @@ from app.models import (
 )
 from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
 from app.runtime import metrics
+from app.runtime.tracing import TRACER
 
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How long a worker holds on to a fetched page while the database does not take it. Each try is
@@ -222,6 +223,7 @@ class Collector:
         with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease
             await self._pages.abandon(claim)
 
+    @TRACER.start_as_current_span("fetcher.fetch")
     async def _fetch(self, url: str) -> PageMetadata | FetchError:
         """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")
