@@ -1,14 +1,13 @@
 """ASGI middleware around every request: its id, its log line and metric, the size of its body."""
 
-from http import HTTPStatus
 from time import perf_counter
 from uuid import UUID, uuid4
 
 from loguru import logger
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.problems import BODY_TOO_LARGE, Refusal
 from app.runtime.metrics import REQUEST_SECONDS
 
 HEADER = "X-Request-ID"
@@ -125,7 +124,4 @@ def _counting(receive: Receive, *, announced: int) -> Receive:
 def _refuse_too_large(size: int) -> None:
     if size > MAX_BODY_BYTES:
         # An HTTPException passes through FastAPI's reading of the body as it is.
-        raise HTTPException(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body is larger than {MAX_BODY_BYTES} bytes",
-        )
+        raise Refusal(BODY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")

@@ -99,7 +99,7 @@ async def test_redoc_shows_the_calls_and_their_answers(visit: Open) -> None:
     page = (await visit("/redoc")).page
     for call in CALLS:
         await expect(page.get_by_role("heading", name=call)).to_be_visible()
-    for text in ("Page URL", "Queued, which the broker has confirmed", "Not there yet"):
+    for text in ("Page URL", "The request is queued", "No result yet"):
         await is_on_screen(page, text)
 
 
