@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
-from app.api.schemas import QueuedAnswer, page_answer
+from app.api.schemas import Page, QueuedAnswer, page_answer
 from app.models import (
     Cookie,
     ErrorKind,
@@ -37,18 +38,7 @@ _METADATA = PageMetadata(
     status_code=200,
     http_version="HTTP/1.1",
     headers=(Header("content-type", "text/html; charset=UTF-8"),),
-    cookies=(
-        Cookie(
-            name="session",
-            value="b7f1",
-            domain="example.com",
-            path="/",
-            max_age=3600,
-            secure=True,
-            http_only=True,
-            same_site="Lax",
-        ),
-    ),
+    cookies=(Cookie("session", "b7f1", "example.com", "/", max_age=3600, same_site="Lax"),),
     page_source="<!doctype html><title>Example</title>",
     page_source_truncated=False,
     content_type="text/html",
@@ -61,29 +51,23 @@ _METADATA = PageMetadata(
     fetched_at=_FETCHED_AT,
 )
 
+
+def _page(status: PageStatus, **changes: Any) -> Page:
+    return page_answer(replace(_QUEUED, status=status, attempts=1, **changes))
+
+
 QUEUED_ANSWER = {"The request is queued": QueuedAnswer.of(_REQUEST)}
 ENDED = {
-    "The page as its server sent it": page_answer(
-        replace(_QUEUED, status=PageStatus.COMPLETED, metadata=_METADATA, attempts=1)
-    ),
-    "A page that cannot be fetched": page_answer(
-        replace(
-            _QUEUED,
-            status=PageStatus.FAILED_PERMANENT,
-            error=PageError(ErrorKind.DNS, "the host name could not be resolved"),
-            attempts=1,
-        )
+    "The page as its server sent it": _page(PageStatus.COMPLETED, metadata=_METADATA),
+    "A page that cannot be fetched": _page(
+        PageStatus.FAILED_PERMANENT,
+        error=PageError(ErrorKind.DNS, "the host name could not be resolved"),
     ),
 }
 PENDING = {
     "Waiting for a worker": page_answer(_QUEUED),
-    "Being fetched": page_answer(replace(_QUEUED, status=PageStatus.IN_PROGRESS, attempts=1)),
-    "To be tried again": page_answer(
-        replace(
-            _QUEUED,
-            status=PageStatus.FAILED_RETRYABLE,
-            error=PageError(ErrorKind.TIMEOUT, "no answer in time"),
-            attempts=1,
-        )
+    "Being fetched": _page(PageStatus.IN_PROGRESS),
+    "To be tried again": _page(
+        PageStatus.FAILED_RETRYABLE, error=PageError(ErrorKind.TIMEOUT, "no answer in time")
     ),
 }

@@ -1,4 +1,7 @@
-"""What the OpenAPI document says of answers: each status with its headers, schema and examples."""
+"""How the OpenAPI document describes answers: each status with its headers, schema and examples.
+
+A route names its answers by `answer()` and `problems()`; FastAPI puts them into the document.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -10,19 +13,8 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 
-from app.api import examples
-from app.api.problems import (
-    BODY_TOO_LARGE,
-    DATABASE_UNAVAILABLE,
-    INTERNAL_ERROR,
-    INVALID_BODY,
-    INVALID_QUERY,
-    INVALID_URL,
-    MEDIA_TYPE,
-    NOT_QUEUED,
-    ProblemKind,
-)
-from app.api.schemas import Health, NotReady, PendingPage, Problem
+from app.api.problems import MEDIA_TYPE, ProblemKind
+from app.api.schemas import Problem
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -95,50 +87,16 @@ def _response(
     return described | ({"headers": headers} if headers else {})
 
 
-# --- The answers of each call ---------------------------------------------------------------------
-
-REQUEST_METADATA = answer(
-    HTTPStatus.ACCEPTED,
-    "The request is queued, and the broker has confirmed it",
-    examples.QUEUED_ANSWER,
-    LOCATION,
-) | problems(INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, NOT_QUEUED, INTERNAL_ERROR)
-
-READ_METADATA = (
-    answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
-    | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
-    | problems(INVALID_URL, INVALID_QUERY, DATABASE_UNAVAILABLE, NOT_QUEUED, INTERNAL_ERROR)
-)
-
-LIVE = answer(HTTPStatus.OK, "The process is alive", {"Alive": Health(status="ok")})
-
-READY = answer(
-    HTTPStatus.OK, "Requests can be queued and read", {"Ready": Health(status="ready")}
-) | answer(
-    HTTPStatus.SERVICE_UNAVAILABLE,
-    "Something is missing",
-    {
-        "No broker": NotReady(reason="publisher is RECONNECTING"),
-        "No database": NotReady(reason="database does not answer"),
-    },
-    model=NotReady,
-)
-
-
-# --- The document ---------------------------------------------------------------------------------
-
-
 def complete_openapi(app: FastAPI) -> None:
     """Correct what FastAPI generates: examples, the schema of problems, no answer 422."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
-        for route in iter_route_contexts(app.routes):
-            if isinstance(route.original_route, APIRoute) and route.include_in_schema:
-                for method in route.methods or ():
-                    call = document["paths"][route.path_format][method.lower()]
-                    _correct(call, route.responses)
+        declared = _declared_responses(app)
+        for calls in document["paths"].values():
+            for call in calls.values():
+                _correct(call["responses"], declared[call["operationId"]])
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
@@ -148,9 +106,15 @@ def complete_openapi(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's way to extend the document
 
 
-def _correct(call: dict[str, Any], declared: Responses) -> None:
-    call["responses"].pop("422", None)
+def _declared_responses(app: FastAPI) -> dict[str, Responses]:
+    """Return what each route declares, by its name, which is its operation id."""
+    routes = iter_route_contexts(app.routes)
+    return {it.name or "": it.responses for it in routes if isinstance(it.original_route, APIRoute)}
+
+
+def _correct(responses: dict[str, Any], declared: Responses) -> None:
+    responses.pop("422", None)
     for status, response in declared.items():
         for media_type, content in response["content"].items():
-            # FastAPI leaves out whatever is null in the document, in examples too.
-            call["responses"][str(status)]["content"][media_type]["examples"] = content["examples"]
+            # FastAPI leaves out every null of the document, those of examples too.
+            responses[str(status)]["content"][media_type]["examples"] = content["examples"]

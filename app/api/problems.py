@@ -1,8 +1,8 @@
 """Errors as HTTP answers (RFC 9457, problem details): the one place that gives them a status.
 
 To add a kind of problem, add a `ProblemKind` below and, if a domain error leads to it, a line to
-`_KIND_OF_ERROR`. Name the kind among the answers of a call in `openapi.py`, which describes it
-with the examples given here.
+`_KIND_OF_ERROR`. A route that names the kind among its answers (`problems()` in `openapi.py`) has
+it described in the OpenAPI document, with the examples given here.
 """
 
 from collections.abc import Mapping, Sequence
