@@ -31,12 +31,8 @@ from app.models import (
     PageStatus,
     RetryLater,
 )
-from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
+from app.retries import WRITE_AGAIN, GiveUp, Keep, RetryPolicy, TryAgain
 from app.runtime import metrics
-
-WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
-"""How long a worker holds on to a fetched page while the database does not take it. Each try is
-bounded by the database's own timeout; after the last one the message is put off."""
 
 
 class Publisher(Protocol):
