@@ -24,6 +24,7 @@ from app.errors import InventoryError, PublishFailed, StoreUnavailable
 from app.models import PageRequest
 from app.runtime.settings import Settings
 from app.services import Inventory
+from dev.specs import default_settings
 from tests.fakes import URL, FakePages, FakePublisher
 
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -34,9 +35,9 @@ def app(settings: Settings) -> FastAPI:
     return create_app(settings)
 
 
-@pytest.fixture
-def document(app: FastAPI) -> Any:
-    return app.openapi()
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return create_app(default_settings()).openapi()
 
 
 class Answer(NamedTuple):
