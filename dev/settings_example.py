@@ -52,7 +52,7 @@ def _spelled(value: Any) -> str:
         case tuple():
             return ",".join(map(_spelled, value))
         case _:
-            raise TypeError(f"a default of an unforeseen kind: {value!r}")
+            raise TypeError(f"cannot write a default of this type: {value!r}")
 
 
 if __name__ == "__main__":
