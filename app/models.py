@@ -5,7 +5,7 @@ below a field documents it; for the values that callers see, it is the text of t
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -34,6 +34,7 @@ class ErrorKind(StrEnum):
     NOT_STORABLE = "not_storable"
     ROBOTS = "robots"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,12 @@ class Delivery:
     request: PageRequest
 
     redelivered: bool = False
-    """Whether an earlier delivery was never acknowledged, so that its worker is gone."""
+    """Whether the broker has delivered the message before and got no acknowledgement, so the worker
+    that had it has died or lost its connection."""
 
     deferrals: int = 0
-    """How often the request was put off without using up an attempt, because the database could
-    not be reached or all connections allowed to its host were in use."""
+    """How often the message was put off without using up an attempt: the database could not be
+    reached, the host was busy, or the page was being fetched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +177,10 @@ class PageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PageError:
-    """What went wrong with a page."""
+    """What went wrong last with a page."""
 
-    kind: ErrorKind
-    """The kind of error, for programs to compare."""
+    kind: ErrorKind | str
+    """The kind of error, for programs to compare. Newer versions of the service may have others."""
 
     message: str
     """What happened, for a person to read."""
@@ -190,7 +192,8 @@ class PageRecord:
 
     url: str
 
-    status: PageStatus
+    status: PageStatus | str
+    """Text where a newer version wrote a status that this version does not know."""
 
     metadata: PageMetadata | None
     """The page, or the last response of one that failed for good."""
@@ -209,18 +212,11 @@ class PageRecord:
     updated_at: datetime
 
     lease_expires_at: datetime | None = None
-    """Until when the claim of a worker holds, if one has claimed the page."""
+    """Until when the claim of a worker holds, by the clock of the database. It is kept to be
+    written back, never to be compared with the clock of this process."""
 
-    def has_stalled(self, now: datetime, patience: timedelta) -> bool:
-        """Whether nobody seems to be at work on a page that has not ended.
-
-        Its claim has run out, or it has waited longer than any retry would.
-        """
-        if self.has_ended:
-            return False
-        if self.lease_expires_at is not None:
-            return self.lease_expires_at < now
-        return self.updated_at < now - patience
+    has_stalled: bool = False
+    """Whether the page has not ended and nobody seems to be at work on it. The database decides."""
 
     @property
     def has_ended(self) -> bool:
@@ -232,8 +228,7 @@ class PageRecord:
 class Claim:
     """The right of one worker to make one attempt at a page.
 
-    It is void as soon as another claim on the page is made: writes made under a void claim change
-    nothing.
+    Another claim on the page makes it void: writes made under a void claim change nothing.
     """
 
     url: str
@@ -242,13 +237,20 @@ class Claim:
 
     attempt: int
 
-    started_at: datetime
-
     refreshes: bool
     """Whether the page already has a result, which stays readable until a newer one is stored."""
 
     token: UUID
-    """Tells this claim from any other."""
+    """Unique to this claim."""
+
+    lost_alone: bool = False
+    """Whether the worker that made this very attempt before died while it fetched this page and no
+    other, so that the page is what killed it. The attempt counts as failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The page is being fetched for another request, by a fetch that may be older than this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,9 +285,23 @@ class FailedPermanently:
 
 @dataclass(frozen=True, slots=True)
 class Coalesced:
-    """Nothing was fetched: another request has answered, or is answering, this one."""
+    """Nothing was fetched: a fetch that began after this request has answered it, or will."""
 
     reason: str
 
 
-Outcome = Completed | RetryLater | FailedPermanently | Coalesced
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """Nothing was decided: deliver the same request again after the delay."""
+
+    request: PageRequest
+
+    reason: str
+
+    delay_seconds: float
+
+    deferrals: int
+    """How often that has happened to the request, this time included."""
+
+
+Outcome = Completed | RetryLater | FailedPermanently | Coalesced | PutOff

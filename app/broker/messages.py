@@ -44,8 +44,8 @@ class MetadataRequested(BaseModel):
     requested_at: AwareDatetime = Field(
         title="Time of the request", examples=["2026-01-01T00:00:00Z"]
     )
-    """When the page was asked for, with the offset from UTC. A fetch that starts later answers the
-    request, so the page is not fetched again for it."""
+    """When the page was asked for, with the offset from UTC. For people to read: what becomes of
+    the request does not depend on it."""
 
     attempt: int = Field(1, title="Attempt", ge=1, le=MAX_ATTEMPT, examples=[1])
     """The number of the fetch that this message asks for: 1 in a new request."""
