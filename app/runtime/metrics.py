@@ -24,7 +24,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.errors import FetchError, PublishError
+from app.errors import FetchError
 from app.models import Coalesced, Completed, FailedPermanently, Outcome, PageMetadata, RetryLater
 
 P = ParamSpec("P")
@@ -162,26 +162,6 @@ for reason in ("malformed", "unhandled"):
 def exposition() -> bytes:
     """Return every metric in Prometheus' text format."""
     return generate_latest(REGISTRY)
-
-
-def measured_publish(send: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Count and time what publishes a message or raises `PublishError`."""
-
-    @wraps(send)
-    async def measured(*args: P.args, **kwargs: P.kwargs) -> T:
-        started = perf_counter()
-        outcome = "cancelled"
-        try:
-            result = await send(*args, **kwargs)
-            outcome = "success"
-        except PublishError as exc:
-            outcome = exc.reason
-            raise
-        finally:
-            PUBLISH_SECONDS.labels(outcome).observe(perf_counter() - started)
-        return result
-
-    return measured
 
 
 def measured_fetch(

@@ -12,7 +12,7 @@ from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
 
 from app.assembly import Parts, assemble
-from app.broker.connection import loss_told_from_cancellation
+from app.broker.cluster import connection_error_if_closed
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
@@ -133,7 +133,7 @@ async def _drain(parts: Parts) -> None:
 
 
 async def _stop(subscriber: RabbitSubscriber) -> None:
-    with suppress(*CONNECTION_EXCEPTIONS), loss_told_from_cancellation():
+    with suppress(*CONNECTION_EXCEPTIONS), connection_error_if_closed():
         await subscriber.stop()
 
 
@@ -149,7 +149,7 @@ async def _cancel_consumer(subscriber: RabbitSubscriber) -> None:
     subscriber._consumer_tag = None  # noqa: SLF001 (so that stop() does not cancel it again)
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
-            with loss_told_from_cancellation():
+            with connection_error_if_closed():
                 await queue.cancel(tag)
     except CONNECTION_EXCEPTIONS as exc:
         # Without a connection nothing is delivered either.
