@@ -5,11 +5,6 @@ them known beforehand: never a URL, a host or an id. Each process has one regist
 a port of its own to be scraped (`docs/operations.md`).
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
-from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
-
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -25,10 +20,15 @@ from prometheus_client import (
 )
 
 from app.errors import FetchError
-from app.models import Coalesced, Completed, FailedPermanently, Outcome, PageMetadata, RetryLater
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from app.models import (
+    Coalesced,
+    Completed,
+    FailedPermanently,
+    Outcome,
+    PageMetadata,
+    PutOff,
+    RetryLater,
+)
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -127,7 +127,7 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off, attempt unused: no answer of the database, no place at the host.",
+    "Messages put off, their attempt unused: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(
@@ -164,40 +164,17 @@ def exposition() -> bytes:
     return generate_latest(REGISTRY)
 
 
-def measured_fetch(
-    fetch: Callable[P, Awaitable[PageMetadata | FetchError]],
-) -> Callable[P, Coroutine[Any, Any, PageMetadata | FetchError]]:
-    """Count and time a fetch, which ends in a page or in a `FetchError`."""
-
-    @wraps(fetch)
-    async def measured(*args: P.args, **kwargs: P.kwargs) -> PageMetadata | FetchError:
-        started = perf_counter()
-        result = await fetch(*args, **kwargs)
-        FETCH_SECONDS.labels(*_fetch_labels(result)).observe(perf_counter() - started)
-        if isinstance(result, PageMetadata):
-            BODY_BYTES.observe(result.body_bytes)
-        return result
-
-    return measured
+def observe_fetch(result: PageMetadata | FetchError, seconds: float) -> None:
+    """Count a fetch that took `seconds`, and the size of its page."""
+    FETCH_SECONDS.labels(*_fetch_labels(result)).observe(seconds)
+    if isinstance(result, PageMetadata):
+        BODY_BYTES.observe(result.body_bytes)
 
 
 def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
     if isinstance(result, FetchError):
         return "error", result.kind
     return f"{result.status_code // 100}xx", ""
-
-
-def counted_in_flight(
-    handle: Callable[P, Awaitable[T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Count how many of these calls are under way."""
-
-    @wraps(handle)
-    async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
-        with PAGES_IN_FLIGHT.track_inprogress():
-            return await handle(*args, **kwargs)
-
-    return counted
 
 
 def count_outcome(outcome: Outcome) -> None:
@@ -213,3 +190,5 @@ def count_outcome(outcome: Outcome) -> None:
         case Coalesced(reason):
             OUTCOMES.labels("coalesced", "").inc()
             COALESCED.labels(reason).inc()
+        case PutOff():
+            DEFERRED.inc()
