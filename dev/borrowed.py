@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractConnection
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from app.broker.connection import broker_urls
+from app.broker.cluster import broker_urls
 from app.broker.topology import build_topology
 from app.runtime.settings import Settings, load_settings
 from dev.stack import Say
