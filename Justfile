@@ -79,7 +79,7 @@ asyncapi *ARGS: setup
 contract: setup
     @{{ python }} -m dev.contract
 
-# Take the pictures of the README anew
+# Take the pictures of docs/messages.md anew
 screenshots: setup
     @{{ python }} -m dev.screenshots
 
