@@ -73,7 +73,9 @@ def assemble(
             connection, timeout_seconds=settings.broker_publish_timeout_seconds
         ),
         database=database,
-        pages=tracing.traced(PageRepository(database), "pages"),
+        pages=tracing.traced(
+            PageRepository(database, patience_seconds=settings.patience.total_seconds()), "pages"
+        ),
     )
 
 

@@ -52,9 +52,7 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.inventory = Inventory(
-        publisher=publisher, pages=parts.pages, patience=settings.patience
-    )
+    app.state.inventory = Inventory(publisher=publisher, pages=parts.pages)
     app.state.connection = parts.connection
     app.state.database = parts.database
     app.state.broker = parts.broker

@@ -50,7 +50,6 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStr
             lease_seconds=settings.worker_lease_seconds,
         ),
         RetryPublisher(parts.sender, parts.topology),
-        policy=policy,
         concurrency=settings.worker_concurrency,
     )
     subscribe(
