@@ -10,6 +10,7 @@ even when this process is killed. Tests of failures may also `kill`, `pause` and
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import secrets
@@ -180,9 +181,14 @@ class Server(ABC):
                 raise ServerFailed(self._with_log(f"{self.name} not ready after {deadline:.0f} s"))
             time.sleep(0.05)
 
+    def end_of_log(self, lines: int = 25) -> str:
+        """Return the last lines of the log, nothing if there is none yet."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
     def _with_log(self, message: str) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join([f"{message}; the end of {self.log}:", *lines[-25:]])
+        return f"{message}; the end of {self.log}:\n{self.end_of_log()}"
 
 
 def _die_with_parent() -> list[str]:
@@ -399,17 +405,66 @@ class _PortMapper(Server):
 # --- Ports ----------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """Choose a port nobody listens on, below those that the kernel gives to connecting clients.
+# Where the ports lie that servers are given: below those that the kernel gives to connecting
+# clients (`net.ipv4.ip_local_port_range`). From among the latter, the port of a killed server could
+# belong to a client by the time the server is started again, even to the very client that is
+# trying to reconnect to it.
+_FIRST_PORT = 10_000
+_PORTS = 22_000
 
-    From among the latter, the port of a killed server could be a client's own by the time the
-    server is started again: even that of the very client trying to reconnect to it.
-    """
+
+def free_port() -> int:
+    """Choose a port that nobody listens on, and claim it until this process ends."""
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((LOOPBACK, port))
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        if _claims.claim(port) and not _is_bound(port):
             return port
+
+
+class _Claims:
+    """The ports that this process has chosen, which no other process of the project chooses.
+
+    A server listens only some seconds after its port was chosen. Two processes that choose at the
+    same time could therefore both find a port free, and then one of their servers does not start.
+    So each process locks one byte of a file that all of them share: the byte at the port's number.
+    The kernel releases the locks of a process when it ends, in whichever way.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._mine: set[int] = set()
+        self._file: int | None = None
+
+    def claim(self, port: int) -> bool:
+        """Claim a port; False if this process or another one has it already."""
+        with self._mutex:
+            # The kernel would let this process lock the same byte twice.
+            if port in self._mine or not self._lock(port):
+                return False
+            self._mine.add(port)
+            return True
+
+    def _lock(self, port: int) -> bool:
+        if self._file is None:
+            path = Path(tempfile.gettempdir(), f"page-metadata-ports-{os.getuid()}")
+            # It stays open: closing it would release every lock this process holds on it.
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            return True
+        return False
+
+
+_claims = _Claims()
+
+
+def _is_bound(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return True
+        return False
 
 
 def _accepts(port: int) -> bool:
