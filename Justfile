@@ -38,7 +38,7 @@ services: setup
 
 # Run the API with the settings of the environment and .env
 api PORT="6577" *ARGS: setup
-    @shift; exec {{ python }} -m uvicorn app.api.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
+    @shift; exec {{ python }} -m app.api --host 127.0.0.1 --port {{ PORT }} "$@"
 
 # Run a worker with the settings of the environment and .env; each needs a port of its own
 worker PORT="6578" *ARGS: setup
@@ -108,7 +108,7 @@ asyncapi *ARGS: setup
 contract: setup
     @{{ python }} -m dev.contract
 
-# Take the pictures of the README anew
+# Take the pictures of docs/messages.md anew
 screenshots: setup
     @{{ python }} -m dev.screenshots
 

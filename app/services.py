@@ -34,12 +34,9 @@ from app.models import (
     PutOff,
     RetryLater,
 )
-from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
+from app.retries import WRITE_AGAIN, GiveUp, Keep, RetryPolicy, TryAgain
 from app.runtime import metrics
-
-WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
-"""How long a worker holds on to a fetched page while the database does not take it. Each try is
-bounded by the database's own timeout; after the last one the message is put off."""
+from app.runtime.tracing import TRACER
 
 MAX_DELAY_WITHOUT_DATABASE = 2
 """Which retry delay is the longest for a message that was put off while the database is away:
@@ -222,6 +219,7 @@ class Collector:
         with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease
             await self._pages.abandon(claim)
 
+    @TRACER.start_as_current_span("fetcher.fetch")
     async def _fetch(self, url: str) -> PageMetadata | FetchError:
         """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")

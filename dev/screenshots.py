@@ -1,4 +1,4 @@
-"""`just screenshots`: the pictures of the README, taken anew."""
+"""`just screenshots`: takes the pictures of `docs/messages.md` again."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ SIZE: ViewportSize = {"width": 1280, "height": 860}
 
 
 async def main() -> None:
-    """Take a picture of every page."""
+    """Take a picture of each kind of page."""
     FOLDER.mkdir(exist_ok=True)
     with serving_pages() as url:
         async with chromium() as browser:

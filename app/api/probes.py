@@ -1,12 +1,12 @@
-"""`/health` and `/metrics`: is the process alive, can it do its work, what does it count."""
+"""`/health/live`, `/health/ready` and `/metrics` of the API, for the machines that watch it."""
 
 from http import HTTPStatus
 
 from fastapi import APIRouter, Response
 from loguru import logger
 
-from app.api import openapi
 from app.api.dependencies import ConnectionDep, DatabaseDep
+from app.api.openapi import answer
 from app.api.schemas import Health, NotReady
 from app.broker.connection import BrokerConnection
 from app.broker.queues import observe
@@ -17,10 +17,13 @@ router = APIRouter()
 
 
 @router.get(
-    "/health/live", tags=["health"], summary="Is the process alive?", responses=openapi.LIVE
+    "/health/live",
+    tags=["health"],
+    summary="Is the process alive?",
+    responses=answer(HTTPStatus.OK, "The process is alive", {"Alive": Health(status="ok")}),
 )
 async def live() -> Health:
-    """Answer, which is all there is to say."""
+    """Answer 200: a process that answers is alive."""
     return Health(status="ok")
 
 
@@ -29,7 +32,16 @@ async def live() -> Health:
     tags=["health"],
     summary="Can requests be queued and read?",
     response_model=Health,
-    responses=openapi.READY,
+    responses=answer(HTTPStatus.OK, "It is ready", {"Ready": Health(status="ready")})
+    | answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "It is not ready",
+        {
+            "No broker": NotReady(reason="publisher is RECONNECTING"),
+            "No database": NotReady(reason="database does not answer"),
+        },
+        model=NotReady,
+    ),
 )
 async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
     """Answer 200 only if the publisher is READY and the database answers in time."""
@@ -41,7 +53,7 @@ async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
 
 
 async def why_not_ready(connection: BrokerConnection, database: Database) -> str | None:
-    """Return what keeps the service from its work, None if nothing does."""
+    """Return why requests can't be queued or read, or None if they can."""
     if reason := connection.why_not_ready():
         return reason
     if not await database.ping():
@@ -55,6 +67,6 @@ def _json(body: Health | NotReady, status: HTTPStatus) -> Response:
 
 @router.get("/metrics", include_in_schema=False)
 async def show_metrics(connection: ConnectionDep) -> Response:
-    """Return every metric as it is now."""
+    """Return every metric; those about the queues are asked of the broker first."""
     await observe(connection)
     return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)

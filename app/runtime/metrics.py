@@ -1,14 +1,9 @@
-"""What a process counts about itself: Prometheus metrics, shown at `/metrics` of its own port.
+"""The Prometheus metrics of a process, shown at `/metrics` of its own port.
 
-A metric is counted where the thing happens, by one line there. Labels take few values, all of
-them known beforehand: never a URL, a host or an id. Each process has one registry, so each needs
-a port of its own to be scraped (`docs/operations.md`).
+They are defined here and counted where the thing happens, by one line there. Labels take a few
+values, all known beforehand: never a URL, a host or an id. Each process has a registry of its
+own, so each needs a port of its own to be scraped (`docs/operations.md`).
 """
-
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
-from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -24,7 +19,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.errors import FetchError, PublishError
+from app.errors import FetchError
 from app.models import (
     Coalesced,
     Completed,
@@ -35,12 +30,9 @@ from app.models import (
     RetryLater,
 )
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# They would be a second series for each counter, which nothing here reads.
+# prometheus_client would add a series `..._created` to each counter, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # published half typed
 
 REGISTRY = CollectorRegistry()
@@ -48,7 +40,7 @@ for collector in (ProcessCollector, PlatformCollector, GCCollector):
     collector(registry=REGISTRY)
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Buckets, in seconds, for what is over in milliseconds when all is well."""
+"""Buckets, in seconds, for operations that usually take milliseconds."""
 
 REQUEST_SECONDS = Histogram(
     "page_metadata_http_request_seconds",
@@ -59,14 +51,14 @@ REQUEST_SECONDS = Histogram(
 )
 PUBLISH_SECONDS = Histogram(
     "page_metadata_publish_seconds",
-    "Messages published, by what became of them, until the broker confirmed or it was clear.",
+    "Messages published, by outcome: from the call to the confirm, or to the error.",
     ["outcome"],
     buckets=QUICK,
     registry=REGISTRY,
 )
 PUBLISHER_STATE = Enum(
     "page_metadata_publisher_state",
-    "How far the connection to the broker is; messages are published in READY alone.",
+    "State of the connection to the broker; messages are published only in READY.",
     states=[
         *("DISCONNECTED", "CONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"),
         *("QUEUE_DECLARED", "READY", "RECONNECTING", "CLOSING", "CLOSED"),
@@ -80,13 +72,13 @@ PUBLISHER_READY = Gauge(
 )
 QUEUE_MESSAGES = Gauge(
     "page_metadata_queue_messages",
-    "Messages that wait in a queue; absent while the broker does not tell.",
+    "Messages that wait in a queue; absent while the broker does not answer.",
     ["queue"],
     registry=REGISTRY,
 )
 QUEUE_CONSUMERS = Gauge(
     "page_metadata_queue_consumers",
-    "Consumers of a queue; absent while the broker does not tell.",
+    "Consumers of a queue; absent while the broker does not answer.",
     ["queue"],
     registry=REGISTRY,
 )
@@ -98,7 +90,7 @@ WORKER_SLOTS = Gauge(
 )
 FETCH_SECONDS = Histogram(
     "page_metadata_fetch_seconds",
-    "Fetches, by the class of the final status, or by the kind of error.",
+    "Fetches, by the class of the final status (2xx, ...), or by the kind of error.",
     ["outcome", "error_kind"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40),
     registry=REGISTRY,
@@ -111,7 +103,7 @@ BODY_BYTES = Histogram(
 )
 ATTEMPTS = Histogram(
     "page_metadata_attempts",
-    "Attempts begun, by their number: the first bucket holds first attempts.",
+    "Attempts, by their number: the first bucket holds first attempts.",
     buckets=(1, 2, 3, 4, 5, 10, 20),
     registry=REGISTRY,
 )
@@ -140,24 +132,24 @@ DEFERRED = Counter(
 )
 DEAD_LETTERS = Counter(
     "page_metadata_dead_letters_total",
-    "Messages this worker rejected: malformed, or unhandled because of a mistake in the code.",
+    "Messages this worker rejected: malformed, or unhandled because of an error in the code.",
     ["reason"],
     registry=REGISTRY,
 )
 DATABASE_SECONDS = Histogram(
     "page_metadata_database_seconds",
-    "Commands the database answered, by command and outcome.",
+    "Database commands that were answered, by command and outcome.",
     ["command", "outcome"],
     buckets=QUICK,
     registry=REGISTRY,
 )
 DATABASE_UNAVAILABLE = Counter(
     "page_metadata_database_unavailable_total",
-    "Operations that the database did not do in time.",
+    "Database operations that failed or were not done in time.",
     registry=REGISTRY,
 )
 
-# A rate needs the zero before the first: these are shown before anything has happened.
+# Prometheus computes the first increase only if it has seen the zero before it.
 for outcome in (
     *("success", "publisher_not_ready", "queue_rejected"),
     *("confirm_timeout", "connection_lost", "unroutable"),
@@ -170,26 +162,6 @@ for reason in ("malformed", "unhandled"):
 def exposition() -> bytes:
     """Return every metric in Prometheus' text format."""
     return generate_latest(REGISTRY)
-
-
-def measured_publish(send: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Count and time what publishes a message or raises `PublishError`."""
-
-    @wraps(send)
-    async def measured(*args: P.args, **kwargs: P.kwargs) -> T:
-        started = perf_counter()
-        outcome = "cancelled"
-        try:
-            result = await send(*args, **kwargs)
-            outcome = "success"
-        except PublishError as exc:
-            outcome = exc.reason
-            raise
-        finally:
-            PUBLISH_SECONDS.labels(outcome).observe(perf_counter() - started)
-        return result
-
-    return measured
 
 
 def observe_fetch(result: PageMetadata | FetchError, seconds: float) -> None:
@@ -206,7 +178,7 @@ def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
 
 
 def count_outcome(outcome: Outcome) -> None:
-    """Count what became of a message."""
+    """Count the outcome of a message."""
     match outcome:
         case Completed():
             OUTCOMES.labels("completed", "").inc()

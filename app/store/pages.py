@@ -25,6 +25,7 @@ from app.models import (
     PageRequest,
     PageStatus,
 )
+from app.runtime.tracing import TRACER
 from app.store.batching import Batcher
 from app.store.claims import (
     MAX_WAITING,
@@ -67,12 +68,14 @@ class PageRepository:
         self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
         self._claims = Claims(database)
 
+    @TRACER.start_as_current_span("pages.find")
     async def find(self, url: str) -> PageRecord | None:
         """Return the record of a page, if there is one. Raises `UnreadableRecord`."""
         with translated_errors():
             document = await self._find(url)
         return _record(document) if document else None
 
+    @TRACER.start_as_current_span("pages.note_queued")
     async def note_queued(self, request: PageRequest) -> None:
         """List a published request as waiting for a fetch.
 
@@ -82,6 +85,7 @@ class PageRepository:
         with translated_errors():
             await self._note_queued(request)
 
+    @TRACER.start_as_current_span("pages.reserve")
     async def reserve(self, request: PageRequest) -> bool:
         """Insert a QUEUED record; False if there is a record already. One caller wins."""
         insert = {name: _unless_present(name, value) for name, value in _queued(request).items()}
@@ -98,6 +102,7 @@ class PageRepository:
                 return False
         return before is None
 
+    @TRACER.start_as_current_span("pages.reserve_again")
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
         """Make a stalled record QUEUED for another request. One caller wins."""
         unchanged = {
@@ -116,11 +121,13 @@ class PageRepository:
             result = await self._database.pages.update_one(unchanged, [{"$set": queued}])
         return bool(result.modified_count)
 
+    @TRACER.start_as_current_span("pages.release")
     async def release(self, request: PageRequest) -> None:
         """Take back what `reserve()` inserted, if nothing has happened to it since."""
         with translated_errors():
             await self._database.pages.delete_one(_reserved(request))
 
+    @TRACER.start_as_current_span("pages.restore")
     async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
         """Make a record stalled again as before `reserve_again()`, if it has not changed since."""
         as_it_was = {
@@ -149,6 +156,7 @@ class PageRepository:
         with translated_errors():
             return bool(await self._database.pages.find_one(found, projection={"_id": True}))
 
+    @TRACER.start_as_current_span("pages.claim")
     async def claim(
         self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
     ) -> Claim | Coalesced | Busy:
@@ -161,6 +169,7 @@ class PageRepository:
         with translated_errors():
             return await self._claims.claim(ClaimRequest(delivery, lease_seconds, alone))
 
+    @TRACER.start_as_current_span("pages.complete")
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
         """Keep the result of a claimed page.
 
@@ -176,6 +185,7 @@ class PageRepository:
             finishes=True,
         )
 
+    @TRACER.start_as_current_span("pages.fail")
     async def fail(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> PageStatus | None:
@@ -191,11 +201,13 @@ class PageRepository:
             finishes=True,
         )
 
+    @TRACER.start_as_current_span("pages.note_retry")
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         """Keep a failure that will be tried again. Returns as `complete()` does."""
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
         return await self._end_attempt(claim, changes, finishes=False)
 
+    @TRACER.start_as_current_span("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
         uncounted = {"processing.attempts": claim.attempt - 1}

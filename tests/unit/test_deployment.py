@@ -23,7 +23,7 @@ RULES = [rule for group in ALERTS["groups"] for rule in group["rules"]]
 DASHBOARD = json.loads((ROOT / "deploy/grafana/dashboards/page-metadata.json").read_text())
 QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
 
-API_COMMAND = ["uvicorn", "app.api.main:app", "--host", "0.0.0.0", "--port", "6577"]
+API_COMMAND = ["python", "-m", "app.api", "--host", "0.0.0.0", "--port", "6577"]
 WORKER_COMMAND = ["faststream", "run", "app.worker.main:app", "--host", "0.0.0.0", "--port", "6578"]
 PASSWORDS = {"RABBITMQ_PASSWORD", "MONGO_PASSWORD", "MONGO_ROOT_PASSWORD", "GRAFANA_PASSWORD"}
 PROMETHEUS_OWN = {"up"}
