@@ -23,7 +23,6 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -250,8 +249,8 @@ def _mongodb_ping(request: int) -> bytes:
 class RabbitMQ(Server):
     """A RabbitMQ node named `<name>@localhost`; the nodes of one process can form a cluster.
 
-    `management_port` turns the management plugin on, for a slower start; `conf` has further lines
-    for rabbitmq.conf.
+    `management_port` turns the management plugin on, for a slower start. `advanced` is the text of
+    advanced.config, an Erlang term with the settings that rabbitmq.conf does not know.
     """
 
     def __init__(
@@ -261,12 +260,12 @@ class RabbitMQ(Server):
         name: str = "rabbitmq",
         port: int | None = None,
         management_port: int | None = None,
-        conf: Iterable[str] = (),
+        advanced: str = "[].",
     ) -> None:
         super().__init__(folder, name=name, port=port)
         self.node = f"{name}@localhost"
         self.management_port = management_port
-        self.conf = tuple(conf)
+        self.advanced = advanced
         self._cluster_port = free_port()
         self._port_mapper_port = 0
 
@@ -302,6 +301,7 @@ class RabbitMQ(Server):
         plugins = "[rabbitmq_management]." if self.management_port else "[]."
         (self.folder / "enabled_plugins").write_text(plugins + "\n")
         (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
+        (self.folder / "advanced.config").write_text(self.advanced + "\n")
         self._write_cookie()
 
     def _configuration(self) -> list[str]:
@@ -313,7 +313,6 @@ class RabbitMQ(Server):
             f"listeners.tcp.default = {LOOPBACK}:{self.port}",
             "disk_free_limit.absolute = 50MB",
             *(management if self.management_port else ()),
-            *self.conf,
         ]
 
     def _write_cookie(self) -> None:
@@ -348,8 +347,8 @@ class RabbitMQ(Server):
         return _ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
 
 
-# All that RabbitMQ reads and writes, within the server's folder rather than in /etc and /var. Some
-# of the files do not exist there, which is what keeps those of the system out.
+# Everything RabbitMQ reads and writes lies in the server's own folder, not in /etc and /var. Some
+# of these files are never written: RabbitMQ then does without one instead of using the system's.
 _RABBITMQ_PLACES = {
     "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
     "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",

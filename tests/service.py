@@ -144,7 +144,7 @@ class Service:
     def unacknowledged(self) -> int:
         """Return how many deliveries are neither acknowledged nor rejected.
 
-        RabbitMQ refreshes this figure every few seconds only, so poll it.
+        The broker refreshes this figure now and then only, so poll it.
         """
         columns = ("name", "messages_unacknowledged")
         table = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", *columns)
