@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from app.api import examples
 from app.api.dependencies import InventoryDep
@@ -18,6 +19,7 @@ from app.api.problems import (
     INVALID_QUERY,
     INVALID_URL,
     NOT_QUEUED,
+    UNKNOWN_PAGE,
 )
 from app.api.schemas import (
     PAGE_URL,
@@ -68,14 +70,32 @@ async def request_metadata(
     response_model=CompletedPage | FailedPage,
     responses=answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
     | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
-    | problems(INVALID_URL, INVALID_QUERY, DATABASE_UNAVAILABLE, NOT_QUEUED, INTERNAL_ERROR),
+    | problems(
+        INVALID_URL, INVALID_QUERY, UNKNOWN_PAGE, DATABASE_UNAVAILABLE, NOT_QUEUED, INTERNAL_ERROR
+    ),
 )
 async def read_metadata(
     url: Annotated[str, Query(**PAGE_URL)], inventory: InventoryDep, http: Request
 ) -> Response:
-    """Return what is known of a page. An unknown page is queued; the call never waits for it."""
-    record = await inventory.read(canonical_url(url), http.scope["request_id"])
+    """Return what is known of a page. An unknown page is queued; the call never waits for it.
+
+    A request that a page of another site makes a browser send queues nothing: for an unknown page
+    it is answered 404.
+    """
+    record = await inventory.read(
+        canonical_url(url), http.scope["request_id"], may_queue=not _is_cross_site(http.headers)
+    )
     return _json(page_answer(record), _status(record), _headers(record))
+
+
+def _is_cross_site(headers: Headers) -> bool:
+    """Say whether a browser sends the request on behalf of another site.
+
+    Any web page can have its visitors' browsers send a GET, by an image for example, and so have
+    this service fetch what it likes. Browsers then say so (Fetch Metadata, `Sec-Fetch-Site`).
+    Other clients do not send the header.
+    """
+    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
 
 
 def _json(body: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
