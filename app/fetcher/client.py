@@ -8,8 +8,11 @@ The story, from top to bottom:
         Robots.check         does its host want it fetched?                     robots.py
         HostTurns.turn       wait some seconds for a place at the host          hosts.py
         TimeBudget.running   from here on the clock runs                        deadline.py
-        OneShotTransport     resolve, check, dial, ask     transport.py, guard.py, stream.py
-        read_hop             the head as sent, the body up to the limit         head.py, body.py
+        Transport.get        connect, send the request, read the head           transport.py
+          Connector          resolve, check, dial, TLS           connection.py, guard.py
+          read_head          status and headers as sent                         head.py
+          read_framed        where the body ends                                framing.py
+        read_hop             the body, decoded, up to the limit      page.py, body.py
       page_from              what was seen, as the record has it    page.py, charset.py, cookies.py
     translated               what goes wrong is a `FetchError` or `HostBusy`    faults.py
 """
@@ -20,15 +23,17 @@ from datetime import UTC, datetime
 import httpx
 
 from app.errors import FetchError
+from app.fetcher.connection import Connector
 from app.fetcher.deadline import TimeBudget
 from app.fetcher.decoding import ACCEPT_ENCODING
 from app.fetcher.faults import translated
-from app.fetcher.guard import Guard, GuardedBackend, Network, check_url
+from app.fetcher.guard import Guard, Network, check_url
 from app.fetcher.hosts import HostTurns
 from app.fetcher.page import Hop, page_from, read_content, read_hop
+from app.fetcher.redirects import CookieJar, host_of
 from app.fetcher.resolver import Resolve, ThreadedResolver
 from app.fetcher.robots import MAX_ROBOTS_BYTES, Robots
-from app.fetcher.transport import OneShotTransport
+from app.fetcher.transport import Transport
 from app.models import ErrorKind, PageMetadata
 
 
@@ -59,15 +64,24 @@ class HttpFetcher:
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve | None = None,
     ) -> None:
-        self._connect_timeout_seconds = connect_timeout_seconds
         self._total_timeout_seconds = total_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._max_redirects = max_redirects
-        self._user_agent = user_agent
         self._resolver = ThreadedResolver()
-        self._transport = OneShotTransport(
-            GuardedBackend(Guard(allowed_ports, allowed_networks), resolve or self._resolver),
+        connector = Connector(
+            Guard(allowed_ports, allowed_networks),
+            resolve or self._resolver,
             ssl_context or httpx.create_ssl_context(trust_env=False),
+            connect_timeout_seconds,
+        )
+        self._transport = Transport(
+            connector,
+            [
+                ("User-Agent", user_agent),
+                ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+                ("Accept-Encoding", ACCEPT_ENCODING),
+                ("Connection", "close"),
+            ],
         )
         self._turns = HostTurns(per_host_concurrency)
         self._robots = Robots(user_agent, self._robots_txt) if respect_robots else None
@@ -95,43 +109,27 @@ class HttpFetcher:
     ) -> list[Hop]:
         """Return every answer on the way from `url` to one that is no redirect."""
         hops: list[Hop] = []
-        async with self._new_client() as client:
-            request: httpx.Request | None = client.build_request("GET", url)
-            while request:
-                self._refuse_too_many(hops)
-                await _refuse_unwanted(request.url, robots, budget)
-                hops.append(await self._visit(client, request, budget, max_body_bytes))
-                request = hops[-1].next_request
+        cookies = CookieJar()
+        target: httpx.URL | None = httpx.URL(url)
+        while target:
+            self._refuse_too_many(hops)
+            check_url(target)
+            if robots:
+                await robots.check(target, budget)
+            hops.append(await self._visit(target, cookies, budget, max_body_bytes))
+            target = hops[-1].leads_to
         return hops
 
-    def _new_client(self) -> httpx.AsyncClient:
-        """Return a client for one page, whose cookies go with it."""
-        return httpx.AsyncClient(
-            transport=self._transport,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=self._connect_timeout_seconds),
-            headers={
-                "user-agent": self._user_agent,
-                "accept": "text/html,application/xhtml+xml,*/*;q=0.8",
-                "accept-encoding": ACCEPT_ENCODING,
-                "connection": "close",
-            },
-        )
-
     async def _visit(
-        self,
-        client: httpx.AsyncClient,
-        request: httpx.Request,
-        budget: TimeBudget,
-        max_body_bytes: int,
+        self, url: httpx.URL, cookies: CookieJar, budget: TimeBudget, max_body_bytes: int
     ) -> Hop:
-        async with self._turns.turn(_host(request)), budget.running():
-            response = await client.send(request, stream=True)
-            try:
-                return await read_hop(response, max_body_bytes)
-            finally:
-                await response.aclose()
+        async with (
+            self._turns.turn(host_of(url).rstrip(".")),
+            budget.running(),
+            self._transport.get(url, cookies.header_for(url)) as response,
+        ):
+            cookies.keep(url, response.head.headers)
+            return await read_hop(url, response, max_body_bytes)
 
     def _refuse_too_many(self, hops: list[Hop]) -> None:
         if len(hops) > self._max_redirects:
@@ -142,15 +140,4 @@ class HttpFetcher:
         """Return status and text of a robots.txt, fetched as a page is."""
         with translated():
             *_, hop = await self._follow(url, budget, MAX_ROBOTS_BYTES, robots=None)
-        return hop.status_code, hop.body.content.decode("utf-8-sig", "replace")
-
-
-async def _refuse_unwanted(url: httpx.URL, robots: Robots | None, budget: TimeBudget) -> None:
-    check_url(url)
-    if robots:
-        await robots.check(url, budget)
-
-
-def _host(request: httpx.Request) -> str:
-    """Return the host in the one spelling under which its turns are counted."""
-    return request.url.raw_host.decode("ascii").lower().rstrip(".")
+        return hop.head.status_code, hop.body.content.decode("utf-8-sig", "replace")

@@ -45,7 +45,7 @@ def parse_cookie(text: str, host: str, path: str) -> Cookie:
         name=name.strip() if equals else "",
         value=(value if equals else name).strip(),
         domain=attributes.get("domain") or host,
-        path=attributes.get("path") or _default_path(path),
+        path=attributes.get("path") or default_path(path),
         expires=parse_date(attributes.get("expires", "")),
         max_age=_seconds(attributes.get("max-age", "")),
         secure="secure" in attributes,
@@ -59,7 +59,8 @@ def _attribute(part: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def _default_path(path: str) -> str:
+def default_path(path: str) -> str:
+    """Return the path of a cookie that names none, set by an answer to a request for `path`."""
     return path[: path.rfind("/")] or "/"
 
 

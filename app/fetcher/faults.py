@@ -1,4 +1,4 @@
-"""What httpx, httpcore, ssl and the system raise, and which `FetchError` each becomes."""
+"""What httpx, ssl and the system raise, and which `FetchError` each becomes."""
 
 import os
 import socket
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import httpcore
 import httpx
 from loguru import logger
 
@@ -37,7 +36,7 @@ def _unless_lasting(failure: Exception) -> bool:
 class Fault:
     """One row of the table: `raised` in, kind and words out."""
 
-    raised: type[Exception] | tuple[type[Exception], ...]
+    raised: type[Exception]
     kind: ErrorKind
     is_retryable: Callable[[Exception], bool]
     words: str
@@ -50,12 +49,6 @@ FAULTS = (
     Fault(ssl.SSLCertVerificationError, ErrorKind.TLS, _never, "the certificate does not verify"),
     Fault(ssl.SSLError, ErrorKind.TLS, _never, "TLS failed"),
     Fault(OSError, ErrorKind.CONNECT, _always, "the connection failed"),
-    Fault(
-        (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
-        ErrorKind.INVALID_RESPONSE,
-        _never,
-        "the server's answer is not valid HTTP",
-    ),
     Fault(httpx.InvalidURL, ErrorKind.BLOCKED_ADDRESS, _never, "not a URL that can be fetched"),
 )
 """The first row that fits counts, so a subclass stands above its base."""
