@@ -2,8 +2,10 @@
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import httpx
 
@@ -41,7 +43,7 @@ class Hop:
         return values[-1] if values else None
 
     @property
-    def cookies(self) -> list[Cookie]:
+    def cookies(self) -> Iterator[Cookie]:
         """The cookies that this answer set."""
         return cookies_in(self.head.headers, host_of(self.url), path_of(self.url))
 
@@ -92,7 +94,7 @@ def page_from(
         status_code=last.head.status_code,
         http_version=last.head.http_version,
         headers=last.head.headers,
-        cookies=tuple(cookie for hop in hops for cookie in hop.cookies)[:MAX_COOKIES],
+        cookies=tuple(islice((cookie for hop in hops for cookie in hop.cookies), MAX_COOKIES)),
         page_source=content.text,
         page_source_truncated=last.body.truncated,
         content_type=essence(last.header("content-type")),
