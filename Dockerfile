@@ -22,4 +22,4 @@ USER 10001
 EXPOSE 6577 6578
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:6577/health/ready')"]
-CMD ["uvicorn", "app.api.main:app", "--host", "0.0.0.0", "--port", "6577"]
+CMD ["python", "-m", "app.api", "--host", "0.0.0.0", "--port", "6577"]

@@ -28,7 +28,7 @@ services: setup
 
 # Run the API with the settings of the environment and .env
 api PORT="6577" *ARGS: setup
-    @shift; exec {{ python }} -m uvicorn app.api.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
+    @shift; exec {{ python }} -m app.api --host 127.0.0.1 --port {{ PORT }} "$@"
 
 # Run a worker with the settings of the environment and .env; each needs a port of its own
 worker PORT="6578" *ARGS: setup

@@ -1,25 +1,23 @@
-"""What both processes are made of, put together from the settings. Nothing connects here."""
+"""The parts that both processes have, built from the settings. Nothing connects here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from faststream.rabbit import RabbitBroker
-from faststream.rabbit.prometheus import RabbitPrometheusMiddleware
 
 from app.broker.connection import BrokerConnection, broker_urls, make_broker
 from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
-from app.runtime.metrics import REGISTRY
 from app.runtime.settings import Settings
-from app.runtime.tracing import NO_TRACING, Tracing
+from app.runtime.tracing import message_tracing
 from app.store.mongo import Database
 from app.store.pages import PageRepository
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The two edges a process talks to, and what it says to them."""
+    """The connections to RabbitMQ and MongoDB, and what a process uses them through."""
 
     broker: RabbitBroker
     topology: Topology
@@ -33,23 +31,18 @@ def assemble(
     settings: Settings,
     *,
     service_name: str,
-    tracing: Tracing = NO_TRACING,
     middlewares: Sequence[Any] = (),
-    **consumer_options: Any,
+    decoder: Any = None,
 ) -> Parts:
-    """Return the parts of one process; a consumer adds its decoder and middlewares."""
+    """Build the parts of one process. `middlewares` and `decoder` are for received messages."""
     urls = broker_urls(settings.broker_url)
     broker = make_broker(
         urls[0],
         service_name=service_name,
         connect_timeout_seconds=settings.broker_publish_timeout_seconds,
         shutdown_grace_seconds=settings.worker_shutdown_grace_seconds,
-        middlewares=[
-            *tracing.middlewares(),
-            RabbitPrometheusMiddleware(registry=REGISTRY, app_name=service_name),
-            *middlewares,
-        ],
-        **consumer_options,
+        middlewares=[*message_tracing(), *middlewares],
+        decoder=decoder,
     )
     topology = topology_of(settings)
     connection = BrokerConnection(
@@ -73,12 +66,12 @@ def assemble(
             connection, timeout_seconds=settings.broker_publish_timeout_seconds
         ),
         database=database,
-        pages=tracing.traced(PageRepository(database), "pages"),
+        pages=PageRepository(database, patience_seconds=settings.patience.total_seconds()),
     )
 
 
 def topology_of(settings: Settings) -> Topology:
-    """Return the queues that the processes with these settings use."""
+    """Return the queues that processes with these settings share."""
     return build_topology(
         queue_name=settings.broker_queue_name,
         queue_type=settings.broker_queue_type,

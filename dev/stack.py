@@ -161,13 +161,13 @@ def _parsed(line: bytes) -> Event | None:
 
 
 class Api(Process):
-    """`uvicorn app.api.main:app`."""
+    """`python -m app.api`."""
 
     usual_name = "api"
 
     def _command(self) -> list[str]:
         address = ("--host", LOOPBACK, "--port", str(self.port))
-        return [sys.executable, "-m", "uvicorn", "app.api.main:app", *address]
+        return [sys.executable, "-m", "app.api", *address]
 
 
 class Worker(Process):

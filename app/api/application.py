@@ -1,59 +1,56 @@
-"""The API as an application: its parts, its lifespan, its routes."""
+"""The API as an application: what it consists of, how it starts and how it stops."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from loguru import logger
+from starlette.middleware.exceptions import ExceptionMiddleware
 
 from app import __version__
 from app.api import docs, probes, routes
 from app.api.middleware import BodyLimit, RequestObserver
 from app.api.openapi import TAGS, complete_openapi
-from app.api.problems import add_problem_handlers
-from app.assembly import assemble
+from app.api.problems import add_problem_handlers, answer_unforeseen
+from app.assembly import Parts, assemble
 from app.broker.publisher import RequestPublisher
 from app.contract.documents import Documents
-from app.runtime.process import end_process, spare_the_collector, stopping_at_once
+from app.runtime.process import stoppable_at_once
 from app.runtime.settings import Settings
-from app.runtime.tracing import NO_TRACING, Tracing
+from app.runtime.tracing import stop_tracing
 from app.services import Inventory
 
+UNTRACED_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Machines ask for these every few seconds; a trace of it interests nobody."""
 
-def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
-    """Build the API; connections open in its lifespan."""
-    parts = assemble(settings, service_name="api", tracing=tracing)
-    publisher = RequestPublisher(parts.sender, parts.topology)
+TELEMETRY: TelemetryConfig = {
+    "metrics": False,  # `RequestObserver` counts and times requests
+    "logs": False,  # and logs them
+    "operation_spans": False,  # one span for each request is enough
+    "exclude": lambda scope: scope["path"] in UNTRACED_PATHS,
+}
 
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        with stopping_at_once():
-            await parts.database.open()
-            await parts.connection.open()
-        spare_the_collector()
-        logger.info("api_started")
-        yield
-        # The publisher first: what it has in flight may still be recorded.
-        await parts.sender.close()
-        await parts.database.close()
-        await asyncio.to_thread(tracing.stop)
-        logger.info("api_stopped")
-        end_process()
 
+def create_app(settings: Settings) -> FastAPI:
+    """Build the API; its connections open in its lifespan."""
+    parts = assemble(settings, service_name="api")
     app = FastAPI(
         title="Page metadata",
         version=__version__,
         summary="An inventory of web pages: headers, cookies and page source.",
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=lifespan,
+        lifespan=lambda _app: _connected(parts),
         openapi_tags=TAGS,
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
+        telemetry=TELEMETRY,
     )
     app.state.inventory = Inventory(
-        publisher=publisher, pages=parts.pages, patience=settings.patience
+        publisher=RequestPublisher(parts.sender, parts.topology),
+        pages=parts.pages,
     )
     app.state.connection = parts.connection
     app.state.database = parts.database
@@ -62,8 +59,26 @@ def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> FastAPI:
     app.include_router(probes.router)
     docs.serve_docs(app, Documents(parts.broker, parts.topology))
     complete_openapi(app)
-    app.add_middleware(BodyLimit)
     add_problem_handlers(app)
-    # Around what Starlette puts outermost too: it answers the mistakes in the code.
-    app.middleware_stack = tracing.around(RequestObserver(app.build_middleware_stack()))
+    app.add_middleware(BodyLimit)
+    # The middleware added last is the outermost. The observer is to see the answers to unforeseen
+    # errors too, so these are not left to the ServerErrorMiddleware, which Starlette puts around
+    # all others, and which would have uvicorn log each error a second time.
+    app.add_middleware(ExceptionMiddleware, handlers={Exception: answer_unforeseen})
+    app.add_middleware(RequestObserver)
     return app
+
+
+@asynccontextmanager
+async def _connected(parts: Parts) -> AsyncIterator[None]:
+    """Connect, let the API serve until uvicorn is told to stop, and disconnect."""
+    with stoppable_at_once():
+        await parts.database.open()
+        await parts.connection.open()
+    logger.info("api_started")
+    yield
+    # The publisher first: a message that is in flight may still be recorded.
+    await parts.sender.close()
+    await parts.database.close()
+    await asyncio.to_thread(stop_tracing)
+    logger.info("api_stopped")

@@ -1,6 +1,6 @@
-"""What routes ask for, each name declared once.
+"""What routes ask for in their signatures: each dependency has one name, declared here.
 
-They are coroutines because FastAPI would send a plain function through its thread pool.
+The functions are coroutines because FastAPI runs a plain function in a thread.
 """
 
 from typing import Annotated

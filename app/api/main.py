@@ -1,14 +1,18 @@
-"""The API process: `uvicorn app.api.main:app --host 0.0.0.0 --port 6577`.
+"""The API as an object that a server can name: `app.api.main:app`.
 
-This module and the worker's twin are the only ones that do something when imported: they read
-the settings, because uvicorn and FastStream name an object. Nothing connects yet.
+This module and `app/worker/main.py` are the only ones that do something when they are imported:
+they read the settings, because uvicorn and FastStream want an object. Nothing connects yet.
 """
 
 from app.api.application import create_app
 from app.runtime.logs import configure_logging
+from app.runtime.process import exit_with_zero_when_stopped, spare_the_collector
 from app.runtime.settings import load_settings
 from app.runtime.tracing import start_tracing
 
 settings = load_settings()
 configure_logging(service_name="api", level=settings.log_level, log_format=settings.log_format)
-app = create_app(settings, start_tracing("api"))
+start_tracing("api")
+exit_with_zero_when_stopped()
+app = create_app(settings)
+spare_the_collector()

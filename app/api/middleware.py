@@ -5,6 +5,7 @@ from time import perf_counter
 from uuid import UUID, uuid4
 
 from loguru import logger
+from opentelemetry.trace import get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,25 +18,26 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class RequestObserver:
-    """The outermost ASGI middleware: it sees the answers to mistakes in the code too.
+    """Gives every request an id; times, counts and logs every answer.
 
-    The id a caller sends as `X-Request-ID` is the request's own if it is a UUID, else it gets a
-    new one. It is in the answer, in `scope["request_id"]` and in every line that is logged.
+    The id is the `X-Request-ID` that the caller sent, if that is a UUID, else a new one. It is
+    in the answer, in `scope["request_id"]`, in the request's span and in every line that is
+    logged while the request is handled.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on and observe its answer."""
+        """Pass the request on, and observe its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(scope)
-        scope["request_id"] = request_id
-        status = 500  # unless it is answered otherwise
+        request_id = scope["request_id"] = _request_id(scope)
+        get_current_span().set_attribute("request_id", str(request_id))
+        status = 500  # unless the application answers something else
 
-        async def answer(message: Message) -> None:
+        async def send_observed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -45,19 +47,21 @@ class RequestObserver:
         started = perf_counter()
         with logger.contextualize(request_id=request_id):
             try:
-                await self._app(scope, receive, answer)
+                await self._app(scope, receive, send_observed)
             finally:
-                seconds = perf_counter() - started
-                labels = (_method(scope), _route(scope), str(status))
-                REQUEST_SECONDS.labels(*labels).observe(seconds)
-                logger.info(
-                    "request_answered",
-                    method=scope["method"],
-                    target=_target(scope),
-                    client=(scope.get("client") or (None,))[0],
-                    status_code=status,
-                    latency_ms=round(seconds * 1000, 1),
-                )
+                _record(scope, status, perf_counter() - started)
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    REQUEST_SECONDS.labels(_method(scope), _route(scope), str(status)).observe(seconds)
+    logger.info(
+        "request_answered",
+        method=scope["method"],
+        target=_target(scope),
+        client=(scope.get("client") or (None,))[0],
+        status_code=status,
+        latency_ms=round(seconds * 1000, 1),
+    )
 
 
 def _request_id(scope: Scope) -> UUID:
@@ -76,12 +80,13 @@ def _target(scope: Scope) -> str:
 
 
 def _method(scope: Scope) -> str:
+    """Return the method. Callers may invent methods without end: unknown ones are "other"."""
     method: str = scope["method"]
     return method if method in _METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
-    """Return the route's template: paths that nobody serves are as many as callers like."""
+    """Return the route's template. Unmatched paths are unbounded: all of them are "other"."""
     path: str = getattr(scope.get("route"), "path", "other")
     return path
 
@@ -90,17 +95,20 @@ MAX_BODY_BYTES = 16 * 1024
 
 
 class BodyLimit:
-    """ASGI middleware that answers 413 to a body over 16 KiB, announced or not."""
+    """Answers 413 to a body over 16 KiB, whether its length was announced or not.
+
+    FastAPI has such a limit too (`max_body_size`), but answers in plain text where all other
+    errors are problem details.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, counting what is read of its body."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        await self._app(scope, _counting(receive, announced=_announced(scope)), send)
+        """Pass the request on, and count what is read of its body."""
+        if scope["type"] == "http":
+            receive = _counting(receive, announced=_announced(scope))
+        await self._app(scope, receive, send)
 
 
 def _announced(scope: Scope) -> int:
@@ -111,7 +119,7 @@ def _announced(scope: Scope) -> int:
 def _counting(receive: Receive, *, announced: int) -> Receive:
     read = 0
 
-    async def counted() -> Message:
+    async def receive_counted() -> Message:
         nonlocal read
         _refuse_too_large(announced)
         message = await receive()
@@ -119,12 +127,12 @@ def _counting(receive: Receive, *, announced: int) -> Receive:
         _refuse_too_large(read)
         return message
 
-    return counted
+    return receive_counted
 
 
 def _refuse_too_large(size: int) -> None:
     if size > MAX_BODY_BYTES:
-        # An HTTPException passes through FastAPI's reading of the body as it is.
+        # FastAPI reports other exceptions during its reading of the body as a malformed body.
         raise HTTPException(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             f"the body is larger than {MAX_BODY_BYTES} bytes",

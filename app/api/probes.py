@@ -1,4 +1,4 @@
-"""`/health` and `/metrics`: is the process alive, can it do its work, what does it count."""
+"""`/health/live`, `/health/ready` and `/metrics` of the API, for the machines that watch it."""
 
 from http import HTTPStatus
 
@@ -20,7 +20,7 @@ router = APIRouter()
     "/health/live", tags=["health"], summary="Is the process alive?", responses=openapi.LIVE
 )
 async def live() -> Health:
-    """Answer, which is all there is to say."""
+    """Answer 200: a process that answers is alive."""
     return Health(status="ok")
 
 
@@ -41,7 +41,7 @@ async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
 
 
 async def why_not_ready(connection: BrokerConnection, database: Database) -> str | None:
-    """Return what keeps the service from its work, None if nothing does."""
+    """Return why requests can't be queued or read, or None if they can."""
     if reason := connection.why_not_ready():
         return reason
     if not await database.ping():
@@ -55,6 +55,6 @@ def _json(body: Health | NotReady, status: HTTPStatus) -> Response:
 
 @router.get("/metrics", include_in_schema=False)
 async def show_metrics(connection: ConnectionDep) -> Response:
-    """Return every metric as it is now."""
+    """Return every metric; those about the queues are asked of the broker first."""
     await observe(connection)
     return Response(metrics.exposition(), media_type=metrics.CONTENT_TYPE)

@@ -48,17 +48,16 @@ _UNFORESEEN = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "Somethin
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Have every error of the application answered as problem details."""
+    """Have every expected error of the application answered as problem details."""
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(InventoryError, _on_inventory_error)
-    app.add_exception_handler(Exception, _on_unforeseen)
 
 
 async def _on_inventory_error(request: Request, exc: Exception) -> Response:
     kind = next((_KINDS[cls] for cls in type(exc).__mro__ if cls in _KINDS), None)
     if kind is None:
-        return await _on_unforeseen(request, exc)
+        return await answer_unforeseen(request, exc)
     return _answer(kind, _detail(exc))
 
 
@@ -94,7 +93,8 @@ def _allow(request: Request) -> dict[str, str]:
     return {"Allow": ", ".join(sorted(method.upper() for method in calls))} if calls else {}
 
 
-async def _on_unforeseen(request: Request, exc: Exception) -> Response:
+async def answer_unforeseen(request: Request, exc: Exception) -> Response:
+    """Log an error that nothing else has caught, and answer 500."""
     logger.opt(exception=exc).error("unhandled_error", method=request.method, path=request.url.path)
     return _answer(_UNFORESEEN, "The error has been logged; please try again later.")
 

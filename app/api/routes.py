@@ -22,8 +22,8 @@ from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
 
-POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
-"""`Retry-After` of pages that are not there yet; 1 for the others."""
+POLL_AFTER_SECONDS: dict[PageStatus | str, int] = {PageStatus.FAILED_RETRYABLE: 5}
+"""`Retry-After` by status, for pages that have not ended; 1 for other statuses."""
 
 
 @router.post(
@@ -36,7 +36,7 @@ POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
 async def request_metadata(
     body: MetadataRequest, inventory: InventoryDep, http: Request
 ) -> Response:
-    """Queue a page to be fetched; one that is known is fetched again.
+    """Queue a page to be fetched. A page that has been fetched before is fetched again.
 
     202 means that the broker has confirmed the request: it will end in a record.
     """
@@ -54,13 +54,13 @@ async def request_metadata(
 async def read_metadata(
     url: Annotated[str, Query(**PAGE_URL)], inventory: InventoryDep, http: Request
 ) -> Response:
-    """Return what is known of a page; an unknown one is queued. Never waits for a fetch."""
+    """Return what is known of a page. An unknown page is queued; the call never waits for it."""
     record = await inventory.read(canonical_url(url), http.scope["request_id"])
     return _json(page_answer(record), _status(record), _headers(record))
 
 
 def _json(answer: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    """Answer with a model that is made of checked values, without validating them once more."""
+    """Answer with a model as it is: its values were checked when they were read or made."""
     return Response(
         answer.model_dump_json(), status, headers=headers, media_type="application/json"
     )

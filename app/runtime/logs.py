@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-import uvicorn.config
 from loguru import logger
 from pydantic_core import to_json
 
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
 
 LogFormat = Literal["json", "text"]
 
-_LIBRARIES = ("uvicorn", "uvicorn.error", "uvicorn.access", "faststream")
+_TALKATIVE = ("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio")
+"""Below WARNING these log each frame or request; our own events say once what came of it."""
 
-_TALKATIVE = ("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio", "uvicorn.access")
+_UVICORN = ("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi")
 
 
 def configure_logging(*, service_name: str, level: str, log_format: LogFormat) -> None:
@@ -31,19 +31,19 @@ def configure_logging(*, service_name: str, level: str, log_format: LogFormat) -
         handlers=[{"sink": sink, "level": level, "format": "{message}", "catch": False}],
         extra={"service_name": service_name},
     )
-    # Below WARNING these say for each frame or request what our own events say once.
-    logging.basicConfig(handlers=[_Intercept()], level=logger.level(level).no, force=True)
+    logging.basicConfig(handlers=[_ToLoguru()], level=logger.level(level).no, force=True)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    # uvicorn sets up its loggers anew for every server; with an empty table it leaves ours.
-    uvicorn.config.LOGGING_CONFIG.update(formatters={}, handlers={}, loggers={})
-    for name in _LIBRARIES:
-        library = logging.getLogger(name)
-        library.handlers.clear()
-        library.propagate = True
+    # FastStream gives its logger a handler when it is imported.
+    logging.getLogger("faststream").handlers.clear()
+    logging.getLogger("faststream").propagate = True
+    # uvicorn replaces the handlers, and the levels, of its loggers when a server is made, which
+    # `faststream run` does after this. Filters are left in place, so a filter takes the records.
+    for name in _UVICORN:
+        logging.getLogger(name).addFilter(_take_from_uvicorn)
 
 
-class _Intercept(logging.Handler):
+class _ToLoguru(logging.Handler):
     """Hands records of the standard library over to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -51,7 +51,16 @@ class _Intercept(logging.Handler):
         bound.opt(exception=record.exc_info).log(_known_level(record), "log")
 
 
+def _take_from_uvicorn(record: logging.LogRecord) -> bool:
+    """Hand a record over to loguru; no handler of uvicorn's is to see it."""
+    # One line for each request: `RequestObserver` logs the API's, and probes of a worker are many.
+    if record.name != "uvicorn.access":
+        _ToLoguru().emit(record)
+    return False
+
+
 def _known_level(record: logging.LogRecord) -> str | int:
+    """Return a level that loguru takes: its own name for it, or a number."""
     try:
         return logger.level(record.levelname).name
     except ValueError:
@@ -67,7 +76,7 @@ def _write_json(message: "Message") -> None:
         **record["extra"],
         **_exception(record),
     }
-    # pydantic's encoder: some times as fast as the standard library's, and it knows UUIDs.
+    # pydantic's encoder is several times as fast as the standard library's, and takes UUIDs.
     line = to_json(fields, fallback=str, inf_nan_mode="constants").decode()
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

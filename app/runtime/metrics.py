@@ -1,8 +1,8 @@
-"""What a process counts about itself: Prometheus metrics, shown at `/metrics` of its own port.
+"""The Prometheus metrics of a process, shown at `/metrics` of its own port.
 
-A metric is counted where the thing happens, by one line there. Labels take few values, all of
-them known beforehand: never a URL, a host or an id. Each process has one registry, so each needs
-a port of its own to be scraped (`docs/operations.md`).
+They are defined here and counted where the thing happens, by one line there. Labels take a few
+values, all known beforehand: never a URL, a host or an id. Each process has a registry of its
+own, so each needs a port of its own to be scraped (`docs/operations.md`).
 """
 
 from collections.abc import Awaitable, Callable, Coroutine
@@ -25,14 +25,22 @@ from prometheus_client import (
 )
 
 from app.errors import FetchError, PublishError
-from app.models import Coalesced, Completed, FailedPermanently, Outcome, PageMetadata, RetryLater
+from app.models import (
+    Coalesced,
+    Completed,
+    FailedPermanently,
+    Outcome,
+    PageMetadata,
+    PutOff,
+    RetryLater,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# They would be a second series for each counter, which nothing here reads.
+# prometheus_client would add a series `..._created` to each counter, which nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]  # published half typed
 
 REGISTRY = CollectorRegistry()
@@ -40,7 +48,7 @@ for collector in (ProcessCollector, PlatformCollector, GCCollector):
     collector(registry=REGISTRY)
 
 QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Buckets, in seconds, for what is over in milliseconds when all is well."""
+"""Buckets, in seconds, for operations that usually take milliseconds."""
 
 REQUEST_SECONDS = Histogram(
     "page_metadata_http_request_seconds",
@@ -51,14 +59,14 @@ REQUEST_SECONDS = Histogram(
 )
 PUBLISH_SECONDS = Histogram(
     "page_metadata_publish_seconds",
-    "Messages published, by what became of them, until the broker confirmed or it was clear.",
+    "Messages published, by outcome: from the call to the confirm, or to the error.",
     ["outcome"],
     buckets=QUICK,
     registry=REGISTRY,
 )
 PUBLISHER_STATE = Enum(
     "page_metadata_publisher_state",
-    "How far the connection to the broker is; messages are published in READY alone.",
+    "State of the connection to the broker; messages are published only in READY.",
     states=[
         *("DISCONNECTED", "CONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"),
         *("QUEUE_DECLARED", "READY", "RECONNECTING", "CLOSING", "CLOSED"),
@@ -72,13 +80,13 @@ PUBLISHER_READY = Gauge(
 )
 QUEUE_MESSAGES = Gauge(
     "page_metadata_queue_messages",
-    "Messages that wait in a queue; absent while the broker does not tell.",
+    "Messages that wait in a queue; absent while the broker does not answer.",
     ["queue"],
     registry=REGISTRY,
 )
 QUEUE_CONSUMERS = Gauge(
     "page_metadata_queue_consumers",
-    "Consumers of a queue; absent while the broker does not tell.",
+    "Consumers of a queue; absent while the broker does not answer.",
     ["queue"],
     registry=REGISTRY,
 )
@@ -90,7 +98,7 @@ WORKER_SLOTS = Gauge(
 )
 FETCH_SECONDS = Histogram(
     "page_metadata_fetch_seconds",
-    "Fetches, by the class of the final status, or by the kind of error.",
+    "Fetches, by the class of the final status (2xx, ...), or by the kind of error.",
     ["outcome", "error_kind"],
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40),
     registry=REGISTRY,
@@ -103,7 +111,7 @@ BODY_BYTES = Histogram(
 )
 ATTEMPTS = Histogram(
     "page_metadata_attempts",
-    "Attempts begun, by their number: the first bucket holds first attempts.",
+    "Attempts, by their number: the first bucket holds first attempts.",
     buckets=(1, 2, 3, 4, 5, 10, 20),
     registry=REGISTRY,
 )
@@ -127,29 +135,29 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off, attempt unused: no answer of the database, no place at the host.",
+    "Messages put off, their attempt unused: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(
     "page_metadata_dead_letters_total",
-    "Messages this worker rejected: malformed, or unhandled because of a mistake in the code.",
+    "Messages this worker rejected: malformed, or unhandled because of an error in the code.",
     ["reason"],
     registry=REGISTRY,
 )
 DATABASE_SECONDS = Histogram(
     "page_metadata_database_seconds",
-    "Commands the database answered, by command and outcome.",
+    "Database commands that were answered, by command and outcome.",
     ["command", "outcome"],
     buckets=QUICK,
     registry=REGISTRY,
 )
 DATABASE_UNAVAILABLE = Counter(
     "page_metadata_database_unavailable_total",
-    "Operations that the database did not do in time.",
+    "Database operations that failed or were not done in time.",
     registry=REGISTRY,
 )
 
-# A rate needs the zero before the first: these are shown before anything has happened.
+# Prometheus computes the first increase only if it has seen the zero before it.
 for outcome in (
     *("success", "publisher_not_ready", "queue_rejected"),
     *("confirm_timeout", "connection_lost", "unroutable"),
@@ -184,21 +192,11 @@ def measured_publish(send: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[A
     return measured
 
 
-def measured_fetch(
-    fetch: Callable[P, Awaitable[PageMetadata | FetchError]],
-) -> Callable[P, Coroutine[Any, Any, PageMetadata | FetchError]]:
-    """Count and time a fetch, which ends in a page or in a `FetchError`."""
-
-    @wraps(fetch)
-    async def measured(*args: P.args, **kwargs: P.kwargs) -> PageMetadata | FetchError:
-        started = perf_counter()
-        result = await fetch(*args, **kwargs)
-        FETCH_SECONDS.labels(*_fetch_labels(result)).observe(perf_counter() - started)
-        if isinstance(result, PageMetadata):
-            BODY_BYTES.observe(result.body_bytes)
-        return result
-
-    return measured
+def observe_fetch(result: PageMetadata | FetchError, seconds: float) -> None:
+    """Count a fetch that took `seconds`, and the size of its page."""
+    FETCH_SECONDS.labels(*_fetch_labels(result)).observe(seconds)
+    if isinstance(result, PageMetadata):
+        BODY_BYTES.observe(result.body_bytes)
 
 
 def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
@@ -207,21 +205,8 @@ def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
     return f"{result.status_code // 100}xx", ""
 
 
-def counted_in_flight(
-    handle: Callable[P, Awaitable[T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Count how many of these calls are under way."""
-
-    @wraps(handle)
-    async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
-        with PAGES_IN_FLIGHT.track_inprogress():
-            return await handle(*args, **kwargs)
-
-    return counted
-
-
 def count_outcome(outcome: Outcome) -> None:
-    """Count what became of a message."""
+    """Count the outcome of a message."""
     match outcome:
         case Completed():
             OUTCOMES.labels("completed", "").inc()
@@ -233,3 +218,5 @@ def count_outcome(outcome: Outcome) -> None:
         case Coalesced(reason):
             OUTCOMES.labels("coalesced", "").inc()
             COALESCED.labels(reason).inc()
+        case PutOff():
+            DEFERRED.inc()

@@ -1,84 +1,93 @@
-"""How a process runs and ends, where the servers leave that open."""
+"""What a process does with SIGTERM and SIGINT, and what its garbage collector looks at.
+
+Which code a stop signal reaches depends on how far the process is:
+
+- It starts and connects: `stoppable_at_once()` ends the process on the spot.
+- It serves: uvicorn notes the signal, answers what is under way and ends the lifespan, where
+  connections are closed (`app/api/application.py`, `app/worker/application.py`).
+- uvicorn has shut down and raises the signal once more: `exit_with_zero_when_stopped()`.
+"""
 
 import asyncio
 import gc
-import logging
+import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-import uvicorn
 from loguru import logger
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 COLLECT_AFTER = (50_000, 20, 20)
-"""How many new objects before the garbage collector looks for cycles, where the default is 700:
-a message or request makes some hundreds, and nearly all go without it."""
+"""How many new objects before the garbage collector looks for cycles (Python's default: 700).
+A message or a request creates some hundreds of objects, and nearly all of them go without it."""
 
 
-def spare_the_collector() -> None:
-    """Have the garbage collector leave alone what start-up has built, and look less often.
+def exit_with_zero_when_stopped() -> None:
+    """Have a process that a signal stops in order exit with status 0.
 
-    A sixth of the time of a POST went into looking at modules and routes that never change. In
-    a process that is not the service's own, as in tests, it is left as it is.
+    While uvicorn serves, its own handlers are in place. When it has shut down it restores the
+    handlers that it found, and raises the signal again: then these exit.
+
+    Where uvicorn runs already, its handlers stay: a process of `faststream run --workers N`
+    imports the application only then. It ends by the signal, which a shell shows as status 143.
     """
-    if _server() is None:
-        return
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*COLLECT_AFTER)
+    if not _in_event_loop():
+        for number in STOP_SIGNALS:
+            signal.signal(number, lambda *_: sys.exit(0))
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 @contextmanager
-def stopping_at_once() -> Iterator[None]:
-    """End the process at once, with 0, if it is stopped while it is still starting.
+def stoppable_at_once() -> Iterator[None]:
+    """Within the block, have a stop signal end the process at once, with status 0.
 
-    uvicorn only notes the signal and would wait for a start-up that may take minutes of
-    backoff. Nothing is in flight yet.
+    For connecting, which may take minutes of backoff: uvicorn would only note the signal until
+    that is over. Nothing is in flight that has to be finished.
     """
-    if _server() is None:
-        yield
-        return
-    leave = partial(_leave, asyncio.get_running_loop())
-    previous = {number: signal.signal(number, leave) for number in STOP_SIGNALS}
+    before = {number: signal.signal(number, _exit_at_once) for number in STOP_SIGNALS}
     try:
         yield
     finally:
-        for number, handler in previous.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def end_process() -> None:
-    """Have a process whose lifespan is over exit: with 0 if it was told to stop, else with 1.
+def _exit_at_once(number: int, _frame: FrameType | None) -> None:
+    # RuntimeError: the signal came in the middle of the writing of another line.
+    with suppress(RuntimeError):
+        logger.info("stopped_while_starting", signal=signal.Signals(number).name)
+    # An exception would be caught by whatever code runs at this moment, and reported as a failed
+    # start. Python's default (SIG_DFL) would not do: the kernel ignores it in a container's first
+    # process.
+    os._exit(0)
 
-    uvicorn raises the signal it was stopped by once more when it is done, which would end the
-    process by it (`Server.capture_signals`). Blocked, it stays pending and the exit code is 0.
-    An application that has ended by itself, or could not listen, it would leave to the operator
-    to notice.
+
+def end_with_failure() -> None:
+    """Have the process exit with status 1, because its work ended without a signal.
+
+    uvicorn does not look at a lifespan that fails after its start: the process would live on, and
+    answer health checks, but do nothing.
     """
-    server = _server()
-    if server is None:
-        return
-    if server.should_exit:
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    else:
-        logger.error("ended_by_itself")
-        asyncio.get_running_loop().call_soon(sys.exit, 1)
+    logger.error("ended_by_itself")
+    asyncio.get_running_loop().call_soon(sys.exit, 1)
 
 
-def _server() -> uvicorn.Server | None:
-    """Return the server this process runs under, known by its signal handler."""
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return server if isinstance(server, uvicorn.Server) else None
+def spare_the_collector() -> None:
+    """Have the garbage collector ignore what has been imported and built, and look less often.
 
-
-def _leave(loop: asyncio.AbstractEventLoop, number: int, _frame: FrameType | None) -> None:
-    logger.info("stopped_while_starting", signal=signal.Signals(number).name)
-    # It would report the start-up that is cut off here as failed, with a traceback.
-    logging.getLogger("uvicorn.error").disabled = True
-    # Raised here it might be caught by whatever runs at this moment; the loop lets it pass.
-    loop.call_soon_threadsafe(sys.exit, 0)
+    It spent a sixth of the time of a POST on modules, models and routes that never change.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)

@@ -1,4 +1,4 @@
-"""The worker as an application: its parts, its lifespan, its subscribers."""
+"""The worker as an application: what it consists of, how it starts and how it stops."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
 from app.retries import RetryPolicy
 from app.runtime import metrics
-from app.runtime.process import end_process, spare_the_collector, stopping_at_once
+from app.runtime.process import end_with_failure, stoppable_at_once
 from app.runtime.settings import Settings
-from app.runtime.tracing import NO_TRACING, Tracing
+from app.runtime.tracing import stop_tracing
 from app.services import Collector
 from app.worker.handlers import MessageHandler
 from app.worker.probes import health_routes
@@ -31,81 +31,90 @@ SUBSCRIBE_TIMEOUT_SECONDS = 5
 CANCEL_TIMEOUT_SECONDS = 5
 
 
-def create_app(settings: Settings, tracing: Tracing = NO_TRACING) -> AsgiFastStream:
-    """Build the worker; connections open in its lifespan, pages arrive once it is started."""
-    parts = assemble(
-        settings,
-        service_name="worker",
-        tracing=tracing,
-        middlewares=[DeadLetterMiddleware],
-        decoder=decode,
-    )
-    fetcher = _make_fetcher(settings)
-    policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
-    handler = MessageHandler(
-        Collector(
-            fetcher=tracing.traced(fetcher, "fetcher"),
-            pages=parts.pages,
-            retries=policy,
-            lease_seconds=settings.worker_lease_seconds,
-        ),
-        RetryPublisher(parts.sender, parts.topology),
-        policy=policy,
-        concurrency=settings.worker_concurrency,
-    )
-    subscribe(
-        parts.broker,
-        parts.topology,
-        handler.handle,
-        qos=settings.worker_concurrency * settings.worker_prefetch_count,
-    )
-
-    metrics.WORKER_SLOTS.set(settings.worker_concurrency)
-    watchdog = Watchdog(parts.connection, handler)
-    started = asyncio.Event()
-
-    @asynccontextmanager
-    async def lifespan(**_options: Any) -> AsyncIterator[None]:
-        with stopping_at_once():
-            await parts.database.open()
-            await parts.connection.open()
-        if settings.fetch_allowed_networks:
-            exempt = [str(network) for network in settings.fetch_allowed_networks]
-            logger.warning("fetch_guard_is_off", networks=exempt)
-        spare_the_collector()
-        watching = asyncio.create_task(watchdog.watch())
-        try:
-            yield
-        finally:  # FastStream ends here too if it could not subscribe
-            watching.cancel()
-            await fetcher.aclose()
-            await parts.database.close()
-            await asyncio.to_thread(tracing.stop)
-            logger.info("worker_stopped")
-            end_process()
-
-    async def note_start() -> None:
-        logger.info("worker_started")
-        started.set()
-
-    async def drain() -> None:
-        """Take no further messages, let those in flight finish, then disconnect."""
-        logger.info("worker_stopping")
-        handler.stopping = True
-        # FastStream subscribes beside its lifespan: to disconnect meanwhile would fail the start.
-        with suppress(TimeoutError):
-            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
-                await started.wait()
-        await _drain(parts)
-
+def create_app(settings: Settings) -> AsgiFastStream:
+    """Build the worker. Its connections open in its lifespan; then FastStream subscribes."""
+    worker = Worker(settings)
     return AsgiFastStream(
-        parts.broker,
-        lifespan=lifespan,
-        after_startup=[note_start],
-        on_shutdown=[drain],
-        asgi_routes=health_routes(parts),
+        worker.parts.broker,
+        lifespan=worker.lifespan,
+        after_startup=[worker.note_start],
+        on_shutdown=[worker.drain],
+        asgi_routes=health_routes(worker.parts),
         logger=logging.getLogger("faststream"),
     )
+
+
+class Worker:
+    """The parts of a worker, and what happens to them from start to stop.
+
+    FastStream calls the methods in the order in which they stand here. It begins to subscribe
+    when `lifespan()` has connected, beside the HTTP server, and calls `note_start()` when it has
+    subscribed. On SIGTERM it calls `drain()`, and then has `lifespan()` close what is left.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.parts = assemble(
+            settings,
+            service_name="worker",
+            middlewares=[DeadLetterMiddleware],
+            decoder=decode,
+        )
+        self._fetcher = _make_fetcher(settings)
+        self._handler = _make_handler(settings, self.parts, self._fetcher)
+        self._watchdog = Watchdog(self.parts.connection, self._handler)
+        self._guard_exemptions = [str(network) for network in settings.fetch_allowed_networks]
+        self._started = asyncio.Event()
+        subscribe(
+            self.parts.broker,
+            self.parts.topology,
+            self._handler.handle,
+            qos=settings.worker_concurrency * settings.worker_prefetch_count,
+        )
+        metrics.WORKER_SLOTS.set(settings.worker_concurrency)
+
+    @asynccontextmanager
+    async def lifespan(self, **_options: Any) -> AsyncIterator[None]:
+        """Connect, let the worker consume until it is stopped, and disconnect."""
+        with stoppable_at_once():
+            await self.parts.database.open()
+            await self.parts.connection.open()
+        if self._guard_exemptions:
+            logger.warning("fetch_guard_is_off", networks=self._guard_exemptions)
+        watching = asyncio.create_task(self._watchdog.watch())
+        try:
+            yield
+        except BaseException:  # FastStream could not subscribe
+            await self._close(watching)
+            end_with_failure()
+            raise
+        await self._close(watching)
+
+    async def note_start(self) -> None:
+        """Say that messages can arrive."""
+        logger.info("worker_started")
+        self._started.set()
+
+    async def drain(self) -> None:
+        """Take no further messages, let those in flight finish, then leave the broker."""
+        logger.info("worker_stopping")
+        self._handler.stopping = True
+        # FastStream may still be subscribing: without a connection that would be a failed start.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
+                await self._started.wait()
+        await _cancel_consumers(self.parts)
+        logger.info("consumers_cancelled")
+        subscribers = cast("list[RabbitSubscriber]", self.parts.broker.subscribers)
+        # Each waits for its messages in flight, at most for the broker's graceful timeout.
+        await asyncio.gather(*map(_stop, subscribers))
+        await self.parts.sender.close()
+
+    async def _close(self, watching: "asyncio.Task[None]") -> None:
+        watching.cancel()
+        await self._fetcher.aclose()
+        await self.parts.database.close()
+        await asyncio.to_thread(stop_tracing)
+        logger.info("worker_stopped")
 
 
 def _make_fetcher(settings: Settings) -> HttpFetcher:
@@ -122,35 +131,46 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
     )
 
 
-async def _drain(parts: Parts) -> None:
-    subscribers = cast("list[RabbitSubscriber]", parts.broker.subscribers)
-    for subscriber in subscribers:
-        await _cancel_consumer(subscriber)
-    logger.info("consumers_cancelled")
-    # Each waits for its messages in flight, at most for the broker's graceful timeout.
-    await asyncio.gather(*map(_stop, subscribers))
-    await parts.sender.close()
+def _make_handler(settings: Settings, parts: Parts, fetcher: HttpFetcher) -> MessageHandler:
+    policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
+    collector = Collector(
+        fetcher=fetcher,
+        pages=parts.pages,
+        retries=policy,
+        lease_seconds=settings.worker_lease_seconds,
+    )
+    return MessageHandler(
+        collector,
+        RetryPublisher(parts.sender, parts.topology),
+        concurrency=settings.worker_concurrency,
+    )
+
+
+async def _cancel_consumers(parts: Parts) -> None:
+    """Have the broker send no further messages.
+
+    FastStream cancels its consumers after it has waited for the messages in flight. Until then
+    the broker would answer every acknowledgement with another message, which nobody handles and
+    which no other worker gets before this one has closed its channel.
+    """
+    try:
+        async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
+            with loss_told_from_cancellation():
+                channel = await consuming_channel(parts)
+                for tag in list(channel.consumers):
+                    await channel.basic_cancel(tag)
+    except CONNECTION_EXCEPTIONS as exc:
+        # Without a connection the broker sends nothing either.
+        logger.warning("consumers_not_cancelled", reason=type(exc).__name__)
+
+
+async def consuming_channel(parts: Parts) -> Any:
+    """Return the channel that both subscribers consume on, as an `aiormq.Channel`."""
+    # FastStream keeps the queues that it has declared, each with its subscriber's channel.
+    queue = await parts.broker.declare_queue(parts.topology.requests)
+    return await queue.channel.get_underlay_channel()
 
 
 async def _stop(subscriber: RabbitSubscriber) -> None:
     with suppress(*CONNECTION_EXCEPTIONS), loss_told_from_cancellation():
         await subscriber.stop()
-
-
-async def _cancel_consumer(subscriber: RabbitSubscriber) -> None:
-    """Stop deliveries before the drain.
-
-    FastStream cancels the consumer after its drain; until then every acknowledgement would
-    bring a message that nobody handles and that only the closing channel gives back.
-    """
-    queue, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 (see above)
-    if queue is None or tag is None or queue.channel.is_closed:
-        return
-    subscriber._consumer_tag = None  # noqa: SLF001 (so that stop() does not cancel it again)
-    try:
-        async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
-            with loss_told_from_cancellation():
-                await queue.cancel(tag)
-    except CONNECTION_EXCEPTIONS as exc:
-        # Without a connection nothing is delivered either.
-        logger.warning("consumer_not_cancelled", reason=type(exc).__name__)

@@ -1,4 +1,4 @@
-"""The worker's own port: is the process alive, is it consuming, and what does it count."""
+"""`/health/live`, `/health/ready` and `/metrics` of a worker, on the worker's own port."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ Routes = Sequence[tuple[str, ASGIApp]]
 
 
 def health_routes(parts: Parts) -> Routes:
-    """Return `/health/live`, `/health/ready` and `/metrics` for the worker's own port."""
+    """Return the paths that the worker answers, and what answers them."""
 
     @get
     async def live(_scope: Scope) -> AsgiResponse:

@@ -1,7 +1,7 @@
-"""What becomes of a message that can't be handled: `metadata.dead`, at once, with a reason.
+"""Messages that can't be handled go to the dead-letter queue at once, with a logged reason.
 
-Under manual acknowledgement FastStream leaves such a message unsettled, and its slot taken,
-until the channel closes.
+With manual acknowledgement FastStream would leave such a message unacknowledged: it would count
+against the channel's prefetch limit until the channel closes.
 """
 
 from types import TracebackType
@@ -19,7 +19,7 @@ MAX_MESSAGE_BYTES = 64 * 1024
 
 
 class MalformedMessage(Exception):
-    """The body is not a request; the text says what is wrong with it."""
+    """A message's body is not a request. The text says what is wrong with it."""
 
 
 async def decode(message: StreamMessage[Any]) -> MetadataRequested:
@@ -47,7 +47,10 @@ class DeadLetterMiddleware(BaseMiddleware[Any, Any]):
         exc_val: BaseException | None = None,
         exc_tb: TracebackType | None = None,
     ) -> bool | None:
-        """Reject the message if it could not be handled; a cancelled one is left alone."""
+        """Reject the message if its handling raised an exception.
+
+        If its handling was cancelled it is left alone: the broker will deliver it again.
+        """
         if not isinstance(exc_val, Exception):
             return await super().after_processed(exc_type, exc_val, exc_tb)
         malformed = isinstance(exc_val, MalformedMessage)

@@ -1,4 +1,4 @@
-"""Notices a worker that is connected but is sent nothing, and has it connect anew.
+"""Notices that a worker is connected but is sent no messages, and has it connect again.
 
 Consumers can be lost without an error (https://github.com/ag2ai/faststream/issues/2758): the
 connection is open, the process looks healthy, and the queue grows.
@@ -18,7 +18,7 @@ WATCH_INTERVAL_SECONDS = 10.0
 
 
 class Watchdog:
-    """Compares what waits in the queues with what has come from them since the last look."""
+    """Compares, at every interval, what waits in the queues with what has come from them."""
 
     def __init__(self, connection: BrokerConnection, handler: MessageHandler) -> None:
         self._connection = connection
@@ -26,13 +26,13 @@ class Watchdog:
         self._received: Counter[str] = Counter()
 
     async def watch(self, interval_seconds: float = WATCH_INTERVAL_SECONDS) -> None:
-        """Look at every interval, until cancelled."""
+        """Check the consumers at every interval, until cancelled."""
         while True:
             await asyncio.sleep(interval_seconds)
             if self._connection.is_ready and not self._handler.stopping:
-                await self._look(interval_seconds)
+                await self._check(interval_seconds)
 
-    async def _look(self, timeout_seconds: float) -> None:
+    async def _check(self, timeout_seconds: float) -> None:
         try:
             async with asyncio.timeout(timeout_seconds):
                 lost = await self.queues_not_consumed()
@@ -45,7 +45,7 @@ class Watchdog:
             self._connection.renew("consumers_lost")
 
     async def queues_not_consumed(self) -> list[str]:
-        """Return the queues that have no consumer, or whose messages nobody is sent."""
+        """Return the queues that have no consumer, or whose messages are not delivered."""
         names = [queue.name for queue in self._connection.topology.consumed]
         async with self._connection.channel() as channel:
             return [name for name in names if not await self._is_consumed(channel, name)]
@@ -53,7 +53,7 @@ class Watchdog:
     async def _is_consumed(self, channel: AbstractChannel, name: str) -> bool:
         declared = await channel.declare_queue(name, passive=True)
         counts = declared.declaration_result
-        idle = not self._handler.is_busy
-        silent = self._received[name] == self._handler.received[name]
-        ignored = bool(counts.message_count) and idle and silent
-        return bool(counts.consumer_count) and not ignored
+        none_came = self._received[name] == self._handler.received[name]
+        # A worker whose slots are all taken may well leave messages in the queue.
+        is_stuck = bool(counts.message_count) and none_came and not self._handler.is_busy
+        return bool(counts.consumer_count) and not is_stuck

@@ -1,6 +1,8 @@
-"""Both processes stop cleanly on a signal, busy or not."""
+"""Both processes stop in order when they are told to, busy or not."""
 
+import json
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -8,16 +10,46 @@ import pytest
 from loguru import logger
 
 from app.worker.application import create_app
+from dev.stack import Api, Worker
 from tests.service import Service, eventually, started
 from tests.site import Site
 
 STOP_SIGNALS = [signal.SIGTERM, signal.SIGINT]
 
 
+class ApiUnderPlainUvicorn(Api):
+    """`uvicorn app.api.main:app`: works too, with uvicorn's own bounds."""
+
+    def _command(self) -> list[str]:
+        address = ("--host", "127.0.0.1", "--port", str(self.port))
+        return [sys.executable, "-m", "uvicorn", "app.api.main:app", *address]
+
+
+class TwoWorkers(Worker):
+    """`faststream run --workers 2`: a supervisor and two processes."""
+
+    def _command(self) -> list[str]:
+        return [*super()._command(), "--workers", "2"]
+
+
 @pytest.mark.parametrize("stop_signal", STOP_SIGNALS)
-def test_an_idle_process_ends_with_zero(service: Service, stop_signal: signal.Signals) -> None:
+def test_an_idle_process_stops_with_exit_code_zero(
+    service: Service, stop_signal: signal.Signals
+) -> None:
     for process in (service.api().start(), service.worker().start()):
         assert process.terminate(stop_signal) == 0
+
+
+@pytest.mark.parametrize("kind", [ApiUnderPlainUvicorn, TwoWorkers])
+@pytest.mark.parametrize("stop_signal", STOP_SIGNALS)
+def test_a_process_that_is_started_another_way_stops_in_order_and_logs_as_usual(
+    service: Service, kind: type[Api | Worker], stop_signal: signal.Signals
+) -> None:
+    process = kind(service.folder, environment=service.environment).start()
+    assert process.terminate(stop_signal) == 0
+    process.wait_for_event("worker_stopped" if kind is TwoWorkers else "api_stopped")
+    for line in process.log.read_text().splitlines():
+        assert json.loads(line)["service_name"] in ("api", "worker")
 
 
 def test_the_api_closes_the_publisher_before_the_database(service: Service) -> None:
@@ -38,7 +70,9 @@ def test_the_api_closes_the_publisher_before_the_database(service: Service) -> N
     api.wait_for_event("api_stopped")
 
 
-def test_an_api_stopped_while_busy_loses_nothing(service: Service, site: Site) -> None:
+def test_an_api_that_is_stopped_while_busy_loses_no_accepted_request(
+    service: Service, site: Site
+) -> None:
     api = service.api(BROKER_QUEUE_MAX_LENGTH="10000").start()
     with ThreadPoolExecutor(16) as pool:
         urls = [site.url(f"/page/{n}") for n in range(400)]
@@ -60,7 +94,9 @@ def _accepted(service: Service, api: object, url: str) -> str | None:
     return answer.json()["request_id"] if answer.status_code == 202 else None
 
 
-def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, site: Site) -> None:
+def test_a_worker_that_is_stopped_while_busy_finishes_its_fetches(
+    service: Service, site: Site
+) -> None:
     api, worker = started(service.api(), service.worker(WORKER_CONCURRENCY="4"))
     urls = [site.url(f"/held/{n}") for n in range(12)]
     for url in urls:
@@ -81,7 +117,9 @@ def test_a_worker_stopped_while_busy_finishes_what_it_fetches(service: Service, 
     assert all(count == 1 for count in site.hits.values())
 
 
-def test_a_worker_that_stops_leaves_what_waits_to_the_others(service: Service, site: Site) -> None:
+def test_a_worker_that_stops_leaves_waiting_messages_to_other_workers(
+    service: Service, site: Site
+) -> None:
     api, worker = started(service.api(), service.worker(WORKER_CONCURRENCY="2"))
     for path in ("/held/1", "/slow/2000/2"):
         service.post(api, site.url(path))
@@ -101,7 +139,7 @@ def test_a_worker_that_stops_leaves_what_waits_to_the_others(service: Service, s
         assert exit_code.result() == 0
 
 
-def test_a_worker_stopped_beyond_its_grace_gives_its_pages_back(
+def test_a_worker_whose_fetches_outlast_its_grace_gives_their_messages_back(
     service: Service, site: Site
 ) -> None:
     api = service.api().start()
@@ -125,7 +163,7 @@ def test_a_process_that_is_still_connecting_stops_at_once(
         assert process.terminate(stop_signal, deadline=5) == 0
 
 
-async def test_a_worker_stopped_while_it_subscribes_ends_well(service: Service) -> None:
+async def test_a_worker_that_is_stopped_while_it_subscribes_ends_in_order(service: Service) -> None:
     logged: list[str] = []
     handler = logger.add(lambda line: logged.append(line.record["message"]))
     async with create_app(service.settings).start_lifespan_context({}):

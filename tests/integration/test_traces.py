@@ -1,11 +1,9 @@
-"""One trace and one request id from the caller's request to the database write."""
+"""One trace and one request id, from the caller's request to the write in the database."""
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -13,93 +11,128 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from loguru import logger
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from app.api.application import create_app as create_api
-from app.runtime.telemetry import OpenTelemetry
-from app.worker.application import create_app as create_worker
-from dev.stack import ROOT
+from dev.stack import ROOT, Api, Worker
 from tests.service import Service, eventually, started
 from tests.site import Site
-from tests.unit.recorded import Log
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
 
 
-@pytest.fixture
-def exporter() -> InMemorySpanExporter:
-    return InMemorySpanExporter()
+class _Handler(BaseHTTPRequestHandler):
+    bodies: list[bytes]
+
+    def do_POST(self) -> None:
+        self.bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
+        self.send_response(200 if self.path == "/v1/traces" else 404)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Keep the collector's log out of the tests' output."""
+
+
+class Collector:
+    """What has been exported so far. Processes export all they have when they stop."""
+
+    def __init__(self, endpoint: str, bodies: list[bytes]) -> None:
+        self.environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+        }
+        self._bodies = bodies
+
+    @property
+    def spans(self) -> list[Span]:
+        return [span for _, span in self._exported()]
+
+    @property
+    def services(self) -> set[str]:
+        return {service for service, _ in self._exported()}
+
+    def _exported(self) -> Iterator[tuple[str, Span]]:
+        for body in self._bodies:
+            for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+                (service,) = (
+                    attribute.value.string_value
+                    for attribute in resource.resource.attributes
+                    if attribute.key == "service.name"
+                )
+                for scope in resource.scope_spans:
+                    yield from ((service, span) for span in scope.spans)
 
 
 @pytest.fixture
-def tracing(exporter: InMemorySpanExporter) -> Iterator[OpenTelemetry]:
-    provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    yield OpenTelemetry(provider)
-    logger.configure(patcher=lambda _record: None)
+def collector(service: Service) -> Iterator[Collector]:
+    """A collector that the processes of the service send their spans to."""
+    bodies: list[bytes] = []
+    handler = type("Handler", (_Handler,), {"bodies": bodies})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        collector = Collector(f"http://127.0.0.1:{server.server_port}", bodies)
+        service.environment |= collector.environment
+        yield collector
+        server.shutdown()
+        thread.join()
 
 
-@pytest.fixture
-def log() -> Iterator[Log]:
-    recorded = Log()
-    number = logger.add(recorded.write, level="TRACE", format="{message}", catch=False)
-    yield recorded
-    logger.remove(number)
-
-
-@asynccontextmanager
-async def at_work(service: Service, tracing: OpenTelemetry) -> AsyncIterator[httpx.AsyncClient]:
-    """Both applications in this process, on the real servers; all spans have ended afterwards."""
-    api, worker = create_api(service.settings, tracing), create_worker(service.settings, tracing)
-    transport = httpx.ASGITransport(api)
-    async with (
-        api.router.lifespan_context(api),
-        worker.start_lifespan_context({}),
-        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
-    ):
-        yield client
-
-
-async def ended(client: httpx.AsyncClient, url: str) -> dict[str, Any]:
-    async with asyncio.timeout(20):
-        while (page := await client.get("/metadata", params={"url": url})).status_code != 200:
-            assert page.status_code == 202
-    body: dict[str, Any] = page.json()
-    return body
-
-
-def ancestors(span: ReadableSpan, spans: list[ReadableSpan]) -> list[str]:
-    by_id = {one.context.span_id: one for one in spans if one.context}
+def ancestors(span: Span, spans: list[Span]) -> list[str]:
+    by_id = {one.span_id: one for one in spans}
     names = []
-    while span.parent is not None and span.parent.span_id in by_id:
-        span = by_id[span.parent.span_id]
+    while span.parent_span_id in by_id:
+        span = by_id[span.parent_span_id]
         names.append(span.name)
     return names
 
 
-async def test_one_trace_leads_from_the_request_through_a_retry_to_the_write(
-    service: Service, site: Site, tracing: OpenTelemetry, exporter: InMemorySpanExporter, log: Log
+def attributes(span: Span) -> dict[str, Any]:
+    return {
+        attribute.key: getattr(attribute.value, attribute.value.WhichOneof("value") or "")
+        for attribute in span.attributes
+    }
+
+
+def lines(process: Api | Worker, event: str, *, count: int) -> list[dict[str, Any]]:
+    process.wait_for_event(event, count=count)
+    return process.events(event)
+
+
+def test_one_trace_leads_from_the_request_through_a_retry_to_the_write(
+    service: Service, site: Site, collector: Collector
 ) -> None:
+    api, worker = started(service.api(), service.worker())
     url, request_id = site.url("/failing/once"), str(uuid4())
     site.failing = True
     site.on_hit = lambda _path: setattr(site, "failing", site.hits["/failing/once"] < 2)
-    headers = {"traceparent": CALLER, "X-Request-ID": request_id}
-
-    async with at_work(service, tracing) as client:
-        answer = await client.post("/metadata", json={"url": url}, headers=headers)
-        page = await ended(client, url)
+    answer = httpx.post(
+        f"{api.url}/metadata",
+        json={"url": url},
+        headers={"traceparent": CALLER, "X-Request-ID": request_id},
+        trust_env=False,
+    )
+    page = service.ended(api, url)
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == request_id
     assert (page["status"], page["attempts"], page["request_id"]) == ("COMPLETED", 2, request_id)
+    for process, event, count in (
+        (api, "publish_success", 1),
+        (api, "request_answered", 1),
+        (worker, "message_received", 2),
+        (worker, "fetch_finished", 2),
+        (worker, "publish_success", 1),
+        (worker, "metadata_retryable_failure", 1),
+        (worker, "metadata_persisted", 1),
+    ):
+        found = [one for one in lines(process, event, count=count) if "trace_id" in one]
+        mine = [one for one in found if one["trace_id"] == TRACE_ID]
+        assert [one["request_id"] for one in mine] == [request_id] * count
 
-    spans = [
-        span
-        for span in exporter.get_finished_spans()
-        if span.context and f"{span.context.trace_id:032x}" == TRACE_ID
-    ]
+    for process in (api, worker):
+        process.stop()
+    spans = [span for span in collector.spans if span.trace_id.hex() == TRACE_ID]
     names = [span.name for span in spans]
     assert names.count("fetcher.fetch") == names.count("pages.claim") == 2
     (write,) = [span for span in spans if span.name == "pages.complete"]
@@ -112,42 +145,32 @@ async def test_one_trace_leads_from_the_request_through_a_retry_to_the_write(
         "POST /metadata",
     ]
     (request,) = [span for span in spans if span.name == "POST /metadata"]
-    assert (request.attributes or {})["request_id"] == request_id
-    assert (request.attributes or {})["http.response.status_code"] == 202
-
-    for event, times in (
-        ("publish_success", 2),
-        ("message_received", 2),
-        ("fetch_finished", 2),
-        ("metadata_retryable_failure", 1),
-        ("metadata_persisted", 1),
-    ):
-        lines = log.all(event)
-        assert [str(line["request_id"]) for line in lines] == [request_id] * times
-        assert [line["trace_id"] for line in lines] == [TRACE_ID] * times
+    assert attributes(request)["request_id"] == request_id
+    assert attributes(request)["http.response.status_code"] == 202
+    assert collector.services == {"page-metadata-api", "page-metadata-worker"}
 
 
-async def test_the_probes_are_not_traced(
-    service: Service, tracing: OpenTelemetry, exporter: InMemorySpanExporter
+def test_each_request_without_a_trace_begins_one_and_probes_are_not_traced(
+    service: Service, collector: Collector
 ) -> None:
-    async with at_work(service, tracing) as client:
-        for path in ("/health/live", "/health/ready", "/metrics"):
-            assert (await client.get(path)).status_code == 200
-    assert exporter.get_finished_spans() == ()
+    api = service.api().start()
+    for path in ("/health/live", "/health/ready", "/metrics"):
+        assert httpx.get(f"{api.url}{path}", trust_env=False).status_code == 200
+    for _ in range(2):
+        assert service.get(api, "nonsense").status_code == 400
+    api.stop()
+    assert [span.name for span in collector.spans] == ["GET /metadata"] * 2
+    assert len({span.trace_id for span in collector.spans}) == 2
 
 
-async def test_requests_without_a_trace_begin_one_each(
-    service: Service, tracing: OpenTelemetry, exporter: InMemorySpanExporter
-) -> None:
-    async with at_work(service, tracing) as client:
-        for _ in range(2):
-            await client.get("/metadata", params={"url": "nonsense"})
-    spans = exporter.get_finished_spans()
-    assert [span.name for span in spans] == ["GET /metadata"] * 2
-    assert len({span.context.trace_id for span in spans if span.context}) == 2
-
-
-# --- In processes of their own ---
+def test_a_collector_that_is_away_does_not_matter(service: Service, site: Site) -> None:
+    service.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
+    api, worker = started(service.api(), service.worker())
+    service.post(api, site.url("/page"))
+    assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
+    for process in (api, worker):
+        assert process.terminate() == 0
+    eventually(lambda: service.queue("requests").ready, lambda count: count == 0)
 
 
 def test_a_request_id_is_in_every_line_of_both_processes(service: Service, site: Site) -> None:
@@ -185,61 +208,7 @@ def imported(**environment: str) -> set[str]:
     return set(ran.stdout.split())
 
 
-def test_without_a_collector_nothing_of_it_is_imported() -> None:
+def test_without_a_collector_the_sdk_is_not_imported() -> None:
     assert not {"opentelemetry.sdk", "opentelemetry.exporter"} & imported()
     wanted = imported(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     assert {"opentelemetry.sdk", "opentelemetry.exporter"} <= wanted
-
-
-class _Collector(BaseHTTPRequestHandler):
-    received: list[tuple[str, bytes]]
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.received.append((self.path, body))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        """Keep the tests' output to the tests."""
-
-
-@contextmanager
-def a_collector() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
-    received: list[tuple[str, bytes]] = []
-    handler = type("Collector", (_Collector,), {"received": received})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", received
-        server.shutdown()
-        thread.join()
-
-
-def test_both_processes_send_their_spans_to_the_collector(service: Service, site: Site) -> None:
-    with a_collector() as (endpoint, received):
-        service.environment |= {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
-            "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
-        }
-        api, worker = started(service.api(), service.worker())
-        service.post(api, site.url("/page"))
-        service.ended(api, site.url("/page"))
-        assert (api.terminate(), worker.terminate()) == (0, 0)
-    assert {path for path, _ in received} == {"/v1/traces"}
-    sent = b"".join(body for _, body in received)
-    for words in (b"page-metadata-api", b"page-metadata-worker", b"POST /metadata"):
-        assert words in sent
-    assert b"pages.complete" in sent
-    line = worker.wait_for_event("metadata_persisted")
-    assert line["trace_id"] == api.wait_for_event("publish_success")["trace_id"]
-
-
-def test_a_collector_that_is_away_costs_nothing_but_a_line(service: Service, site: Site) -> None:
-    service.environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:1"
-    api, worker = started(service.api(), service.worker())
-    service.post(api, site.url("/page"))
-    assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
-    assert (api.terminate(), worker.terminate()) == (0, 0)
-    eventually(lambda: service.queue("requests").ready, lambda count: count == 0)

@@ -3,19 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import cast
 
-import aiormq
 import pytest
-from faststream.rabbit.subscriber import RabbitSubscriber
 
 from app.assembly import Parts, assemble
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.models import Coalesced, Delivery, Outcome
-from app.retries import RetryPolicy
 from app.runtime.settings import Settings
 from app.services import Collector
+from app.worker.application import consuming_channel
 from app.worker.handlers import MessageHandler
 from app.worker.rejections import decode
 from app.worker.watchdog import Watchdog
@@ -30,14 +27,14 @@ class _NothingToCollect(Collector):
     def __init__(self) -> None:
         """Need nothing."""
 
-    async def collect(self, delivery: Delivery) -> Outcome:
+    async def collect(self, delivery: Delivery, *, alone: bool = False) -> Outcome:
+        del alone
         return Coalesced(f"not asked for: {delivery.request.url}")
 
 
 def _handler(parts: Parts) -> MessageHandler:
-    policy = RetryPolicy(max_attempts=1, delays_seconds=(1.0,))
     retries = RetryPublisher(parts.sender, parts.topology)
-    return MessageHandler(_NothingToCollect(), retries, policy=policy, concurrency=2)
+    return MessageHandler(_NothingToCollect(), retries, concurrency=2)
 
 
 @asynccontextmanager
@@ -64,13 +61,10 @@ async def _watched(parts: Parts, handler: MessageHandler) -> AsyncIterator[None]
             await watching
 
 
-async def _lose(subscriber: RabbitSubscriber) -> None:
-    """Cancel a consumer behind the libraries' backs: both believe that it is still there."""
-    queue, tag = subscriber._queue_obj, subscriber._consumer_tag  # noqa: SLF001 (see above)
-    assert queue is not None
-    assert tag is not None
-    channel = cast("aiormq.Channel", await queue.channel.get_underlay_channel())
-    consumer = channel.consumers[tag]
+async def _lose_consumer(parts: Parts, number: int) -> None:
+    """Cancel one consumer, in the order of subscribing; the libraries are not to notice it."""
+    channel = await consuming_channel(parts)
+    tag, consumer = list(channel.consumers.items())[number]
     await channel.basic_cancel(tag)
     channel.consumers[tag] = consumer
 
@@ -87,9 +81,8 @@ async def test_a_lost_consumer_is_noticed_and_restored(
         worker_retry_delays_seconds=(1.0,),
     )
     async with _consuming(settings) as (parts, handler):
-        subscribers = cast("list[RabbitSubscriber]", parts.broker.subscribers)
         queue = parts.topology.consumed[lost].name
-        await _lose(next(each for each in subscribers if each.queue.name == queue))
+        await _lose_consumer(parts, lost)
         await publish_to(rabbitmq.url, queue, [a_message(URL)])
         async with asyncio.timeout(10), _watched(parts, handler):
             while not handler.received[queue]:  # noqa: ASYNC110 (a counter has no event)

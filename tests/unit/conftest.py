@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
-import uvicorn.config
 from loguru import logger
 
 from app.runtime.settings import Settings
@@ -57,23 +57,21 @@ def settings(bare_environment: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def restored_logging() -> Iterator[None]:
-    """Undo what `configure_logging()` does to loguru, logging and uvicorn."""
+    """Undo what `configure_logging()` does to the standard library's loggers and to loguru."""
     loggers = [logging.getLogger(), *map(logging.getLogger, _CONFIGURED)]
-    before = [(it, it.level, it.handlers[:], it.propagate) for it in loggers]
-    uvicorn_before = {**uvicorn.config.LOGGING_CONFIG}
-    handlers = dict(logger._core.handlers)  # type: ignore[attr-defined]  # noqa: SLF001 (there is no way to ask loguru)
-    logger._core.handlers = {}  # type: ignore[attr-defined]  # noqa: SLF001 (so that configure() does not close them)
+    before = [(it, it.level, it.handlers[:], it.filters[:], it.propagate) for it in loggers]
     yield
+    # loguru can't be asked for the handlers it had: this is the one it begins with.
     logger.configure(handlers=[], extra={})
-    logger._core.handlers = handlers  # type: ignore[attr-defined]  # noqa: SLF001 (as before)
-    uvicorn.config.LOGGING_CONFIG.update(uvicorn_before)
-    for it, level, its_handlers, propagate in before:
+    logger.add(sys.__stderr__ or sys.stderr)
+    for it, level, its_handlers, its_filters, propagate in before:
         it.setLevel(level)
         it.handlers[:] = its_handlers
+        it.filters[:] = its_filters
         it.propagate = propagate
 
 
 _CONFIGURED = (
-    *("uvicorn", "uvicorn.error", "uvicorn.access", "faststream"),
+    *("uvicorn", "uvicorn.error", "uvicorn.access", "uvicorn.asgi", "faststream"),
     *("aio_pika", "aiormq", "httpx", "httpcore", "pymongo", "asyncio"),
 )

@@ -1,4 +1,4 @@
-"""The HTTP contract, row by row, in-process: no broker, no database, no lifespan."""
+"""The HTTP contract, in this process: no broker, no database, no lifespan."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ class FakeDatabase:
 
 
 class YieldingPages(FakePages):
-    """Lets others run before every look, as a real database would."""
+    """Lets other tasks run before every operation, as a real database does."""
 
     async def find(self, url: str) -> Any:
         await asyncio.sleep(0)
@@ -89,7 +89,7 @@ def app(settings: Settings, publisher: FakePublisher, pages: FakePages) -> FastA
 
 
 def put_together(app: FastAPI, publisher: FakePublisher, pages: FakePages) -> None:
-    app.state.inventory = Inventory(publisher=publisher, pages=pages, patience=PATIENCE)
+    app.state.inventory = Inventory(publisher=publisher, pages=pages)
 
 
 @pytest.fixture
@@ -116,7 +116,7 @@ def assert_problem(
 # --- POST /metadata ---
 
 
-async def test_a_request_that_is_queued_is_answered_with_where_to_read_it(
+async def test_a_queued_request_is_answered_202_with_its_location(
     client: httpx.AsyncClient, publisher: FakePublisher
 ) -> None:
     answer = await client.post("/metadata", json={"url": "HTTPS://Example.com?a=b&c=/#d"})
@@ -133,7 +133,7 @@ async def test_a_request_that_is_queued_is_answered_with_where_to_read_it(
     assert parse_qs(location.query) == {"url": ["https://example.com/?a=b&c=/"]}
 
 
-async def test_the_location_can_be_followed(
+async def test_the_location_of_a_queued_request_can_be_read(
     client: httpx.AsyncClient, publisher: FakePublisher
 ) -> None:
     url = "https://example.com/a b?x=é&y=%26+#z".replace(" ", "%20")
@@ -143,7 +143,7 @@ async def test_the_location_can_be_followed(
     assert len(publisher.published) == 1
 
 
-async def test_a_request_needs_no_database(
+async def test_a_request_is_queued_while_the_database_is_away(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages
 ) -> None:
     pages.failing = lambda: StoreUnavailable("no server")
@@ -191,7 +191,7 @@ BAD_URLS = {
 
 
 @pytest.mark.parametrize(("body", "headers", "says"), BAD_BODIES.values(), ids=BAD_BODIES.keys())
-async def test_a_body_that_is_no_request_is_a_bad_request(
+async def test_a_malformed_body_is_a_bad_request(
     client: httpx.AsyncClient,
     publisher: FakePublisher,
     body: bytes,
@@ -203,7 +203,9 @@ async def test_a_body_that_is_no_request_is_a_bad_request(
     assert publisher.published == []
 
 
-async def test_a_bad_request_says_where_and_why(client: httpx.AsyncClient) -> None:
+async def test_the_answer_to_a_bad_request_names_the_field_and_the_reason(
+    client: httpx.AsyncClient,
+) -> None:
     answer = await client.post("/metadata", json={})
     assert answer.json() == {
         "type": "urn:page-metadata:problem:invalid-request",
@@ -215,7 +217,7 @@ async def test_a_bad_request_says_where_and_why(client: httpx.AsyncClient) -> No
 
 
 @pytest.mark.parametrize("url", BAD_URLS.values(), ids=BAD_URLS.keys())
-async def test_a_url_that_can_not_be_taken_is_a_bad_request(
+async def test_a_url_that_is_not_accepted_is_a_bad_request(
     client: httpx.AsyncClient, publisher: FakePublisher, url: str
 ) -> None:
     posted = await client.post("/metadata", json={"url": url})
@@ -246,7 +248,7 @@ async def test_a_body_over_16_kib_is_too_large(
 
 
 @pytest.mark.parametrize("sent", [bytes, in_chunks], ids=["announced", "chunked"])
-async def test_a_body_of_16_kib_is_not(
+async def test_a_body_of_16_kib_is_accepted(
     client: httpx.AsyncClient, sent: Callable[[bytes], Any]
 ) -> None:
     body = a_body_of(16 * 1024)
@@ -302,7 +304,7 @@ NOT_QUEUED = {
 
 
 @pytest.mark.parametrize(("error", "says"), NOT_QUEUED.values(), ids=NOT_QUEUED.keys())
-async def test_what_can_not_be_queued_is_to_be_tried_again(
+async def test_a_request_that_can_not_be_queued_is_answered_503_with_retry_after(
     app: FastAPI, client: httpx.AsyncClient, pages: FakePages, error: PublishError, says: str
 ) -> None:
     put_together(app, FailingPublisher(error), pages)
@@ -319,12 +321,12 @@ async def test_what_can_not_be_queued_is_to_be_tried_again(
 
 async def a_claim(pages: FakePages, **request: Any) -> Claim:
     delivery = Delivery(a_request(**request))
-    claim = await pages.claim(delivery, now=datetime.now(UTC), lease_seconds=120)
+    claim = await pages.claim(delivery, lease_seconds=120)
     assert isinstance(claim, Claim)
     return claim
 
 
-async def test_a_page_that_is_completed_has_the_published_shape(
+async def test_a_completed_page_has_the_published_shape(
     client: httpx.AsyncClient, pages: FakePages
 ) -> None:
     page = a_page()
@@ -389,7 +391,7 @@ async def test_a_page_that_is_completed_has_the_published_shape(
     }
 
 
-async def test_a_page_that_is_no_text_has_no_source(
+async def test_a_page_that_is_not_text_has_no_page_source(
     client: httpx.AsyncClient, pages: FakePages
 ) -> None:
     page = a_page(page_source=None, charset=None, content_type=None, remote_address=None)
@@ -401,7 +403,7 @@ async def test_a_page_that_is_no_text_has_no_source(
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\u2028</script>", "😀", '"\\'])
-async def test_a_source_is_given_back_to_the_letter(
+async def test_a_page_source_is_returned_unchanged(
     client: httpx.AsyncClient, pages: FakePages, text: str
 ) -> None:
     await pages.complete(await a_claim(pages), a_page(page_source=text))
@@ -410,7 +412,7 @@ async def test_a_source_is_given_back_to_the_letter(
 
 
 @pytest.mark.parametrize("last", [None, a_page(503)], ids=["no response", "a last response"])
-async def test_a_page_that_failed_for_good_says_why(
+async def test_a_page_that_failed_permanently_is_answered_with_its_error(
     client: httpx.AsyncClient, pages: FakePages, last: Any
 ) -> None:
     error = PageError(ErrorKind.HTTP_STATUS, "the server answered 503 Service Unavailable")
@@ -432,7 +434,7 @@ async def test_a_page_that_failed_for_good_says_why(
 @pytest.mark.parametrize(
     "status", [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
 )
-async def test_a_page_that_is_not_there_yet_is_to_be_asked_for_again(
+async def test_a_page_that_has_not_ended_is_answered_202_with_retry_after(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages, status: PageStatus
 ) -> None:
     error = PageError(ErrorKind.TIMEOUT, "no answer in time")
@@ -458,7 +460,7 @@ async def test_a_page_that_is_not_there_yet_is_to_be_asked_for_again(
     assert publisher.published == []
 
 
-async def test_a_page_that_nobody_knows_is_queued(
+async def test_an_unknown_page_is_queued(
     client: httpx.AsyncClient, publisher: FakePublisher
 ) -> None:
     answer = await client.get("/metadata", params={"url": "HTTPS://EXAMPLE.com"})
@@ -470,7 +472,7 @@ async def test_a_page_that_nobody_knows_is_queued(
     )
 
 
-async def test_of_forty_who_ask_at_once_one_has_it_queued(
+async def test_forty_readers_of_an_unknown_page_at_once_queue_it_once(
     client: httpx.AsyncClient, publisher: FakePublisher
 ) -> None:
     spellings = [URL, "https://EXAMPLE.com", "https://example.com:443/", "https://example.com/#a"]
@@ -483,7 +485,7 @@ async def test_of_forty_who_ask_at_once_one_has_it_queued(
     assert len(publisher.published) == 1
 
 
-async def test_a_reservation_that_can_not_be_published_is_taken_back(
+async def test_the_record_of_an_unknown_page_is_taken_back_if_it_can_not_be_queued(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages
 ) -> None:
     publisher.refusing = True
@@ -493,7 +495,7 @@ async def test_a_reservation_that_can_not_be_published_is_taken_back(
     assert (await client.get("/metadata", params={"url": URL})).status_code == 202
 
 
-async def test_without_a_database_nothing_can_be_read(
+async def test_a_read_is_answered_503_while_the_database_is_away(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages
 ) -> None:
     pages.failing = lambda: StoreUnavailable("NetworkTimeout: localhost:27017")
@@ -508,7 +510,7 @@ async def test_a_read_without_a_url_is_a_bad_request(client: httpx.AsyncClient) 
     assert answer.json()["errors"] == [{"field": "query.url", "message": "Field required"}]
 
 
-async def test_a_url_with_a_query_is_read_when_it_is_encoded(
+async def test_a_url_with_a_query_string_can_be_read_percent_encoded(
     client: httpx.AsyncClient, publisher: FakePublisher
 ) -> None:
     url = "https://example.com/?a=b&c=d"
@@ -522,7 +524,7 @@ async def test_a_url_with_a_query_is_read_when_it_is_encoded(
 @pytest.mark.parametrize(
     "error", [ZeroDivisionError("a bug"), StoreError("of no known kind")], ids=["any", "ours"]
 )
-async def test_what_nobody_foresaw_is_logged_with_its_traceback_and_told_to_nobody(
+async def test_an_unforeseen_error_is_logged_with_its_traceback_and_not_shown_to_the_caller(
     client: httpx.AsyncClient, pages: FakePages, log: Log, error: Exception
 ) -> None:
     pages.failing = lambda: error
@@ -538,13 +540,15 @@ async def test_what_nobody_foresaw_is_logged_with_its_traceback_and_told_to_nobo
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("GET", "/nothing", 404), ("DELETE", "/metadata", 405)]
 )
-async def test_what_there_is_not_is_a_problem_too(
+async def test_an_unknown_path_is_answered_with_a_problem(
     client: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     assert_problem(await client.request(method, path), status)
 
 
-async def test_a_method_that_is_not_allowed_says_which_are(client: httpx.AsyncClient) -> None:
+async def test_the_answer_to_a_wrong_method_names_the_allowed_ones(
+    client: httpx.AsyncClient,
+) -> None:
     answer = await client.delete("/metadata")
     assert answer.headers["allow"] in {"GET", "POST", "GET, POST", "POST, GET"}
 
@@ -559,14 +563,16 @@ async def test_a_process_that_answers_is_alive(app: FastAPI, client: httpx.Async
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-async def test_it_is_ready_if_both_servers_are(client: httpx.AsyncClient, log: Log) -> None:
+async def test_the_api_is_ready_if_broker_and_database_are(
+    client: httpx.AsyncClient, log: Log
+) -> None:
     answer = await client.get("/health/ready")
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
     assert "readiness_failed" not in log.events
 
 
 @pytest.mark.parametrize("state", [it for it in ConnectionState if it != "READY"])
-async def test_without_a_publisher_it_is_not_ready_and_says_why(
+async def test_the_api_is_not_ready_without_a_publisher_and_says_why(
     app: FastAPI, client: httpx.AsyncClient, log: Log, state: ConnectionState
 ) -> None:
     app.state.connection = FakeConnection(state)
@@ -578,7 +584,7 @@ async def test_without_a_publisher_it_is_not_ready_and_says_why(
     )
 
 
-async def test_without_a_database_it_is_not_ready_and_says_why(
+async def test_the_api_is_not_ready_without_a_database_and_says_why(
     app: FastAPI, client: httpx.AsyncClient, log: Log
 ) -> None:
     app.state.database = FakeDatabase(answers=False)
@@ -588,7 +594,7 @@ async def test_without_a_database_it_is_not_ready_and_says_why(
     assert log.one("readiness_failed")["reason"] == "database does not answer"
 
 
-async def test_before_it_has_connected_it_is_not_ready(settings: Settings) -> None:
+async def test_the_api_is_not_ready_before_it_has_connected(settings: Settings) -> None:
     transport = httpx.ASGITransport(create_app(settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         answer = await client.get("/health/ready")
@@ -614,7 +620,7 @@ class Links(HTMLParser):
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/asyncapi"])
-async def test_a_page_of_the_docs_has_all_it_needs_here(
+async def test_a_page_of_the_docs_loads_everything_from_this_server(
     client: httpx.AsyncClient, path: str
 ) -> None:
     answer = await client.get(path)
@@ -643,7 +649,7 @@ async def test_the_openapi_document_describes_the_calls(openapi: Any) -> None:
     assert responses["get"] >= {"200", "202", "400", "503"}
 
 
-async def test_the_openapi_document_promises_no_422(openapi: Any) -> None:
+async def test_the_openapi_document_does_not_list_422(openapi: Any) -> None:
     for call in openapi["paths"]["/metadata"].values():
         assert "422" not in call["responses"]
 

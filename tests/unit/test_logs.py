@@ -1,4 +1,4 @@
-"""One log pipeline: every record of every library becomes one line in one format."""
+"""Logs: every record of every library becomes one line, in one format."""
 
 import json
 import logging
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 import pytest
-import uvicorn.config
+import uvicorn
 from dirty_equals import IsDatetime, IsStr
 from loguru import logger
 
@@ -28,7 +28,7 @@ def configure(level: str = "INFO", log_format: LogFormat = "json") -> None:
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str]) -> Written:
-    """Lines written to stdout so far; nothing may have gone elsewhere."""
+    """Lines written to stdout so far; nothing may have gone to stderr."""
 
     def read() -> list[str]:
         output = capsys.readouterr()
@@ -67,7 +67,7 @@ def test_a_timestamp_says_its_zone(written: Written) -> None:
     assert datetime.fromisoformat(only(written())["timestamp"]).tzinfo is not None
 
 
-def test_a_line_begins_with_what_every_line_has(written: Written) -> None:
+def test_the_fields_that_every_line_has_come_first(written: Written) -> None:
     configure()
     logger.info("api_started", reason="none")
     assert list(only(written())) == ["timestamp", "level", "event", "service_name", "reason"]
@@ -90,7 +90,7 @@ def test_a_field_is_kept_as_it_is(written: Written, value: object, kept: object)
     assert only(written())["reason"] == kept
 
 
-def test_what_is_bound_once_is_in_every_event_under_it(written: Written) -> None:
+def test_a_field_that_is_bound_once_is_in_every_event_of_the_block(written: Written) -> None:
     configure()
     with logger.contextualize(request_id=REQUEST_ID, attempt=2):
         logger.info("message_received")
@@ -101,7 +101,7 @@ def test_what_is_bound_once_is_in_every_event_under_it(written: Written) -> None
     assert second["url"] == URL
 
 
-def test_an_exception_stands_in_its_line(written: Written) -> None:
+def test_an_exception_is_a_field_of_its_line(written: Written) -> None:
     configure()
     try:
         fail()
@@ -120,7 +120,7 @@ def test_an_exception_stands_in_its_line(written: Written) -> None:
 @pytest.mark.parametrize(
     "name", ["uvicorn", "uvicorn.error", "faststream", "faststream.rabbit", "own"]
 )
-def test_records_of_libraries_join(written: Written, name: str) -> None:
+def test_records_of_libraries_become_log_events(written: Written, name: str) -> None:
     configure()
     logging.getLogger(name).info("%s of %d", "one", 2)
     assert only(written()) == {
@@ -133,10 +133,10 @@ def test_records_of_libraries_join(written: Written, name: str) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "name", ["aio_pika", "aio_pika.robust_connection", "aiormq", "pymongo", "uvicorn.access"]
-)
-def test_libraries_that_talk_much_are_heard_from_warnings_on(written: Written, name: str) -> None:
+@pytest.mark.parametrize("name", ["aio_pika", "aio_pika.robust_connection", "aiormq", "pymongo"])
+def test_of_libraries_that_log_each_frame_only_warnings_are_kept(
+    written: Written, name: str
+) -> None:
     configure(level="DEBUG")
     logging.getLogger(name).info("a frame")
     logging.getLogger(name).warning("trouble")
@@ -150,7 +150,7 @@ def test_libraries_that_talk_much_are_heard_from_warnings_on(written: Written, n
     }
 
 
-def test_a_librarys_exception_stands_in_its_line(written: Written) -> None:
+def test_an_exception_of_a_library_is_a_field_of_its_line(written: Written) -> None:
     configure()
     try:
         fail()
@@ -167,13 +167,13 @@ def test_a_level_that_loguru_does_not_know_is_kept_as_its_number(written: Writte
     assert only(written())["level"] == "Level 35"
 
 
-def test_a_message_with_braces_is_no_format(written: Written) -> None:
+def test_braces_in_a_message_of_a_library_are_kept_as_they_are(written: Written) -> None:
     configure()
     logging.getLogger("own").warning("{nothing} {0} <blue>")
     assert only(written())["message"] == "{nothing} {0} <blue>"
 
 
-def test_below_the_level_nothing_is_written(written: Written) -> None:
+def test_events_below_the_level_are_not_written(written: Written) -> None:
     configure(level="WARNING")
     logger.info("fetch_started")
     logging.getLogger("uvicorn.error").info("Started server process")
@@ -191,18 +191,29 @@ def test_below_the_level_nothing_is_written(written: Written) -> None:
         "CRITICAL",
     ],
 )
-def test_every_level_that_may_be_set_works(written: Written, level: str) -> None:
+def test_every_level_of_the_setting_works(written: Written, level: str) -> None:
     configure(level=level)
     logger.log(level, "some_event")
     assert only(written())["level"] == level
 
 
-def test_a_uvicorn_that_sets_up_its_own_loggers_leaves_ours(written: Written) -> None:
+@pytest.mark.parametrize("log_level", [None, logging.INFO], ids=["uvicorn", "faststream run"])
+def test_records_of_a_uvicorn_that_configures_its_own_loggers_become_log_events(
+    written: Written, log_level: int | None
+) -> None:
     configure()
-    uvicorn.Config(app="nothing:nothing")  # it calls dictConfig() when it is made
-    logging.getLogger("uvicorn.error").info("Started server process")
-    assert only(written())["message"] == "Started server process"
-    assert logging.getLogger("uvicorn").handlers == []
+    uvicorn.Config(app="nothing:nothing", log_level=log_level)  # calls logging's dictConfig()
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.asgi"):
+        logging.getLogger(name).info("Started server process")
+    lines = [json.loads(line) for line in written()]
+    assert [line["message"] for line in lines] == ["Started server process"] * 3
+
+
+def test_uvicorn_does_not_log_requests_because_we_do(written: Written) -> None:
+    configure()
+    uvicorn.Config(app="nothing:nothing", log_level=logging.INFO)
+    logging.getLogger("uvicorn.access").info("GET / 200")
+    assert written() == []
 
 
 def test_configuring_twice_writes_each_event_once(written: Written) -> None:
@@ -213,7 +224,7 @@ def test_configuring_twice_writes_each_event_once(written: Written) -> None:
     assert len(written()) == 2
 
 
-def test_text_is_one_line_for_people(written: Written) -> None:
+def test_an_event_as_text_is_one_line(written: Written) -> None:
     configure(log_format="text")
     logger.bind(url=URL).warning("publish_failed", reason="queue_rejected", latency_ms=12.0)
     (line,) = written()
@@ -223,13 +234,13 @@ def test_text_is_one_line_for_people(written: Written) -> None:
     )
 
 
-def test_text_without_fields_ends_with_the_event(written: Written) -> None:
+def test_an_event_without_fields_ends_with_its_name_in_text(written: Written) -> None:
     configure(log_format="text")
     logger.info("api_started")
     assert written() == [IsStr(regex=r".*INFO     api    api_started")]
 
 
-def test_in_text_a_traceback_follows_its_line(written: Written) -> None:
+def test_a_traceback_follows_its_line_in_text(written: Written) -> None:
     configure(log_format="text")
     try:
         fail()

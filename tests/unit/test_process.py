@@ -1,161 +1,137 @@
-"""How a process answers to SIGTERM, and what merely importing it does."""
+"""What a process does with stop signals, and what importing its `main.py` does."""
 
 import asyncio
-import importlib
-import logging
+import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
-from faststream.asgi import AsgiFastStream
 
-from app.runtime.process import STOP_SIGNALS, end_process, stopping_at_once
+from app.runtime.process import STOP_SIGNALS, end_with_failure, stoppable_at_once
 from tests.unit.recorded import Log
 
 REPOSITORY = Path(__file__).parents[2]
+EITHER_SIGNAL = pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
 
 
-@pytest.fixture
-def under_uvicorn() -> Iterator[uvicorn.Server]:
-    """Have signals go where uvicorn sends them; the test process gets none."""
-    server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
-    before = {number: signal.signal(number, server.handle_exit) for number in STOP_SIGNALS}
-    its_logger = logging.getLogger("uvicorn.error")
-    yield server
-    its_logger.disabled = False
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture
-def restored_mask() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    yield
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def run(script: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", script]
+    return subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def handlers() -> list[object]:
     return [signal.getsignal(number) for number in STOP_SIGNALS]
 
 
-def blocked() -> set[object]:
-    return set(signal.pthread_sigmask(signal.SIG_BLOCK, []))
+# --- While a process connects ---
 
 
-async def stopped_while_starting(number: signal.Signals) -> None:
-    """Start for ever, as one who catches whatever is raised on the way."""
-    with stopping_at_once(), suppress(SystemExit):
-        signal.raise_signal(number)
-        await asyncio.Event().wait()
+@EITHER_SIGNAL
+def test_a_process_that_connects_ends_at_once_with_zero(number: signal.Signals) -> None:
+    script = f"""
+import signal
+from app.runtime.process import stoppable_at_once
+with stoppable_at_once():
+    try:
+        signal.raise_signal(signal.{number.name})
+    finally:
+        print("code that was interrupted went on")
+"""
+    ended = run(script)
+    assert ended.returncode == 0
+    assert "stopped_while_starting" in ended.stderr  # where loguru writes by default
+    assert "went on" not in ended.stdout
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
-def test_a_process_that_is_still_starting_stops_at_once_with_zero(
-    under_uvicorn: uvicorn.Server, number: signal.Signals
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        asyncio.run(stopped_while_starting(number))
-    assert end.value.code == 0
-    assert not under_uvicorn.should_exit
-
-
-@pytest.mark.usefixtures("under_uvicorn")
-def test_a_start_that_is_cut_off_is_logged_as_that_and_not_as_a_failure(
-    log: Log, caplog: pytest.LogCaptureFixture
-) -> None:
-    with pytest.raises(SystemExit):
-        asyncio.run(stopped_while_starting(signal.SIGTERM))
-    logging.getLogger("uvicorn.error").error("Application startup failed. Exiting.")
-    assert log.one("stopped_while_starting")["signal"] == "SIGTERM"
-    assert caplog.records == []
-
-
-async def test_once_it_has_started_uvicorn_is_told_again(under_uvicorn: uvicorn.Server) -> None:
+def test_handlers_are_put_back_after_connecting() -> None:
     before = handlers()
-    with stopping_at_once():
+    with stoppable_at_once():
         assert handlers() != before
     assert handlers() == before
-    signal.raise_signal(signal.SIGTERM)
-    assert under_uvicorn.should_exit
 
 
-@pytest.mark.usefixtures("under_uvicorn")
-async def test_a_start_that_fails_leaves_signals_as_they_were() -> None:
+def test_handlers_are_put_back_after_connecting_has_failed() -> None:
     before = handlers()
-    with pytest.raises(ZeroDivisionError), stopping_at_once():
+    with pytest.raises(ZeroDivisionError), stoppable_at_once():
         raise ZeroDivisionError
     assert handlers() == before
 
 
-@pytest.mark.usefixtures("restored_mask")
-def test_elsewhere_signals_are_left_alone() -> None:
-    before = handlers()
-    with stopping_at_once():
-        assert handlers() == before
-    end_process()
-    assert not blocked() & set(STOP_SIGNALS)
+# --- When uvicorn has shut down ---
 
+STOPPED_BY_UVICORN = """
+import asyncio, signal, uvicorn
+from app.runtime.process import exit_with_zero_when_stopped
 
-@pytest.mark.usefixtures("restored_mask")
-def test_a_process_that_has_stopped_cleanly_takes_no_further_signals(
-    under_uvicorn: uvicorn.Server,
-) -> None:
-    under_uvicorn.should_exit = True
-    end_process()
-    assert blocked() >= set(STOP_SIGNALS)
+async def serve():
+    server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
+    with server.capture_signals():
+        {within}
+        signal.raise_signal(signal.{name})
+        print("shutting down", server.should_exit)
 
-
-@pytest.mark.usefixtures("under_uvicorn", "restored_mask")
-def test_a_process_that_ends_by_itself_says_so_and_fails(log: Log) -> None:
-    async def end_by_itself() -> None:
-        end_process()
-        await asyncio.Event().wait()
-
-    with pytest.raises(SystemExit) as ended:
-        asyncio.run(end_by_itself())
-    assert ended.value.code == 1
-    assert log.events == ["ended_by_itself"]
-    assert not blocked() & set(STOP_SIGNALS)
-
-
-AS_UVICORN_ENDS = """
-import signal, uvicorn
-from app.runtime.process import end_process
-server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
-with server.capture_signals():
-    signal.raise_signal(signal.SIGTERM)
-    {call}
+{before}
+asyncio.run(serve())
 """
 
 
-@pytest.mark.parametrize(
-    ("call", "code"), [("end_process()", 0), ("pass", -signal.SIGTERM)], ids=["with", "without"]
-)
-def test_the_signal_uvicorn_raises_again_does_not_become_the_exit_code(
-    call: str, code: int
-) -> None:
-    script = AS_UVICORN_ENDS.format(call=call)
-    command = [sys.executable, "-c", script]
-    ended = subprocess.run(command, cwd=REPOSITORY, check=False)
-    assert ended.returncode == code
+@EITHER_SIGNAL
+def test_a_process_that_uvicorn_has_shut_down_exits_with_zero(number: signal.Signals) -> None:
+    script = STOPPED_BY_UVICORN.format(
+        before="exit_with_zero_when_stopped()", within="pass", name=number.name
+    )
+    ended = run(script)
+    assert (ended.returncode, ended.stdout) == (0, "shutting down True\n")
 
 
-@pytest.mark.usefixtures("restored_logging")
-@pytest.mark.parametrize(
-    ("module", "kind"), [("app.api.main", FastAPI), ("app.worker.main", AsgiFastStream)]
-)
-def test_what_the_servers_name_is_built_without_connecting(
-    bare_environment: pytest.MonkeyPatch, tmp_path: Path, module: str, kind: type
-) -> None:
-    bare_environment.chdir(tmp_path)
-    bare_environment.setenv("BROKER_URL", "amqp://nowhere.invalid/")
-    bare_environment.setenv("DATABASE_URL", "mongodb://nowhere.invalid")
-    bare_environment.delitem(sys.modules, module, raising=False)
-    assert isinstance(importlib.import_module(module).app, kind)
-    bare_environment.delitem(sys.modules, module)
+@EITHER_SIGNAL
+def test_the_handlers_of_a_uvicorn_that_runs_already_are_left_alone(number: signal.Signals) -> None:
+    script = STOPPED_BY_UVICORN.format(
+        before="pass", within="exit_with_zero_when_stopped()", name=number.name
+    )
+    assert run(script).stdout == "shutting down True\n"
+
+
+# --- When the work ends without a signal ---
+
+
+def test_a_process_whose_work_has_ended_says_so_and_exits_with_one(log: Log) -> None:
+    async def fail() -> None:
+        end_with_failure()
+        await asyncio.Event().wait()
+
+    with pytest.raises(SystemExit) as ended:
+        asyncio.run(fail())
+    assert ended.value.code == 1
+    assert log.events == ["ended_by_itself"]
+
+
+# --- What the servers import ---
+
+
+@pytest.mark.parametrize("module", ["app.api.main", "app.worker.main"])
+def test_importing_an_application_builds_it_without_connecting(module: str, tmp_path: Path) -> None:
+    script = f"""
+import gc, os
+os.chdir({str(tmp_path)!r})
+from {module} import app
+print(type(app).__name__, gc.get_freeze_count() > 10_000)
+"""
+    ended = run(
+        script,
+        BROKER_URL="amqp://nowhere.invalid/",
+        DATABASE_URL="mongodb://nowhere.invalid",
+        PYTHONPATH=str(REPOSITORY),
+    )
+    built, is_spared = ended.stdout.split()
+    assert built in ("FastAPI", "AsgiFastStream"), ended.stderr
+    assert is_spared == "True"

@@ -80,7 +80,7 @@ async def test_a_worker_with_both_servers_and_its_consumers_is_ready(parts: Part
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
-async def test_a_worker_that_has_not_connected_is_not(settings: Settings, log: Log) -> None:
+async def test_a_worker_that_has_not_connected_is_not_ready(settings: Settings, log: Log) -> None:
     answer = await get(create_app(settings), "/health/ready")
     reason = "publisher is DISCONNECTED"
     assert answer.status_code == 503
@@ -99,7 +99,7 @@ async def test_a_worker_without_a_database_is_not_ready(parts: Parts) -> None:
     assert (answer.status_code, answer.json()["reason"]) == (503, "database does not answer")
 
 
-async def test_the_worker_answers_nothing_else(settings: Settings) -> None:
+async def test_the_worker_answers_404_to_other_paths(settings: Settings) -> None:
     assert (await get(create_app(settings), "/metadata")).status_code == 404
 
 
@@ -164,7 +164,7 @@ def handler() -> FakeHandler:
 async def look(
     connection: BrokerConnection, queues: Queues, handler: FakeHandler
 ) -> AsyncIterator[Any]:
-    """Have the watchdog look at both queues that many times."""
+    """A function that waits until the watchdog has checked both queues so many times."""
     watchdog = Watchdog(connection, cast("MessageHandler", handler))
     watching = asyncio.create_task(watchdog.watch(interval_seconds=1))
 
@@ -184,7 +184,7 @@ async def test_a_worker_whose_queues_are_empty_keeps_its_connection(
 
 
 @pytest.mark.parametrize("queue", ["requests", "retries"])
-async def test_a_worker_that_is_no_longer_a_consumer_connects_anew(
+async def test_a_worker_that_has_lost_a_consumer_connects_again(
     connection: BrokerConnection, queues: Queues, look: Any, log: Log, queue: str
 ) -> None:
     await look()
@@ -194,7 +194,7 @@ async def test_a_worker_that_is_no_longer_a_consumer_connects_anew(
     assert log.one("rmq_connection_lost")["reason"] == "consumers_lost"
 
 
-async def test_a_worker_that_is_sent_nothing_while_messages_wait_connects_anew(
+async def test_a_worker_that_is_sent_no_messages_while_some_wait_connects_again(
     connection: BrokerConnection, queues: Queues, look: Any
 ) -> None:
     await look()
@@ -202,7 +202,7 @@ async def test_a_worker_that_is_sent_nothing_while_messages_wait_connects_anew(
     await until(lambda: connection.state is ConnectionState.RECONNECTING)
 
 
-async def test_a_worker_that_is_busy_may_let_messages_wait(
+async def test_a_busy_worker_may_let_messages_wait(
     connection: BrokerConnection, queues: Queues, handler: FakeHandler, look: Any
 ) -> None:
     handler.is_busy = True
@@ -212,7 +212,7 @@ async def test_a_worker_that_is_busy_may_let_messages_wait(
 
 
 @pytest.mark.usefixtures("look")
-async def test_a_worker_that_is_stopping_need_not_be_sent_anything(
+async def test_a_worker_that_is_stopping_does_not_check_its_consumers(
     connection: BrokerConnection, queues: Queues, handler: FakeHandler
 ) -> None:
     handler.stopping = True
@@ -222,7 +222,7 @@ async def test_a_worker_that_is_stopping_need_not_be_sent_anything(
     assert connection.is_ready
 
 
-async def test_a_worker_that_is_sent_messages_is_left_alone(
+async def test_a_worker_that_is_sent_messages_keeps_its_connection(
     connection: BrokerConnection, queues: Queues, handler: FakeHandler, look: Any
 ) -> None:
     queues.requests.message_count = 3
@@ -232,7 +232,7 @@ async def test_a_worker_that_is_sent_messages_is_left_alone(
     assert connection.is_ready
 
 
-async def test_a_look_that_fails_is_logged_and_made_again(
+async def test_a_check_that_fails_is_logged_and_made_again(
     connection: BrokerConnection, queues: Queues, look: Any, log: Log
 ) -> None:
     queues.fault = AMQPConnectionError("gone")
@@ -244,7 +244,7 @@ async def test_a_look_that_fails_is_logged_and_made_again(
 
 
 @pytest.mark.usefixtures("look")
-async def test_while_it_is_not_connected_nothing_is_looked_at(
+async def test_consumers_are_not_checked_while_the_connection_is_lost(
     link: FakeConnection, queues: Queues
 ) -> None:
     await link.lose()

@@ -1,0 +1,33 @@
+"""The API process: `python -m app.api --host 0.0.0.0 --port 6577`."""
+
+import argparse
+
+import uvicorn
+
+DEFAULT_PORT = 6577
+
+
+def main() -> None:
+    """Run the API under uvicorn until it is stopped."""
+    options = _parser().parse_args()
+    uvicorn.run(
+        "app.api.main:app",
+        host=options.host,
+        port=options.port,
+        log_config=None,  # `app/runtime/logs.py` has all records, uvicorn's too
+        access_log=False,  # `RequestObserver` logs each request
+        ws="none",
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m app.api", description="Run the API.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="port to listen on (%(default)s)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    main()
