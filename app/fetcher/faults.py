@@ -71,9 +71,10 @@ def as_fetch_error(exc: Exception) -> FetchError:
         if isinstance(exc, fault.raised):
             words = f"{fault.words}{_reason(exc)}"
             return FetchError(fault.kind, words, retryable=fault.is_retryable(exc))
-    # A page must not bring a worker down by what nobody thought of, nor must that stay unseen.
-    logger.opt(exception=exc).error("unhandled_error")
-    return FetchError(ErrorKind.INVALID_RESPONSE, "the page could not be read", retryable=False)
+    # Nobody thought of this one. The page still ends in a record, and the log has the cause.
+    logger.opt(exception=exc).error("fetch_failed_unforeseen")
+    message = f"something unforeseen happened in the fetcher: {type(exc).__name__}"
+    return FetchError(ErrorKind.INTERNAL, message, retryable=True)
 
 
 def _reason(exc: Exception) -> str:

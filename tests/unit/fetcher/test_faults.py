@@ -9,6 +9,7 @@ import pytest
 from app.errors import FetchError
 from app.fetcher.faults import FAULTS, translated
 from app.models import ErrorKind
+from tests.unit.recorded import Log
 
 
 def outcome(raised: BaseException) -> tuple[ErrorKind, bool]:
@@ -48,8 +49,9 @@ def test_each_fault_has_its_kind_and_says_whether_it_may_pass(
     assert outcome(raised) == (kind, retryable)
 
 
-def test_what_nobody_thought_of_is_an_invalid_response() -> None:
-    assert outcome(ZeroDivisionError()) == (ErrorKind.INVALID_RESPONSE, False)
+def test_an_unforeseen_exception_may_pass_and_is_logged_with_its_traceback(log: Log) -> None:
+    assert outcome(ZeroDivisionError("nobody thought of this")) == (ErrorKind.INTERNAL, True)
+    assert log.one("fetch_failed_unforeseen")["exception"].type is ZeroDivisionError
 
 
 def test_no_row_of_the_table_hides_another() -> None:
