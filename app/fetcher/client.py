@@ -31,7 +31,7 @@ from app.fetcher.guard import Guard, Network, check_url
 from app.fetcher.hosts import HostTurns
 from app.fetcher.page import Hop, page_from, read_content, read_hop
 from app.fetcher.redirects import CookieJar, host_of
-from app.fetcher.resolver import Resolve, ThreadedResolver
+from app.fetcher.resolver import Resolve, Resolver
 from app.fetcher.robots import MAX_ROBOTS_BYTES, Robots
 from app.fetcher.transport import Transport
 from app.models import ErrorKind, PageMetadata
@@ -67,7 +67,7 @@ class HttpFetcher:
         self._total_timeout_seconds = total_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._max_redirects = max_redirects
-        self._resolver = ThreadedResolver()
+        self._resolver = Resolver(connect_timeout_seconds)
         connector = Connector(
             Guard(allowed_ports, allowed_networks),
             resolve or self._resolver,
@@ -87,8 +87,8 @@ class HttpFetcher:
         self._robots = Robots(user_agent, self._robots_txt) if respect_robots else None
 
     async def aclose(self) -> None:
-        """Let go of the resolver's threads; to be called when no fetch is under way."""
-        self._resolver.close()
+        """Close the resolver; to be called when no fetch is under way."""
+        await self._resolver.close()
 
     async def fetch(self, url: str) -> PageMetadata:
         """Return what the server at the end of `url` and its redirects sent.

@@ -15,7 +15,7 @@ from itertools import chain, zip_longest
 
 import httpx
 
-from app.fetcher.guard import Guard, is_address
+from app.fetcher.guard import Guard, literal_address
 from app.fetcher.redirects import host_of
 from app.fetcher.resolver import Resolve
 from app.urls import DEFAULT_PORTS
@@ -67,8 +67,8 @@ class Connector:
             connection.writer.transport.abort()
 
     async def _addresses(self, host: str) -> Sequence[str]:
-        if is_address(host):
-            return [host]
+        if address := literal_address(host):
+            return [address]
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._resolve(host)

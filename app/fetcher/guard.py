@@ -7,7 +7,9 @@ globally reachable or not: none of them is there to serve web pages. Of IPv6, gl
 -compatible, NAT64, unique local, link-local, site-local and multicast addresses in one stroke.
 """
 
+import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -112,13 +114,17 @@ def check_url(url: httpx.URL) -> None:
         raise _blocked("the URL names a port that does not exist")
 
 
-def is_address(host: str) -> bool:
-    """Tell whether `host` is an address and no name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
+def literal_address(host: str) -> str | None:
+    """Return the address that `host` spells, or None if it is a name.
+
+    inet_aton() knows the spellings that getaddrinfo() and browsers know too: `127.1`,
+    `2130706433`, `0x7f000001` and `0177.0.0.1` are all 127.0.0.1.
+    """
+    with suppress(ValueError):
+        return str(ip_address(host))
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    return None
 
 
 def _blocked(message: str) -> FetchError:

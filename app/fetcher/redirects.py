@@ -8,7 +8,7 @@ import httpx
 
 from app.errors import FetchError
 from app.fetcher.cookies import default_path, parse_cookie
-from app.fetcher.guard import is_address
+from app.fetcher.guard import literal_address
 from app.fetcher.head import ResponseHead
 from app.models import Cookie, ErrorKind, Header
 
@@ -96,9 +96,9 @@ def _scope(domain: str, host: str) -> str:
     No host may set cookies for a whole top-level domain, nor an address for a part of itself.
     """
     domain = domain.lower().lstrip(".")
-    if domain in {"", host} and (not domain or is_address(host)):
+    if domain in {"", host} and (not domain or literal_address(host)):
         return host
-    is_above = "." in domain and f".{host}".endswith(f".{domain}") and not is_address(host)
+    is_above = "." in domain and f".{host}".endswith(f".{domain}") and not literal_address(host)
     return f".{domain}" if is_above else ""
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import FetchError
-from app.fetcher.guard import Guard, check_url, is_public
+from app.fetcher.guard import Guard, check_url, is_public, literal_address
 from app.models import ErrorKind
 
 from .registries import REFUSED, REFUSED_IPV4, REFUSED_IPV6
@@ -147,3 +147,30 @@ def test_only_web_urls_without_credentials_are_fetched(url: str, reason: str) ->
         check_url(httpx.URL(url))
 
     assert caught.value.kind is ErrorKind.BLOCKED_ADDRESS
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.1", "127.0.0.1"),
+        ("2130706433", "127.0.0.1"),
+        ("0x7f000001", "127.0.0.1"),
+        ("0x7F.1", "127.0.0.1"),
+        ("0177.0.0.1", "127.0.0.1"),
+        ("017700000001", "127.0.0.1"),
+        ("0", "0.0.0.0"),
+        ("::1", "::1"),
+        ("0:0:0:0:0:ffff:7f00:1", "::ffff:7f00:1"),
+        ("fe80::1%lo", "fe80::1%lo"),
+        ("a.test", None),
+        ("127.0.0.1.", None),
+        ("127.0.0.256", None),
+        ("4294967296", None),
+        ("localhost", None),
+        ("0xg", None),
+        ("", None),
+    ],
+)
+def test_an_address_is_known_in_every_spelling(host: str, address: str | None) -> None:
+    assert literal_address(host) == address
