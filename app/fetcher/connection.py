@@ -8,14 +8,16 @@ header and the server name of TLS stay those of the URL.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import httpx
 
+from app.errors import HostBusy
 from app.fetcher.guard import Guard, literal_address
+from app.fetcher.hosts import HostTurns
 from app.fetcher.redirects import host_of
 from app.fetcher.resolver import Resolve
 from app.urls import DEFAULT_PORTS
@@ -35,36 +37,44 @@ class Connection:
 class Connector:
     """Opens connections, each for one request.
 
-    Every name resolution, every dialling and every TLS handshake may take `timeout_seconds`.
+    Every name resolution, every dialling and every TLS handshake may take `timeout_seconds`. No
+    name gets more than `per_host` connections at once, nor does any address: a wildcard domain
+    has more names than anybody can count.
     """
 
     def __init__(
-        self, guard: Guard, resolve: Resolve, ssl_context: ssl.SSLContext, timeout_seconds: float
+        self,
+        guard: Guard,
+        resolve: Resolve,
+        ssl_context: ssl.SSLContext,
+        *,
+        timeout_seconds: float,
+        per_host: int,
     ) -> None:
         self._guard = guard
         self._resolve = resolve
         self._ssl_context = ssl_context
         self._timeout_seconds = timeout_seconds
+        self._turns_by_name = HostTurns(per_host)
+        self._turns_by_address = HostTurns(per_host)
         ssl_context.set_alpn_protocols(["http/1.1"])
 
     @asynccontextmanager
     async def connection(self, url: httpx.URL) -> AsyncIterator[Connection]:
         """Connect to the host of `url`; when the block ends, the connection is dropped.
 
-        Raises `FetchError` if an address is refused, `socket.gaierror`, `ssl.SSLError`,
-        `TimeoutError` and `OSError`.
+        Raises `HostBusy`, `FetchError` if an address is refused, `socket.gaierror`,
+        `ssl.SSLError`, `TimeoutError` and `OSError`.
         """
         host, port = host_of(url), url.port or DEFAULT_PORTS[url.scheme]
-        addresses = await self._addresses(host)
-        self._guard.check(addresses, port)
-        connection = await self._dial(alternating(addresses)[:_MAX_DIALLED], port)
-        try:
-            if url.scheme == "https":
-                await self._start_tls(connection.writer, host)
-            yield connection
-        finally:
-            # close() would wait until a slow server has taken everything.
-            connection.writer.transport.abort()
+        with self._turns_by_name.turn(host.rstrip(".")):
+            addresses = await self._addresses(host)
+            self._guard.check(addresses, port)
+            async with AsyncExitStack() as stack:
+                connection = await self._dial(addresses, port, stack)
+                if url.scheme == "https":
+                    await self._start_tls(connection.writer, host)
+                yield connection
 
     async def _addresses(self, host: str) -> Sequence[str]:
         if address := literal_address(host):
@@ -75,16 +85,26 @@ class Connector:
         except TimeoutError as exc:
             raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from exc
 
-    async def _dial(self, addresses: Iterable[str], port: int) -> Connection:
+    async def _dial(self, addresses: Sequence[str], port: int, stack: AsyncExitStack) -> Connection:
         """Connect to the first of `addresses` that accepts; else raise the error of the last."""
-        failure = OSError("there is no address to connect to")
-        for address in addresses:
+        failure: Exception = OSError("there is no address to connect to")
+        for address in alternating(addresses)[:_MAX_DIALLED]:
             try:
-                async with asyncio.timeout(self._timeout_seconds):
-                    return Connection(address, *await asyncio.open_connection(address, port))
-            except OSError as exc:  # a TimeoutError is one as well
+                return await stack.enter_async_context(self._dialled(address, port))
+            except (OSError, HostBusy) as exc:  # a TimeoutError is an OSError as well
                 failure = exc
         raise failure
+
+    @asynccontextmanager
+    async def _dialled(self, address: str, port: int) -> AsyncIterator[Connection]:
+        with self._turns_by_address.turn(address):
+            async with asyncio.timeout(self._timeout_seconds):
+                reader, writer = await asyncio.open_connection(address, port)
+            try:
+                yield Connection(address, reader, writer)
+            finally:
+                # close() would wait until a slow server has taken everything.
+                writer.transport.abort()
 
     async def _start_tls(self, writer: asyncio.StreamWriter, host: str) -> None:
         async with asyncio.timeout(self._timeout_seconds):

@@ -22,7 +22,8 @@ class Names:
 
 async def connect(url: str, names: Names) -> None:
     guard = Guard(frozenset({80, 443}), ())
-    connector = Connector(guard, names, ssl.create_default_context(), timeout_seconds=1)
+    tls = ssl.create_default_context()
+    connector = Connector(guard, names, tls, timeout_seconds=1, per_host=0)
     async with connector.connection(httpx.URL(url)):
         pass
 
