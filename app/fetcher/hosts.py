@@ -1,58 +1,36 @@
 """How many connections one host gets at once."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from app.errors import HostBusy
 
-PATIENCE_SECONDS = 2.0
-
-
-class _Places:
-    def __init__(self, number: int) -> None:
-        self.semaphore = asyncio.Semaphore(number)
-        self.users = 0
-
 
 class HostTurns:
-    """At most `limit` turns at once for each host, first come first served; 0 is no limit.
+    """At most `limit` turns at once for each host; 0 is no limit.
 
-    Who has waited for `patience_seconds` is sent away, to make room for pages of other hosts.
-    A host is forgotten with its last turn.
+    Nobody waits for a turn. Whoever did would keep a slot of the worker for it, and the pages of
+    one slow host could hold every slot there is.
     """
 
-    def __init__(self, limit: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._patience_seconds = patience_seconds
-        self._places: dict[str, _Places] = {}
+        self._taken: Counter[str] = Counter()
 
     def __len__(self) -> int:
-        """Return how many hosts are kept in mind."""
-        return len(self._places)
+        """Return how many hosts have a turn at the moment."""
+        return len(self._taken)
 
-    @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[None]:
-        """Wait until there is a place at `host`, and hold it. Raises `HostBusy`."""
-        if not self._limit:
+    @contextmanager
+    def turn(self, host: str) -> Iterator[None]:
+        """Hold a turn of `host` until the block ends. Raises `HostBusy` if all are taken."""
+        if self._limit and self._taken[host] >= self._limit:
+            raise HostBusy(f"all {self._limit} connections to {host} are in use")
+        self._taken[host] += 1
+        try:
             yield
-            return
-        places = self._places.setdefault(host, _Places(self._limit))
-        places.users += 1
-        try:
-            await self._wait(places.semaphore, host)
-            try:
-                yield
-            finally:
-                places.semaphore.release()
         finally:
-            places.users -= 1
-            if not places.users:
-                del self._places[host]
-
-    async def _wait(self, semaphore: asyncio.Semaphore, host: str) -> None:
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                await semaphore.acquire()
-        except TimeoutError:
-            raise HostBusy(f"all {self._limit} connections to {host} are in use") from None
+            self._taken[host] -= 1
+            if not self._taken[host]:
+                del self._taken[host]
