@@ -11,7 +11,7 @@ The story, from top to bottom:
           read_head        status and headers as sent                           head.py
           read_framed      where the body ends                                  framing.py
         read_hop           where it leads, or its body up to the limit   redirects.py, body.py
-      read_content         what the body says                            charset.py
+      ContentReader.read   what the body says                            charset.py
       page_from            what was seen, as the record has it           page.py, cookies.py
     translated             what goes wrong is a `FetchError` or `HostBusy`      faults.py
 """
@@ -28,7 +28,7 @@ from app.fetcher.connection import Connector
 from app.fetcher.decoding import ACCEPT_ENCODING
 from app.fetcher.faults import translated
 from app.fetcher.guard import Guard, Network, check_url
-from app.fetcher.page import Hop, page_from, read_content, read_hop
+from app.fetcher.page import ContentReader, Hop, page_from, read_hop
 from app.fetcher.redirects import CookieJar
 from app.fetcher.resolver import Resolve, Resolver
 from app.fetcher.robots import MAX_ROBOTS_BYTES, Robots
@@ -83,6 +83,7 @@ class HttpFetcher:
                 ("Connection", "close"),
             ],
         )
+        self._contents = ContentReader()
         self._robots = Robots(user_agent, self._robots_txt) if respect_robots else None
 
     async def aclose(self) -> None:
@@ -99,7 +100,7 @@ class HttpFetcher:
             async with asyncio.timeout(self._total_timeout_seconds):
                 hops = await self._follow(url, self._max_body_bytes, self._robots)
             elapsed_ms = (perf_counter() - started) * 1000
-            content = await read_content(hops[-1])
+            content = await self._contents.read(hops[-1])
             return page_from(hops, content, elapsed_ms=elapsed_ms, fetched_at=fetched_at)
 
     async def _follow(self, url: str, max_body_bytes: int, robots: Robots | None) -> list[Hop]:

@@ -67,12 +67,23 @@ async def read_hop(url: httpx.URL, response: Response, max_body_bytes: int) -> H
     return Hop(url, head, response.remote_address, leads_to, body)
 
 
-async def read_content(hop: Hop) -> Content:
-    """Make out what was received; a large body in a thread, so that others need not wait."""
-    content_type = hop.header("content-type")
-    if len(hop.body.content) < _IN_THREAD_BYTES:
-        return _content(hop.body, content_type)
-    return await asyncio.to_thread(_content, hop.body, content_type)
+class ContentReader:
+    """Makes out what bodies say.
+
+    Large ones are read in a thread, so that other pages need not wait, and one at a time: while
+    it is read, a body takes several times its size in memory.
+    """
+
+    def __init__(self) -> None:
+        self._reading_large = asyncio.Lock()
+
+    async def read(self, hop: Hop) -> Content:
+        """Return what the body of `hop` says."""
+        content_type = hop.header("content-type")
+        if len(hop.body.content) < _IN_THREAD_BYTES:
+            return _content(hop.body, content_type)
+        async with self._reading_large:
+            return await asyncio.to_thread(_content, hop.body, content_type)
 
 
 def _content(body: Body, content_type: str | None) -> Content:
