@@ -66,7 +66,7 @@ def assemble(
             connection, timeout_seconds=settings.broker_publish_timeout_seconds
         ),
         database=database,
-        pages=PageRepository(database),
+        pages=PageRepository(database, patience_seconds=settings.patience.total_seconds()),
     )
 
 

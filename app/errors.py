@@ -11,7 +11,8 @@
     │   └── PublishFailed
     ├── StoreError
     │   ├── StoreUnavailable        the database did not answer in time
-    │   └── NotStorable             the database will never take this page as it is
+    │   ├── NotStorable             the database will never take this page as it is
+    │   └── UnreadableRecord        a record that this version cannot read
     ├── FetchError                  a page that could not be fetched
     └── HostBusy                    a page whose host has no place for it at the moment
 
@@ -74,6 +75,10 @@ class StoreUnavailable(StoreError):
 
 class NotStorable(StoreError):
     """The document breaks a limit of the database, so writing it again would not help."""
+
+
+class UnreadableRecord(StoreError):
+    """A record of the database lacks a field, or has one of another type, so it cannot be read."""
 
 
 class FetchError(InventoryError):

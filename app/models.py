@@ -4,7 +4,7 @@ Times are aware `datetime`s in UTC, durations are seconds unless a name says oth
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
@@ -33,6 +33,7 @@ class ErrorKind(StrEnum):
     NOT_STORABLE = "not_storable"
     ROBOTS = "robots"
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    INTERNAL = "internal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,9 @@ class PageRequest:
 class Delivery:
     """A request as the queue handed it over.
 
-    `redelivered` says that an earlier delivery was never settled, so its worker is gone;
-    `deferrals` counts how often it was put off, its attempt unused, for want of a database or
-    of a place at its host.
+    `redelivered`: the broker has delivered this message before and got no acknowledgement, so
+    the worker that had it has died or lost its connection. `deferrals`: how often the message
+    was put off with its attempt unused (database away, host busy, page being fetched).
     """
 
     request: PageRequest
@@ -118,18 +119,28 @@ class PageMetadata:
 
 @dataclass(frozen=True, slots=True)
 class PageError:
-    """The last thing that went wrong with a page, in words for the person who asked for it."""
+    """The last thing that went wrong with a page, in words for the person who asked for it.
 
-    kind: ErrorKind
+    A record written by a newer version may have a kind that this version does not know: it is
+    kept as text.
+    """
+
+    kind: ErrorKind | str
     message: str
 
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """One page as the inventory knows it."""
+    """One page as the inventory knows it.
+
+    `status` is text where a newer version wrote a status that this version does not know.
+    `has_stalled`: the page has not ended and nobody seems to be at work on it. The database
+    decides that by its own clock; `lease_expires_at` is for writing back only, never to be
+    compared with the clock of this process.
+    """
 
     url: str
-    status: PageStatus
+    status: PageStatus | str
     metadata: PageMetadata | None
     error: PageError | None
     attempts: int
@@ -137,17 +148,7 @@ class PageRecord:
     created_at: datetime
     updated_at: datetime
     lease_expires_at: datetime | None = None
-
-    def has_stalled(self, now: datetime, patience: timedelta) -> bool:
-        """Whether nobody seems to be at work on a page that has not ended.
-
-        Its claim has run out, or it has waited longer than any retry would.
-        """
-        if self.has_ended:
-            return False
-        if self.lease_expires_at is not None:
-            return self.lease_expires_at < now
-        return self.updated_at < now - patience
+    has_stalled: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -157,19 +158,25 @@ class PageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to make one attempt at a page; `token` tells it from any other.
+    """The right to make one attempt at a page; `token` is unique to it.
 
-    It is void as soon as another claim on the page is made; writes made under a void claim
-    change nothing. `refreshes` says that the page already has a result, which stays readable
-    until a newer one is stored.
+    Another claim on the page makes it void: writes made under a void claim change nothing.
+    `refreshes`: the page already has a result, which stays readable until a newer one is stored.
+    `lost_alone`: the worker that made this very attempt before died while it fetched this page
+    and no other, so the page is what killed it. The attempt counts as failed.
     """
 
     url: str
     request_id: UUID
     attempt: int
-    started_at: datetime
     refreshes: bool
     token: UUID
+    lost_alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The page is being fetched for another request, by a fetch that may be older than this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +205,22 @@ class FailedPermanently:
 
 @dataclass(frozen=True, slots=True)
 class Coalesced:
-    """Nothing was fetched: another request has answered, or is answering, this one."""
+    """Nothing was fetched: a fetch that began after this request has answered it, or will."""
 
     reason: str
 
 
-Outcome = Completed | RetryLater | FailedPermanently | Coalesced
+@dataclass(frozen=True, slots=True)
+class PutOff:
+    """Nothing was decided: deliver the same request again after `delay_seconds`.
+
+    `deferrals` counts how often that has happened to it, this time included.
+    """
+
+    request: PageRequest
+    reason: str
+    delay_seconds: float
+    deferrals: int
+
+
+Outcome = Completed | RetryLater | FailedPermanently | Coalesced | PutOff

@@ -9,7 +9,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from time import perf_counter
 from typing import Protocol
 from uuid import UUID, uuid4
 
@@ -17,6 +18,7 @@ from loguru import logger
 
 from app.errors import FetchError, HostBusy, NotStorable, PublishError, StoreUnavailable
 from app.models import (
+    Busy,
     Claim,
     Coalesced,
     Completed,
@@ -29,6 +31,7 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
+    PutOff,
     RetryLater,
 )
 from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
@@ -38,6 +41,14 @@ from app.runtime.tracing import TRACER
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How long a worker holds on to a fetched page while the database does not take it. Each try is
 bounded by the database's own timeout; after the last one the message is put off."""
+
+MAX_DELAY_WITHOUT_DATABASE = 2
+"""Which retry delay is the longest for a message that was put off while the database is away:
+work is to go on soon after it is back."""
+
+MAX_DELAY_WHILE_BUSY = 1
+"""The same for a page whose host is busy, or which is being fetched for another request: that is
+over in seconds."""
 
 
 class Publisher(Protocol):
@@ -61,9 +72,10 @@ class Pages(Protocol):
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
     async def release(self, request: PageRequest) -> None: ...
     async def restore(self, stalled: PageRecord, request: PageRequest) -> None: ...
+    async def is_suspect(self, delivery: Delivery) -> bool: ...
     async def claim(
-        self, delivery: Delivery, *, now: datetime, lease_seconds: float
-    ) -> Claim | Coalesced: ...
+        self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
+    ) -> Claim | Coalesced | Busy: ...
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None: ...
     async def fail(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
@@ -75,10 +87,9 @@ class Pages(Protocol):
 class Inventory:
     """Asking for pages and reading them back. URLs are canonical here."""
 
-    def __init__(self, *, publisher: Publisher, pages: Pages, patience: timedelta) -> None:
+    def __init__(self, *, publisher: Publisher, pages: Pages) -> None:
         self._publisher = publisher
         self._pages = pages
-        self._patience = patience
 
     async def request(self, url: str, request_id: UUID | None = None) -> PageRequest:
         """Have a page fetched, again if it is known. Raises `PublishError`."""
@@ -93,12 +104,13 @@ class Inventory:
     async def read(self, url: str, request_id: UUID | None = None) -> PageRecord:
         """Return the record of a page; one that is unknown or has stalled is queued, once.
 
-        Raises `StoreUnavailable`, or `PublishError` if the page can't be queued.
+        Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if the page can't be
+        queued.
         """
         record = await self._pages.find(url)
         if record is None:
             return await self._request_unknown(_new_request(url, request_id))
-        if record.has_stalled(_now(), self._patience):
+        if record.has_stalled:
             return await self._request_again(record, _new_request(url, request_id))
         return record
 
@@ -123,7 +135,7 @@ class Inventory:
 
 
 class Collector:
-    """Collecting one page: claim, fetch, store."""
+    """Collecting one page: claim, fetch, store. Every attempt ends in a record."""
 
     def __init__(
         self, *, fetcher: Fetcher, pages: Pages, retries: RetryPolicy, lease_seconds: float
@@ -133,38 +145,77 @@ class Collector:
         self._retries = retries
         self._lease_seconds = lease_seconds
 
-    async def collect(self, delivery: Delivery) -> Outcome:
+    async def is_suspect(self, delivery: Delivery) -> bool:
+        """Say whether a worker died while it fetched this page: it may be what killed it.
+
+        Such a page is to be collected alone, so that it takes no other page with it. A first
+        delivery cannot be one, and costs no look-up. Without a database nothing is known, and
+        nothing will be fetched either.
+        """
+        if not delivery.redelivered and delivery.request.attempt == 1:
+            return False
+        with suppress(StoreUnavailable):
+            return await self._pages.is_suspect(delivery)
+        return False
+
+    async def collect(self, delivery: Delivery, *, alone: bool = False) -> Outcome:
         """Make one attempt at a page.
 
-        On return the outcome is durable in the database; a retry is still to be published.
-        Raises `StoreUnavailable` and `HostBusy`: the attempt then does not count.
+        On return the outcome is durable in the database; a retry, or a message that is put off,
+        is still to be published. `alone`: no other page is being fetched by this worker.
         """
-        claim = await self._pages.claim(delivery, now=_now(), lease_seconds=self._lease_seconds)
+        try:
+            return await self._collect(delivery, alone=alone)
+        except StoreUnavailable as exc:
+            return self._put_off(delivery, str(exc), MAX_DELAY_WITHOUT_DATABASE)
+        except HostBusy as exc:
+            return self._put_off(delivery, str(exc), MAX_DELAY_WHILE_BUSY)
+
+    async def _collect(self, delivery: Delivery, *, alone: bool) -> Outcome:
+        claim = await self._pages.claim(delivery, lease_seconds=self._lease_seconds, alone=alone)
         match claim:
             case Coalesced():
                 return claim
+            case Busy():
+                reason = "the page is being fetched for an earlier request"
+                return self._put_off(delivery, reason, MAX_DELAY_WHILE_BUSY)
             case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
-                return await self._give_up(claim, _ATTEMPTS_EXHAUSTED)
+                return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
         with logger.contextualize(attempt=claim.attempt):
             return await self._attempt(claim, delivery.request)
 
+    def _put_off(self, delivery: Delivery, reason: str, max_delay: int) -> PutOff:
+        deferrals = delivery.deferrals + 1
+        delay_seconds = self._retries.delay_after(min(deferrals, max_delay))
+        return PutOff(delivery.request, reason, delay_seconds, deferrals)
+
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
         try:
-            result = await self._fetch(request)
-        except asyncio.CancelledError:
-            # Stopped, or cut off from the broker: the message comes back, to us or to another.
+            result = WORKER_DIED if claim.lost_alone else await self._fetch(request.url)
+            metrics.ATTEMPTS.observe(claim.attempt)
+            return await self._record(claim, request, result)
+        except (asyncio.CancelledError, HostBusy):
+            # Stopped, cut off from the broker, or without a place at the host: the attempt was
+            # not made. The page is given back, or the claim would hold it until its lease ends.
             await asyncio.shield(self._abandon(claim))
             raise
-        except HostBusy:
-            await self._abandon(claim)
+        except StoreUnavailable:
             raise
-        metrics.ATTEMPTS.observe(claim.attempt)
+        except Exception as exc:  # noqa: BLE001 (whatever a page does, its attempt ends in a record)
+            logger.opt(exception=exc).error("attempt_failed_unforeseen")
+            return await self._record(claim, request, _unforeseen(exc))
+
+    async def _record(
+        self, claim: Claim, request: PageRequest, result: PageMetadata | FetchError
+    ) -> Outcome:
         match self._retries.judge(result, claim.attempt):
             case Keep(metadata):
                 return await self._keep(claim, metadata)
             case TryAgain(error, delay_seconds):
                 again = replace(request, attempt=claim.attempt + 1)
                 return await self._try_again(claim, RetryLater(again, error, delay_seconds))
+            case GiveUp() if claim.lost_alone:
+                return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
             case GiveUp(error, metadata):
                 return await self._give_up(claim, error, metadata)
 
@@ -173,13 +224,15 @@ class Collector:
             await self._pages.abandon(claim)
 
     @TRACER.start_as_current_span("fetcher.fetch")
-    @metrics.measured_fetch
-    async def _fetch(self, request: PageRequest) -> PageMetadata | FetchError:
+    async def _fetch(self, url: str) -> PageMetadata | FetchError:
+        """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")
+        started = perf_counter()
         try:
-            metadata = await self._fetcher.fetch(request.url)
+            metadata = await self._fetcher.fetch(url)
         except FetchError as exc:
             logger.info("fetch_finished", error_kind=exc.kind, reason=exc.message)
+            metrics.observe_fetch(exc, perf_counter() - started)
             return exc
         logger.info(
             "fetch_finished",
@@ -187,6 +240,7 @@ class Collector:
             body_bytes=metadata.body_bytes,
             elapsed_ms=metadata.elapsed_ms,
         )
+        metrics.observe_fetch(metadata, perf_counter() - started)
         return metadata
 
     async def _keep(self, claim: Claim, metadata: PageMetadata) -> Outcome:
@@ -194,11 +248,11 @@ class Collector:
             status = await _durably(lambda: self._pages.complete(claim, metadata))
         except NotStorable as exc:
             return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
-        return Completed(status) if status else _SUPERSEDED
+        return Completed(status) if status else SUPERSEDED
 
     async def _try_again(self, claim: Claim, retry: RetryLater) -> Outcome:
         status = await _durably(lambda: self._pages.note_retry(claim, retry.error))
-        return retry if status else _SUPERSEDED
+        return retry if status else SUPERSEDED
 
     async def _give_up(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
@@ -207,7 +261,7 @@ class Collector:
             status = await _durably(lambda: self._pages.fail(claim, error, metadata))
         except NotStorable:
             status = await _durably(lambda: self._pages.fail(claim, error))
-        return FailedPermanently(error, status) if status else _SUPERSEDED
+        return FailedPermanently(error, status) if status else SUPERSEDED
 
 
 async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageStatus | None:
@@ -225,16 +279,23 @@ async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageSta
     raise unavailable
 
 
-_SUPERSEDED = Coalesced("superseded")
+SUPERSEDED = Coalesced("superseded")
 """The claim went to another worker while this one was at work; that one answers."""
 
-_ATTEMPTS_EXHAUSTED = PageError(
-    ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result"
+ATTEMPTS_EXHAUSTED = PageError(ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result")
+
+WORKER_DIED = FetchError(
+    ErrorKind.INTERNAL, "the worker process died while it fetched this page alone", retryable=True
 )
 
 
+def _unforeseen(exc: Exception) -> FetchError:
+    message = f"something unforeseen happened in the service: {type(exc).__name__}"
+    return FetchError(ErrorKind.INTERNAL, message, retryable=True)
+
+
 def _new_request(url: str, request_id: UUID | None) -> PageRequest:
-    return PageRequest(url=url, request_id=request_id or uuid4(), requested_at=_now())
+    return PageRequest(url=url, request_id=request_id or uuid4(), requested_at=datetime.now(UTC))
 
 
 def _queued_record(request: PageRequest) -> PageRecord:
@@ -248,7 +309,3 @@ def _queued_record(request: PageRequest) -> PageRecord:
         created_at=request.requested_at,
         updated_at=request.requested_at,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

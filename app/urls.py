@@ -40,6 +40,13 @@ def canonical_url(text: str) -> str:
     return url
 
 
+def host_of(url: str) -> str:
+    """Return the host of a canonical URL, without its port; an IPv6 address keeps its brackets."""
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    host, _, port = authority.rpartition(":")
+    return host if port.isdecimal() else authority
+
+
 def _refuse_unreadable(text: str) -> None:
     if not text:
         raise InvalidUrl("the URL is empty; give one such as https://example.com/")

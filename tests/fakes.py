@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from app.errors import FetchError, HostBusy, PublisherNotReady
 from app.models import (
+    Busy,
     Claim,
     Coalesced,
     Cookie,
@@ -89,109 +90,170 @@ class FakeFetcher:
 
 @dataclass
 class _Row:
-    record: PageRecord
-    answers_until: datetime | None = None
-    claim: Claim | None = None
+    """What the database keeps of a page; `claim` holds it until `lease_expires_at`."""
+
+    url: str
+    created_at: datetime
+    updated_at: datetime
+    status: PageStatus = PageStatus.QUEUED
+    metadata: PageMetadata | None = None
+    error: PageError | None = None
+    attempts: int = 0
+    request_id: UUID | None = None
+    lease_expires_at: datetime | None = None
+    claim: UUID | None = None
+    ended_claim: UUID | None = None
+    finished: bool = False
+    alone: bool = False
+    suspect: bool = False
+    waiting: list[UUID] = field(default_factory=list)
+    covered: list[UUID] = field(default_factory=list)
+
+    def queue(self, request: PageRequest, now: datetime) -> None:
+        """Wait for the first attempt of a request."""
+        self.status, self.request_id, self.updated_at = PageStatus.QUEUED, request.request_id, now
+        self.attempts, self.error, self.claim, self.lease_expires_at = 0, None, None, None
+        self.finished, self.suspect = False, False
 
 
 class FakePages:
     """Page records in memory; `failing` may be set to raise from every method."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, patience: timedelta = timedelta(minutes=10)) -> None:
         self._rows: dict[str, _Row] = {}
+        self._patience = patience
         self.failing: Callable[[], Exception] | None = None
+
+    def pass_time(self, url: str, seconds: float) -> None:
+        """Make a record as old as if so many seconds had passed."""
+        row, time = self._rows[url], timedelta(seconds=seconds)
+        row.updated_at -= time
+        row.lease_expires_at = row.lease_expires_at and row.lease_expires_at - time
 
     async def find(self, url: str) -> PageRecord | None:
         self._check()
         row = self._rows.get(url)
-        return row.record if row else None
+        return self._record(row) if row else None
+
+    def _record(self, row: _Row) -> PageRecord:
+        lease, now = row.lease_expires_at, datetime.now(UTC)
+        still = lease < now if lease else row.updated_at < now - self._patience
+        ended = row.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        return PageRecord(
+            url=row.url,
+            status=row.status,
+            metadata=row.metadata,
+            error=row.error,
+            attempts=row.attempts,
+            request_id=row.request_id,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            lease_expires_at=lease,
+            has_stalled=still and not ended,
+        )
 
     async def note_queued(self, request: PageRequest) -> None:
         self._check()
-        row = self._rows.get(request.url)
-        if row is None:
-            self._rows[request.url] = _queued_row(request)
+        is_new, now = request.url not in self._rows, datetime.now(UTC)
+        row = self._row(request.url, now)
+        if request.request_id in row.covered:
             return
-        record = row.record
-        failed = record.status is PageStatus.FAILED_PERMANENT
-        if failed and record.updated_at < request.requested_at:
-            queued = _queued_row(request).record
-            row.record = replace(queued, created_at=record.created_at, metadata=record.metadata)
+        if is_new or row.status is PageStatus.FAILED_PERMANENT:
+            row.queue(request, now)
+        if request.request_id not in row.waiting:
+            row.waiting.append(request.request_id)
 
     async def reserve(self, request: PageRequest) -> bool:
         self._check()
         if request.url in self._rows:
             return False
-        self._rows[request.url] = _queued_row(request)
+        now = datetime.now(UTC)
+        self._row(request.url, now).queue(request, now)
         return True
 
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
         self._check()
-        record = self._rows[request.url].record
-        if record != stalled:
+        row = self._rows[request.url]
+        if replace(self._record(row), has_stalled=stalled.has_stalled) != stalled:
             return False
-        queued = _queued_row(request)
-        queued.record = replace(queued.record, created_at=record.created_at)
-        self._rows[request.url] = queued
+        row.queue(request, datetime.now(UTC))
         return True
 
     async def release(self, request: PageRequest) -> None:
         self._check()
-        record = self._rows[request.url].record
-        if record.status is PageStatus.QUEUED and record.request_id == request.request_id:
+        if self._is_reserved(request):
             del self._rows[request.url]
 
     async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
         self._check()
+        if self._is_reserved(request):
+            row = self._rows[request.url]
+            row.status, row.request_id = PageStatus(stalled.status), stalled.request_id
+            row.attempts, row.error = stalled.attempts, stalled.error
+            row.updated_at, row.lease_expires_at = stalled.updated_at, stalled.lease_expires_at
+
+    def _is_reserved(self, request: PageRequest) -> bool:
         row = self._rows[request.url]
-        if (row.record.status, row.record.request_id) == (PageStatus.QUEUED, request.request_id):
-            row.record = stalled
+        return (row.status, row.request_id) == (PageStatus.QUEUED, request.request_id)
+
+    async def is_suspect(self, delivery: Delivery) -> bool:
+        self._check()
+        row = self._rows.get(delivery.request.url)
+        if row is None or row.request_id != delivery.request.request_id or row.finished:
+            return False
+        return row.suspect or (delivery.redelivered and row.claim is not None)
 
     async def claim(
-        self, delivery: Delivery, *, now: datetime, lease_seconds: float
-    ) -> Claim | Coalesced:
+        self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
+    ) -> Claim | Coalesced | Busy:
         self._check()
-        request = delivery.request
-        row = self._rows.setdefault(request.url, _queued_row(request, at=now))
-        if row.answers_until and row.answers_until > request.requested_at:
-            return Coalesced("answered")
-        same = row.record.request_id == request.request_id
-        is_later = row.record.attempts < request.attempt
-        comes_back = same and (delivery.redelivered or delivery.deferrals > 0 or is_later)
-        lease = row.record.lease_expires_at
-        if lease and lease > now and not comes_back:
-            return Coalesced("in_progress")
-        counted = row.record.attempts + int(delivery.redelivered)
-        attempts = max(counted, request.attempt) if same else request.attempt
-        refreshes = row.record.status is PageStatus.COMPLETED
-        row.record = replace(
-            row.record,
-            status=PageStatus.COMPLETED if refreshes else PageStatus.IN_PROGRESS,
-            attempts=attempts,
-            request_id=request.request_id,
-            updated_at=now,
-            lease_expires_at=now + timedelta(seconds=lease_seconds),
+        request, now = delivery.request, datetime.now(UTC)
+        row = self._row(request.url, now)
+        own = row.request_id == request.request_id
+        if not self._is_claimable(row, delivery, now):
+            if not own and request.request_id not in row.covered:
+                return Busy()
+            return Coalesced("answered" if row.finished else "in_progress")
+        left_behind = own and delivery.redelivered and row.claim is not None
+        lost_alone = left_behind and row.alone
+        row.suspect = left_behind or (own and row.suspect)
+        row.attempts = max(row.attempts, request.attempt) if own else request.attempt
+        refreshes = row.status is PageStatus.COMPLETED
+        row.status = PageStatus.COMPLETED if refreshes else PageStatus.IN_PROGRESS
+        row.covered += [*row.waiting, request.request_id]
+        row.waiting, row.finished, row.alone = [], False, alone
+        row.request_id, row.claim, row.updated_at = request.request_id, uuid4(), now
+        row.lease_expires_at = now + timedelta(seconds=lease_seconds)
+        return Claim(
+            request.url, request.request_id, row.attempts, refreshes, row.claim, lost_alone
         )
-        row.claim = Claim(request.url, request.request_id, attempts, now, refreshes, uuid4())
-        return row.claim
+
+    def _is_claimable(self, row: _Row, delivery: Delivery, now: datetime) -> bool:
+        request = delivery.request
+        lease = row.lease_expires_at
+        is_held = row.claim is not None and lease is not None and lease > now
+        if row.request_id == request.request_id:
+            takes_over = delivery.redelivered or delivery.deferrals > 0
+            is_left = not is_held or takes_over
+            return row.attempts < request.attempt or (not row.finished and is_left)
+        lease_is_over = not row.finished and row.claim is not None
+        return not is_held and (request.request_id not in row.covered or lease_is_over)
 
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-        return self._end(claim, PageStatus.COMPLETED, None, metadata, ends_request=True)
+        return self._end(claim, PageStatus.COMPLETED, None, metadata, finishes=True)
 
     async def fail(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> PageStatus | None:
-        return self._end(claim, PageStatus.FAILED_PERMANENT, error, metadata, ends_request=True)
+        return self._end(claim, PageStatus.FAILED_PERMANENT, error, metadata, finishes=True)
 
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
-        return self._end(claim, PageStatus.FAILED_RETRYABLE, error, None, ends_request=False)
+        return self._end(claim, PageStatus.FAILED_RETRYABLE, error, None, finishes=False)
 
     async def abandon(self, claim: Claim) -> None:
         self._check()
-        row = self._rows[claim.url]
-        if row.claim == claim and row.record.request_id == claim.request_id:
-            row.claim = None
-            row.record = replace(row.record, attempts=claim.attempt - 1, lease_expires_at=None)
+        if self._release(claim, finishes=False):
+            self._rows[claim.url].attempts = claim.attempt - 1
 
     def _end(
         self,
@@ -200,39 +262,28 @@ class FakePages:
         error: PageError | None,
         metadata: PageMetadata | None,
         *,
-        ends_request: bool,
+        finishes: bool,
     ) -> PageStatus | None:
         self._check()
         row = self._rows[claim.url]
-        if row.claim != claim or row.record.request_id != claim.request_id:
-            return None
-        keeps = (claim.refreshes and error is not None) or (metadata is None and not ends_request)
-        row.answers_until = claim.started_at if ends_request else row.answers_until
-        row.record = replace(
-            row.record,
-            status=PageStatus.COMPLETED if claim.refreshes else status,
-            error=error,
-            metadata=row.record.metadata if keeps else metadata,
-            updated_at=claim.started_at,
-            lease_expires_at=None,
-        )
-        return row.record.status
+        if self._release(claim, finishes=finishes):
+            row.status = PageStatus.COMPLETED if claim.refreshes else status
+            keeps_result = (claim.refreshes and error is not None) or not finishes
+            row.metadata = row.metadata if keeps_result else metadata
+            row.error = error
+        return row.status if row.ended_claim == claim.token else None
+
+    def _release(self, claim: Claim, *, finishes: bool) -> bool:
+        row = self._rows[claim.url]
+        if row.claim != claim.token:
+            return False
+        row.claim, row.ended_claim, row.lease_expires_at = None, claim.token, None
+        row.finished, row.updated_at = finishes, datetime.now(UTC)
+        return True
+
+    def _row(self, url: str, now: datetime) -> _Row:
+        return self._rows.setdefault(url, _Row(url, created_at=now, updated_at=now))
 
     def _check(self) -> None:
         if self.failing is not None:
             raise self.failing()
-
-
-def _queued_row(request: PageRequest, *, at: datetime | None = None) -> _Row:
-    moment = at or request.requested_at
-    record = PageRecord(
-        url=request.url,
-        status=PageStatus.QUEUED,
-        metadata=None,
-        error=None,
-        attempts=0,
-        request_id=request.request_id,
-        created_at=moment,
-        updated_at=moment,
-    )
-    return _Row(record)

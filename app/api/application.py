@@ -49,9 +49,7 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=TELEMETRY,
     )
     app.state.inventory = Inventory(
-        publisher=RequestPublisher(parts.sender, parts.topology),
-        pages=parts.pages,
-        patience=settings.patience,
+        publisher=RequestPublisher(parts.sender, parts.topology), pages=parts.pages
     )
     app.state.connection = parts.connection
     app.state.database = parts.database

@@ -22,7 +22,7 @@ from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
 
-POLL_AFTER_SECONDS = {PageStatus.FAILED_RETRYABLE: 5}
+POLL_AFTER_SECONDS: dict[PageStatus | str, int] = {PageStatus.FAILED_RETRYABLE: 5}
 """`Retry-After` by status, for pages that have not ended; 1 for other statuses."""
 
 

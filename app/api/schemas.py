@@ -83,7 +83,7 @@ class FailedPage(_Page):
 
 Page = CompletedPage | FailedPage | PendingPage
 
-_ANSWERS: dict[PageStatus, type[CompletedPage | FailedPage | PendingPage]] = {
+_ANSWERS: dict[PageStatus | str, type[CompletedPage | FailedPage | PendingPage]] = {
     PageStatus.COMPLETED: CompletedPage,
     PageStatus.FAILED_PERMANENT: FailedPage,
 }

@@ -25,7 +25,15 @@ from prometheus_client import (
 )
 
 from app.errors import FetchError, PublishError
-from app.models import Coalesced, Completed, FailedPermanently, Outcome, PageMetadata, RetryLater
+from app.models import (
+    Coalesced,
+    Completed,
+    FailedPermanently,
+    Outcome,
+    PageMetadata,
+    PutOff,
+    RetryLater,
+)
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -127,7 +135,7 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off without using up an attempt: database away, or host busy.",
+    "Messages put off without using an attempt: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(
@@ -184,40 +192,17 @@ def measured_publish(send: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[A
     return measured
 
 
-def measured_fetch(
-    fetch: Callable[P, Awaitable[PageMetadata | FetchError]],
-) -> Callable[P, Coroutine[Any, Any, PageMetadata | FetchError]]:
-    """Count and time a fetch, which ends in a page or in a `FetchError`."""
-
-    @wraps(fetch)
-    async def measured(*args: P.args, **kwargs: P.kwargs) -> PageMetadata | FetchError:
-        started = perf_counter()
-        result = await fetch(*args, **kwargs)
-        FETCH_SECONDS.labels(*_fetch_labels(result)).observe(perf_counter() - started)
-        if isinstance(result, PageMetadata):
-            BODY_BYTES.observe(result.body_bytes)
-        return result
-
-    return measured
+def observe_fetch(result: PageMetadata | FetchError, seconds: float) -> None:
+    """Count a fetch that took `seconds`, and the size of its page."""
+    FETCH_SECONDS.labels(*_fetch_labels(result)).observe(seconds)
+    if isinstance(result, PageMetadata):
+        BODY_BYTES.observe(result.body_bytes)
 
 
 def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
     if isinstance(result, FetchError):
         return "error", result.kind
     return f"{result.status_code // 100}xx", ""
-
-
-def counted_in_flight(
-    handle: Callable[P, Awaitable[T]],
-) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Count how many of these calls are under way."""
-
-    @wraps(handle)
-    async def counted(*args: P.args, **kwargs: P.kwargs) -> T:
-        with PAGES_IN_FLIGHT.track_inprogress():
-            return await handle(*args, **kwargs)
-
-    return counted
 
 
 def count_outcome(outcome: Outcome) -> None:
@@ -233,3 +218,5 @@ def count_outcome(outcome: Outcome) -> None:
         case Coalesced(reason):
             OUTCOMES.labels("coalesced", "").inc()
             COALESCED.labels(reason).inc()
+        case PutOff():
+            DEFERRED.inc()

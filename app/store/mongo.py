@@ -2,11 +2,12 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+import pymongo
 from bson.errors import InvalidDocument
 from loguru import logger
 from motor.motor_asyncio import AsyncIOMotorClient
@@ -28,6 +29,10 @@ ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
 
 COLLECTION = "pages"
+
+INDEX_BUILD_SECONDS = 24 * 3600
+"""How long start-up waits for an index. On a large collection building one takes minutes, many
+times the timeout of any other operation; cut short, it would begin anew at the next start."""
 
 DUPLICATE_KEY = 11000
 
@@ -140,8 +145,9 @@ class Database:
             )
         except CollectionInvalid:
             logger.debug("db_collection_exists")
-        await self.pages.create_index("url", unique=True)
-        await self.pages.create_index("created_at")
+        with pymongo.timeout(INDEX_BUILD_SECONDS):
+            await self.pages.create_index("url", unique=True)
+            await self.pages.create_index("created_at")
 
 
 @contextmanager
@@ -154,22 +160,38 @@ def translated_errors() -> Iterator[None]:
     except (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError) as exc:
         raise NotStorable(_in_short(exc)) from exc
     except OperationFailure as exc:
-        if exc.code in _TOO_LARGE:
+        if _codes(exc) & _TOO_LARGE:
             raise NotStorable(_in_short(exc)) from exc
         raise _unavailable(exc) from exc
     except (PyMongoError, TimeoutError) as exc:
         raise _unavailable(exc) from exc
 
 
-@contextmanager
-def suppressed_duplicates() -> Iterator[None]:
-    """Let a bulk of upserts pass whose only errors are records that are there already."""
+async def had_duplicates(write: Awaitable[Any]) -> bool:
+    """Wait for a bulk of upserts; say whether some of them failed on a key that exists already.
+
+    Any other error of the bulk is raised.
+    """
     try:
-        yield
+        await write
     except BulkWriteError as exc:
-        others = [error for error in exc.details["writeErrors"] if error["code"] != DUPLICATE_KEY]
-        if others or exc.details["writeConcernErrors"]:
+        codes = {error["code"] for error in exc.details["writeErrors"]}
+        if codes - {DUPLICATE_KEY} or exc.details["writeConcernErrors"]:
             raise
+        return True
+    return False
+
+
+def _codes(exc: OperationFailure) -> set[int | None]:
+    """Return the server's error codes: one of its own, or those of the writes of a bulk."""
+    if isinstance(exc, BulkWriteError):
+        return {error["code"] for error in exc.details["writeErrors"]}
+    return {exc.code}
+
+
+def is_of_one_write(exc: OperationFailure) -> bool:
+    """Say whether the server refused single writes of a bulk, rather than the bulk as a whole."""
+    return isinstance(exc, BulkWriteError) or bool(_codes(exc) & _TOO_LARGE)
 
 
 def _unavailable(exc: Exception) -> StoreUnavailable:

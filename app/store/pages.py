@@ -1,17 +1,21 @@
 """The repository of page records: an intent comes in, an atomic operation goes out.
 
-Attempts at pages have a file of their own, `attempts.py`.
+Which delivery may fetch a page is decided in `claims.py`. All times of a record are the
+database's own (`$$NOW`, `$currentDate`), whichever machine wrote it.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
-from datetime import datetime
+from typing import Any
+from uuid import UUID
 
-from pydantic import TypeAdapter
+from loguru import logger
+from pydantic import TypeAdapter, ValidationError
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
+from app.errors import UnreadableRecord
 from app.models import (
+    Busy,
     Claim,
     Coalesced,
     Delivery,
@@ -22,9 +26,20 @@ from app.models import (
     PageStatus,
 )
 from app.runtime.tracing import TRACER
-from app.store.attempts import Attempts, Document, End, Wish, held
 from app.store.batching import Batcher
-from app.store.mongo import Database, suppressed_duplicates, translated_errors
+from app.store.claims import (
+    MAX_WAITING,
+    WAITING,
+    AttemptResult,
+    ClaimRequest,
+    Claims,
+    Document,
+    held,
+    is_covered,
+    released,
+)
+from app.store.mongo import Database, had_duplicates, translated_errors
+from app.urls import host_of
 
 LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
@@ -32,32 +47,40 @@ LARGE_PAGE_CHARACTERS = 262_144
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
 
+_SHOWN_PROCESSING = ("attempts", "last_request_id", "lease_expires_at", "last_error")
+
+_MAY_STALL = [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
+
 
 class PageRepository:
     """Page records in MongoDB; one for each URL.
 
-    Every method raises `StoreUnavailable` if the database does not answer in time, and those
-    that take a page's data raise `NotStorable` if it can never be kept.
+    `patience_seconds`: how long a request may wait for its next attempt before its page counts
+    as stalled. Every method raises `StoreUnavailable` if the database does not answer in time;
+    those that take a page's data raise `NotStorable` if it can never be kept.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, patience_seconds: float) -> None:
         self._database = database
+        self._fields = _record_fields(patience_seconds)
         timeout = database.timeout_seconds
         self._find = Batcher(self._find_all, timeout_seconds=timeout)
         self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
-        self._attempts = Attempts(database)
+        self._claims = Claims(database)
 
     @TRACER.start_as_current_span("pages.find")
     async def find(self, url: str) -> PageRecord | None:
-        """Return the record of a page, if there is one."""
+        """Return the record of a page, if there is one. Raises `UnreadableRecord`."""
         with translated_errors():
-            return await self._find(url)
+            document = await self._find(url)
+        return _record(document) if document else None
 
     @TRACER.start_as_current_span("pages.note_queued")
     async def note_queued(self, request: PageRequest) -> None:
-        """Show a published request as QUEUED.
+        """List a published request as waiting for a fetch.
 
-        Changes nothing for a page that has a result, is being worked on, or has been since.
+        Inserts a QUEUED record if there is none, and makes one that has failed QUEUED again.
+        Changes nothing if a worker has handled the request already.
         """
         with translated_errors():
             await self._note_queued(request)
@@ -65,30 +88,37 @@ class PageRepository:
     @TRACER.start_as_current_span("pages.reserve")
     async def reserve(self, request: PageRequest) -> bool:
         """Insert a QUEUED record; False if there is a record already. One caller wins."""
-        missing = {"url": request.url}
-        with translated_errors(), suppress(DuplicateKeyError):
-            before = await self._database.pages.find_one_and_update(
-                missing,
-                {"$setOnInsert": _queued(request)},
-                projection={"_id": True},
-                upsert=True,
-                return_document=ReturnDocument.BEFORE,
-            )
-            return before is None
-        return False
+        insert = {name: _unless_present(name, value) for name, value in _queued(request).items()}
+        with translated_errors():
+            try:
+                before = await self._database.pages.find_one_and_update(
+                    {"url": request.url},
+                    [{"$set": insert}],
+                    projection={"_id": True},
+                    upsert=True,
+                    return_document=ReturnDocument.BEFORE,
+                )
+            except DuplicateKeyError:  # another process inserted it at the same moment
+                return False
+        return before is None
 
     @TRACER.start_as_current_span("pages.reserve_again")
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
         """Make a stalled record QUEUED for another request. One caller wins."""
-        queued = _queued(request)
-        as_it_was = {
+        unchanged = {
             "url": stalled.url,
+            "status": stalled.status,
             "updated_at": stalled.updated_at,
-            "processing.lease_expires_at": stalled.lease_expires_at,
+            "processing.attempts": stalled.attempts,
+            "processing.last_request_id": stalled.request_id,
         }
-        del queued["created_at"], queued["metadata"]
+        queued = {
+            "status": PageStatus.QUEUED,
+            "processing": {"$mergeObjects": ["$processing", _unclaimed(request.request_id)]},
+            "updated_at": "$$NOW",
+        }
         with translated_errors():
-            result = await self._database.pages.update_one(as_it_was, {"$set": queued})
+            result = await self._database.pages.update_one(unchanged, [{"$set": queued}])
         return bool(result.modified_count)
 
     @TRACER.start_as_current_span("pages.release")
@@ -99,7 +129,7 @@ class PageRepository:
 
     @TRACER.start_as_current_span("pages.restore")
     async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
-        """Make a record what it was before `reserve_again()`, if nothing has happened since."""
+        """Make a record stalled again as before `reserve_again()`, if it has not changed since."""
         as_it_was = {
             "status": stalled.status,
             "processing.attempts": stalled.attempts,
@@ -111,17 +141,34 @@ class PageRepository:
         with translated_errors():
             await self._database.pages.update_one(_reserved(request), {"$set": as_it_was})
 
+    @TRACER.start_as_current_span("pages.is_suspect")
+    async def is_suspect(self, delivery: Delivery) -> bool:
+        """Say whether a worker died while it fetched the page for this very request."""
+        signs: list[Document] = [{"processing.suspect": True}]
+        if delivery.redelivered:
+            signs.append({"processing.claim": {"$ne": None}})
+        request = delivery.request
+        found = {
+            "url": request.url,
+            "processing.last_request_id": request.request_id,
+            "processing.finished": False,
+            "$or": signs,
+        }
+        with translated_errors():
+            return bool(await self._database.pages.find_one(found, projection={"_id": True}))
+
     @TRACER.start_as_current_span("pages.claim")
     async def claim(
-        self, delivery: Delivery, *, now: datetime, lease_seconds: float
-    ) -> Claim | Coalesced:
-        """Take a page for one attempt and count it, or say who has or will have answered.
+        self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
+    ) -> Claim | Coalesced | Busy:
+        """Take a page for one attempt and count it, or say why it is not to be fetched.
 
-        A message that comes back takes over the claim of its own request at once: the worker
-        that held it is gone, or has put the message off.
+        A redelivered or put-off message takes over the claim of its own request at once: the
+        worker that held it is gone, or has given the message back. `alone` is to be set if the
+        worker fetches no other page meanwhile.
         """
         with translated_errors():
-            return await self._attempts.claim(Wish(delivery, now, lease_seconds))
+            return await self._claims.claim(ClaimRequest(delivery, lease_seconds, alone))
 
     @TRACER.start_as_current_span("pages.complete")
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
@@ -136,7 +183,7 @@ class PageRepository:
                 "metadata": _METADATA.dump_python(metadata),
                 "processing.last_error": None,
             },
-            ends_request=True,
+            finishes=True,
         )
 
     @TRACER.start_as_current_span("pages.fail")
@@ -152,65 +199,77 @@ class PageRepository:
             claim,
             _failed(claim, PageStatus.FAILED_PERMANENT, error)
             | ({} if claim.refreshes else result),
-            ends_request=True,
+            finishes=True,
         )
 
     @TRACER.start_as_current_span("pages.note_retry")
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         """Keep a failure that will be tried again. Returns as `complete()` does."""
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
-        return await self._end_attempt(claim, changes, ends_request=False)
+        return await self._end_attempt(claim, changes, finishes=False)
 
     @TRACER.start_as_current_span("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
+        uncounted = {"processing.attempts": claim.attempt - 1}
         with translated_errors():
             await self._database.pages.update_one(
-                held(claim),
-                {
-                    "$set": {"processing.lease_expires_at": None, "processing.claim": None},
-                    "$inc": {"processing.attempts": -1},
-                },
+                held(claim), released(claim, finishes=False, fields=uncounted)
             )
 
-    async def _find_all(self, urls: Sequence[str]) -> list[PageRecord | None]:
-        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}})
-        records = {document["url"]: _record(document) async for document in cursor}
-        return [records.get(url) for url in urls]
+    async def _find_all(self, urls: Sequence[str]) -> list[Document | None]:
+        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
+        documents = {document["url"]: document async for document in cursor}
+        return [documents.get(url) for url in urls]
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
-        with suppressed_duplicates():
-            await self._database.pages.bulk_write(
-                [_note_of(request) for request in requests], ordered=False
-            )
+        notes = [_note(request) for request in requests]
+        # A page that a worker inserts at the same moment gives a duplicate key. Its record is
+        # found by the second try.
+        for _ in range(2):
+            if not await had_duplicates(self._database.pages.bulk_write(notes, ordered=False)):
+                break
         return [None] * len(requests)
 
     async def _end_attempt(
-        self, claim: Claim, changes: Document, *, ends_request: bool
+        self, claim: Claim, changes: Document, *, finishes: bool
     ) -> PageStatus | None:
-        update: Document = {
-            "$set": {"processing.lease_expires_at": None, **changes},
-            "$currentDate": {"updated_at": True},
-        }
-        if ends_request:
-            update["$set"]["processing.answers_until"] = claim.started_at
         page_source = (changes.get("metadata") or {}).get("page_source") or ""
         with translated_errors():
-            return await self._attempts.end(
-                End(claim, update), is_large=len(page_source) > LARGE_PAGE_CHARACTERS
+            return await self._claims.end(
+                AttemptResult(claim, changes, finishes),
+                is_large=len(page_source) > LARGE_PAGE_CHARACTERS,
             )
 
 
-def _note_of(request: PageRequest) -> UpdateOne:
-    """Return an upsert that fails on its unique key where there is nothing to change."""
-    failed_before = {
-        "url": request.url,
-        "status": PageStatus.FAILED_PERMANENT,
-        "updated_at": {"$lt": request.requested_at},
+def _note(request: PageRequest) -> UpdateOne:
+    """Return the upsert of `note_queued()`.
+
+    Whether a worker has handled the request is read from the record's list of covered requests,
+    not from times: those of the API and the database may differ.
+    """
+    handled = is_covered(request.request_id)
+    has_failed = {"$eq": ["$status", PageStatus.FAILED_PERMANENT]}
+    queues = {"$and": [{"$not": [handled]}, {"$or": [_is_missing("status"), has_failed]}]}
+    is_listed = {
+        "$or": [
+            handled,
+            {"$in": [request.request_id, WAITING]},
+            {"$gte": [{"$size": WAITING}, MAX_WAITING]},
+        ]
     }
-    queued = _queued(request)
-    created = {name: queued.pop(name) for name in ("created_at", "metadata")}
-    return UpdateOne(failed_before, {"$set": queued, "$setOnInsert": created}, upsert=True)
+    listed = {"$concatArrays": [WAITING, [request.request_id]]}
+    now_queued = {"$cond": [queues, _unclaimed(request.request_id), {}]}
+    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}}
+    update = {
+        "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
+        "host": {"$ifNull": ["$host", {"$literal": host_of(request.url)}]},
+        "metadata": {"$ifNull": ["$metadata", None]},
+        "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
+        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
+        "updated_at": {"$cond": [queues, "$$NOW", "$updated_at"]},
+    }
+    return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
 
 def _reserved(request: PageRequest) -> Document:
@@ -222,17 +281,37 @@ def _reserved(request: PageRequest) -> Document:
 
 
 def _queued(request: PageRequest) -> Document:
+    """Return the fields of a new record, as expressions."""
     return {
         "status": PageStatus.QUEUED,
+        "host": {"$literal": host_of(request.url)},
         "metadata": None,
-        "processing.attempts": 0,
-        "processing.last_request_id": request.request_id,
-        "processing.last_attempt_at": None,
-        "processing.lease_expires_at": None,
-        "processing.last_error": None,
-        "created_at": request.requested_at,
-        "updated_at": request.requested_at,
+        "processing": _unclaimed(request.request_id),
+        "created_at": "$$NOW",
+        "updated_at": "$$NOW",
     }
+
+
+def _unclaimed(request_id: UUID) -> Document:
+    """Return what `processing` says of a request that waits for its first attempt."""
+    return {
+        "attempts": 0,
+        "last_request_id": request_id,
+        "last_attempt_at": None,
+        "lease_expires_at": None,
+        "last_error": None,
+        "claim": None,
+        "finished": False,
+        "suspect": False,
+    }
+
+
+def _unless_present(name: str, value: Any) -> Document:
+    return {"$cond": [_is_missing(name), value, f"${name}"]}
+
+
+def _is_missing(name: str) -> Document:
+    return {"$eq": [{"$type": f"${name}"}, "missing"]}
 
 
 def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
@@ -242,17 +321,55 @@ def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
     }
 
 
+def _record_fields(patience_seconds: float) -> Document:
+    """Return the projection of a record, with `has_stalled` computed by the database's clock."""
+    lease = {"$ifNull": ["$processing.lease_expires_at", None]}
+    last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
+    lease_is_over = {"$lt": [lease, "$$NOW"]}
+    waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
+    stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
+    return {
+        "url": True,
+        "status": True,
+        "metadata": True,
+        "processing": dict.fromkeys(
+            ("attempts", "last_request_id", "lease_expires_at", "last_error"), True
+        ),
+        "created_at": True,
+        "updated_at": True,
+        "has_stalled": {"$and": [{"$in": ["$status", _MAY_STALL]}, stands_still]},
+    }
+
+
 def _record(document: Document) -> PageRecord:
+    try:
+        return _parse(document)
+    except (ValidationError, KeyError, TypeError) as exc:
+        logger.error(
+            "record_unreadable", url=document["url"], reason=f"{type(exc).__name__}: {exc}"
+        )
+        raise UnreadableRecord(f"the record of {document['url']} cannot be read") from exc
+
+
+def _parse(document: Document) -> PageRecord:
     processing = document["processing"]
-    metadata, error = document.get("metadata"), processing["last_error"]
+    metadata, error = document.get("metadata"), processing.get("last_error")
     return PageRecord(
         url=document["url"],
-        status=PageStatus(document["status"]),
+        status=_known_status(document["status"]),
         metadata=metadata and _METADATA.validate_python(metadata),
         error=error and _ERROR.validate_python(error),
         attempts=processing["attempts"],
         request_id=processing["last_request_id"],
         created_at=document["created_at"],
         updated_at=document["updated_at"],
-        lease_expires_at=processing["lease_expires_at"],
+        lease_expires_at=processing.get("lease_expires_at"),
+        has_stalled=document["has_stalled"],
     )
+
+
+def _known_status(text: str) -> PageStatus | str:
+    try:
+        return PageStatus(text)
+    except ValueError:
+        return text

@@ -142,7 +142,6 @@ def _make_handler(settings: Settings, parts: Parts, fetcher: HttpFetcher) -> Mes
     return MessageHandler(
         collector,
         RetryPublisher(parts.sender, parts.topology),
-        policy=policy,
         concurrency=settings.worker_concurrency,
     )
 

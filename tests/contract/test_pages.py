@@ -1,32 +1,40 @@
 """The same scenarios on the fake, on Motor, and on pymongo's own asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from dirty_equals import IsPartialDict
+from dirty_equals import IsNow, IsPartialDict
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient
 
-from app.errors import NotStorable
-from app.models import Claim, Coalesced, Delivery, ErrorKind, PageError, PageStatus
+from app.errors import NotStorable, UnreadableRecord
+from app.models import (
+    Busy,
+    Claim,
+    Coalesced,
+    Delivery,
+    ErrorKind,
+    PageError,
+    PageRecord,
+    PageStatus,
+)
 from app.retries import Backoff
 from app.services import Pages
-from app.store import attempts
 from app.store import pages as page_repository
 from app.store.mongo import Database
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
-from tests.fakes import NOW, URL, FakePages, a_page, a_request
+from tests.fakes import URL, FakePages, a_page, a_request
 
-LATER = NOW + timedelta(seconds=10)
-MUCH_LATER = NOW + timedelta(hours=1)
 ERROR = PageError(ErrorKind.CONNECT, "connection refused")
 LEASE = 120.0
+PATIENCE = 600.0
 
 ONCE = Backoff(initial=0.1, maximum=0.1, multiplier=1, attempts=1)
 
@@ -52,31 +60,54 @@ async def database(
         yield database
 
 
-@pytest.fixture(params=["fake", "motor", "motor in bulk", "pymongo"])
-async def pages(
-    request: pytest.FixtureRequest, unique_name: str, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Pages]:
+PassTime = Callable[[float], Awaitable[None]]
+"""Makes the page at URL as old as if so many seconds had passed."""
+
+
+@pytest.fixture(params=["fake", "motor", "pymongo"])
+async def pages(request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Pages]:
     if request.param == "fake":
-        yield FakePages()
+        yield FakePages(patience=timedelta(seconds=PATIENCE))
         return
-    if request.param == "motor in bulk":
-        monkeypatch.setattr(attempts, "ALONE", 0)
     client_class = AsyncMongoClient if request.param == "pymongo" else AsyncIOMotorClient
     mongodb = request.getfixturevalue("mongodb")
     async with opened(mongodb, unique_name, client_class) as database:
-        yield PageRepository(database)
+        yield a_repository(database)
 
 
-async def claimed(pages: Pages, delivery: Delivery, *, now: Any = LATER) -> Claim:
-    claim = await pages.claim(delivery, now=now, lease_seconds=LEASE)
+def a_repository(database: Database) -> PageRepository:
+    return PageRepository(database, patience_seconds=PATIENCE)
+
+
+@pytest.fixture
+def pass_time(pages: Pages) -> PassTime:
+    async def age(seconds: float) -> None:
+        if isinstance(pages, FakePages):
+            pages.pass_time(URL, seconds)
+            return
+        assert isinstance(pages, PageRepository)
+        fields = ("updated_at", "processing.lease_expires_at")
+        earlier = {name: {"$subtract": [f"${name}", round(seconds * 1000)]} for name in fields}
+        collection = pages._database.pages  # noqa: SLF001 (the fixture has made the repository)
+        await collection.update_one({"url": URL}, [{"$set": earlier}])
+
+    return age
+
+
+async def claimed(pages: Pages, delivery: Delivery, *, alone: bool = False) -> Claim:
+    claim = await pages.claim(delivery, lease_seconds=LEASE, alone=alone)
     assert isinstance(claim, Claim)
     return claim
 
 
-async def status_of(pages: Pages, url: str = URL) -> PageStatus:
+async def found(pages: Pages, url: str = URL) -> PageRecord:
     record = await pages.find(url)
     assert record is not None
-    return record.status
+    return record
+
+
+async def status_of(pages: Pages, url: str = URL) -> PageStatus | str:
+    return (await found(pages, url)).status
 
 
 async def test_an_unknown_page_is_not_found(pages: Pages) -> None:
@@ -86,19 +117,18 @@ async def test_an_unknown_page_is_not_found(pages: Pages) -> None:
 async def test_a_noted_request_is_queued(pages: Pages) -> None:
     request = a_request()
     await pages.note_queued(request)
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert record.status is PageStatus.QUEUED
     assert (record.request_id, record.attempts) == (request.request_id, 0)
-    assert record.created_at == record.updated_at == NOW
+    assert record.created_at == record.updated_at
+    assert not record.has_stalled
 
 
 async def test_noting_a_request_twice_keeps_the_first_record(pages: Pages) -> None:
     first = a_request()
     await pages.note_queued(first)
-    await pages.note_queued(a_request(at=LATER))
-    record = await pages.find(URL)
-    assert record is not None
+    await pages.note_queued(a_request())
+    record = await found(pages)
     assert record.request_id == first.request_id
 
 
@@ -130,38 +160,145 @@ async def test_the_first_claim_is_the_first_attempt(pages: Pages) -> None:
 
 async def test_of_twenty_requests_that_claim_at_once_one_wins(pages: Pages) -> None:
     claims = await asyncio.gather(
-        *(pages.claim(Delivery(a_request()), now=LATER, lease_seconds=LEASE) for _ in range(20))
+        *(pages.claim(Delivery(a_request()), lease_seconds=LEASE) for _ in range(20))
     )
     assert sum(isinstance(claim, Claim) for claim in claims) == 1
 
 
-async def test_a_page_held_by_another_request_is_not_claimed(pages: Pages) -> None:
+async def test_a_page_that_is_fetched_for_another_request_is_busy(pages: Pages) -> None:
     await claimed(pages, Delivery(a_request()))
-    second = await pages.claim(Delivery(a_request()), now=LATER, lease_seconds=LEASE)
-    assert second == Coalesced("in_progress")
+    assert await pages.claim(Delivery(a_request()), lease_seconds=LEASE) == Busy()
 
 
-async def test_a_claim_ends_with_its_lease(pages: Pages) -> None:
+async def test_a_request_noted_before_the_fetch_began_is_answered_by_it(pages: Pages) -> None:
+    first, second = a_request(), a_request()
+    await pages.note_queued(first)
+    await pages.note_queued(second)
+    claim = await claimed(pages, Delivery(first))
+    under_way = await pages.claim(Delivery(second), lease_seconds=LEASE)
+    assert under_way == Coalesced("in_progress")
+    await pages.complete(claim, a_page())
+    assert await pages.claim(Delivery(second), lease_seconds=LEASE) == Coalesced("answered")
+
+
+async def test_a_request_noted_after_the_fetch_began_has_one_of_its_own(pages: Pages) -> None:
+    claim = await claimed(pages, Delivery(a_request()))
+    later = [a_request() for _ in range(20)]
+    for request in later:
+        await pages.note_queued(request)
+    await pages.complete(claim, a_page())
+    refresh = await claimed(pages, Delivery(later[0]))
+    assert refresh.refreshes
+    others = [await pages.claim(Delivery(it), lease_seconds=LEASE) for it in later[1:]]
+    assert set(others) == {Coalesced("in_progress")}
+
+
+async def test_a_covered_request_waits_for_the_retry_of_the_request_that_covers_it(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    first, second = a_request(), a_request()
+    await pages.note_queued(second)
+    await pages.note_retry(await claimed(pages, Delivery(first)), ERROR)
+    await pass_time(LEASE + 1)
+    answer = await pages.claim(Delivery(second), lease_seconds=LEASE)
+    assert answer == Coalesced("in_progress")
+
+
+async def test_a_covered_request_fetches_itself_if_the_covering_claim_has_died(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    first, second = a_request(), a_request()
+    await pages.note_queued(second)
+    await claimed(pages, Delivery(first))
+    await pass_time(LEASE + 1)
+    await claimed(pages, Delivery(second))
+
+
+async def test_another_request_may_claim_a_page_whose_lease_is_over(
+    pages: Pages, pass_time: PassTime
+) -> None:
     await claimed(pages, Delivery(a_request()))
-    claim = await claimed(pages, Delivery(a_request()), now=MUCH_LATER)
+    await pass_time(LEASE + 1)
+    claim = await claimed(pages, Delivery(a_request()))
     assert claim.attempt == 1
 
 
-async def test_a_redelivered_request_takes_its_own_claim_over_and_counts(pages: Pages) -> None:
+@pytest.mark.parametrize(
+    ("ending", "seconds", "has_stalled"),
+    [
+        pytest.param(None, LEASE - 10, False, id="claimed, within the lease"),
+        pytest.param(None, LEASE + 1, True, id="claimed, the lease over"),
+        pytest.param("note_retry", PATIENCE - 10, False, id="waiting for its retry"),
+        pytest.param("note_retry", PATIENCE + 1, True, id="waiting for a retry that never came"),
+        pytest.param("fail", PATIENCE * 100, False, id="failed for good"),
+    ],
+)
+async def test_a_page_that_has_not_ended_stalls_after_its_lease_or_its_patience(
+    pages: Pages, pass_time: PassTime, ending: str | None, seconds: float, *, has_stalled: bool
+) -> None:
+    claim = await claimed(pages, Delivery(a_request()))
+    if ending:
+        await getattr(pages, ending)(claim, ERROR)
+    await pass_time(seconds)
+    assert (await found(pages)).has_stalled is has_stalled
+
+
+async def test_a_redelivered_request_takes_its_own_claim_over(pages: Pages) -> None:
+    request = a_request()
+    first = await claimed(pages, Delivery(request))
+    again = await claimed(pages, Delivery(request, redelivered=True))
+    assert (again.attempt, again.lost_alone) == (1, False)
+    assert again.token != first.token
+
+
+async def test_a_page_is_suspect_once_a_worker_died_fetching_it_for_the_same_request(
+    pages: Pages,
+) -> None:
+    request = a_request()
+    assert not await pages.is_suspect(Delivery(request, redelivered=True))
+    await claimed(pages, Delivery(request))
+    assert not await pages.is_suspect(Delivery(a_request(), redelivered=True))
+    assert not await pages.is_suspect(Delivery(request))
+    assert await pages.is_suspect(Delivery(request, redelivered=True))
+
+
+async def test_a_page_stays_suspect_for_the_retries_of_its_request_and_no_longer(
+    pages: Pages,
+) -> None:
     request = a_request()
     await claimed(pages, Delivery(request))
-    again = await claimed(pages, Delivery(request, redelivered=True))
-    assert again.attempt == 2
+    again = await claimed(pages, Delivery(request, redelivered=True), alone=True)
+    await pages.note_retry(again, ERROR)
+    retry = Delivery(replace(request, attempt=2))
+    assert await pages.is_suspect(retry)
+    await pages.complete(await claimed(pages, retry), a_page())
+    assert not await pages.is_suspect(retry)
+
+
+async def test_a_page_that_was_given_back_is_not_suspect(pages: Pages) -> None:
+    request = a_request()
+    await pages.abandon(await claimed(pages, Delivery(request)))
+    assert not await pages.is_suspect(Delivery(request, redelivered=True))
+
+
+@pytest.mark.parametrize("alone", [True, False])
+async def test_only_a_page_that_was_fetched_alone_is_blamed_for_its_worker(
+    pages: Pages, *, alone: bool
+) -> None:
+    request = a_request()
+    await claimed(pages, Delivery(request), alone=alone)
+    again = await claimed(pages, Delivery(request, redelivered=True), alone=True)
+    assert again.lost_alone is alone
 
 
 async def test_a_second_copy_of_a_message_does_not_take_the_claim(pages: Pages) -> None:
     request = a_request()
     await claimed(pages, Delivery(request))
-    copy = await pages.claim(Delivery(request), now=LATER, lease_seconds=LEASE)
+    copy = await pages.claim(Delivery(request), lease_seconds=LEASE)
     assert copy == Coalesced("in_progress")
 
 
-async def test_a_deferred_request_takes_its_claim_over_without_counting(pages: Pages) -> None:
+async def test_a_put_off_request_takes_its_own_claim_over(pages: Pages) -> None:
     request = a_request()
     await claimed(pages, Delivery(request))
     again = await claimed(pages, Delivery(request, deferrals=1))
@@ -177,65 +314,78 @@ async def test_a_retry_counts_from_its_message(pages: Pages) -> None:
 async def test_a_completed_page_is_read_back_as_it_was_stored(pages: Pages) -> None:
     claim = await claimed(pages, Delivery(a_request()))
     assert await pages.complete(claim, a_page()) is PageStatus.COMPLETED
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert (record.metadata, record.error, record.attempts) == (a_page(), None, 1)
 
 
-async def test_a_request_made_before_the_fetch_is_answered_by_it(pages: Pages) -> None:
+async def test_a_request_that_no_fetch_has_covered_refreshes_the_page(pages: Pages) -> None:
     await pages.complete(await claimed(pages, Delivery(a_request())), a_page())
-    earlier = await pages.claim(Delivery(a_request()), now=MUCH_LATER, lease_seconds=LEASE)
-    assert earlier == Coalesced("answered")
-
-
-async def test_a_request_made_after_the_fetch_refreshes_the_page(pages: Pages) -> None:
-    await pages.complete(await claimed(pages, Delivery(a_request())), a_page())
-    refresh = await claimed(pages, Delivery(a_request(at=MUCH_LATER)), now=MUCH_LATER)
+    refresh = await claimed(pages, Delivery(a_request()))
     assert refresh.refreshes
     assert await status_of(pages) is PageStatus.COMPLETED
+
+
+async def test_a_redelivered_request_that_has_its_answer_is_not_fetched_again(
+    pages: Pages,
+) -> None:
+    request = a_request()
+    await pages.complete(await claimed(pages, Delivery(request)), a_page())
+    again = await pages.claim(Delivery(request, redelivered=True), lease_seconds=LEASE)
+    assert again == Coalesced("answered")
 
 
 @pytest.mark.parametrize("ending", ["fail", "note_retry"])
 async def test_a_refresh_that_fails_keeps_the_old_result(pages: Pages, ending: str) -> None:
     await pages.complete(await claimed(pages, Delivery(a_request())), a_page())
-    refresh = await claimed(pages, Delivery(a_request(at=MUCH_LATER)), now=MUCH_LATER)
+    refresh = await claimed(pages, Delivery(a_request()))
     assert await getattr(pages, ending)(refresh, ERROR) is PageStatus.COMPLETED
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert (record.metadata, record.error) == (a_page(), ERROR)
 
 
 async def test_the_retry_of_a_refresh_is_not_taken_for_answered(pages: Pages) -> None:
     await pages.complete(await claimed(pages, Delivery(a_request())), a_page())
-    request = a_request(at=LATER + timedelta(seconds=1))
-    refresh = await claimed(pages, Delivery(request), now=MUCH_LATER)
-    await pages.note_retry(refresh, ERROR)
-    again = await claimed(pages, Delivery(request), now=MUCH_LATER)
-    assert again.refreshes
+    request = a_request()
+    await pages.note_retry(await claimed(pages, Delivery(request)), ERROR)
+    again = await claimed(pages, Delivery(replace(request, attempt=2)))
+    assert (again.refreshes, again.attempt) == (True, 2)
 
 
 async def test_a_final_failure_keeps_the_last_response(pages: Pages) -> None:
     claim = await claimed(pages, Delivery(a_request()))
     assert await pages.fail(claim, ERROR, a_page(503)) is PageStatus.FAILED_PERMANENT
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert (record.error, record.metadata) == (ERROR, a_page(503))
 
 
 async def test_a_request_after_a_final_failure_is_queued_again(pages: Pages) -> None:
     await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
-    request = a_request(at=MUCH_LATER.replace(year=2100))
+    request = a_request()
     await pages.note_queued(request)
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert (record.status, record.error) == (PageStatus.QUEUED, None)
     assert record.request_id == request.request_id
 
 
-async def test_a_failure_newer_than_the_request_is_not_hidden(pages: Pages) -> None:
-    request = a_request()
+@pytest.mark.parametrize("skew", [timedelta(days=-1), timedelta(0), timedelta(days=1)], ids=str)
+async def test_a_note_that_comes_after_its_request_has_failed_hides_nothing(
+    pages: Pages, skew: timedelta
+) -> None:
+    request = a_request(at=datetime.now(UTC) + skew)
     await pages.fail(await claimed(pages, Delivery(request)), ERROR)
     await pages.note_queued(request)
+    assert await status_of(pages) is PageStatus.FAILED_PERMANENT
+
+
+async def test_a_late_note_hides_nothing_even_after_another_request_has_failed(
+    pages: Pages,
+) -> None:
+    first, second = a_request(), a_request()
+    await pages.note_queued(second)
+    await pages.fail(await claimed(pages, Delivery(first)), ERROR)
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
+    for request in (first, second):
+        await pages.note_queued(request)
     assert await status_of(pages) is PageStatus.FAILED_PERMANENT
 
 
@@ -256,33 +406,44 @@ async def test_of_forty_that_take_up_a_stalled_page_one_wins(
     await pages.note_queued(request)
     if was_claimed:
         await claimed(pages, Delivery(request))
-    stalled = await pages.find(URL)
-    assert stalled is not None
-    again = [a_request(at=MUCH_LATER) for _ in range(40)]
+    stalled = await found(pages)
+    again = [a_request() for _ in range(40)]
     won = await asyncio.gather(*(pages.reserve_again(request, stalled) for request in again))
     assert sorted(won) == [False] * 39 + [True]
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert (record.status, record.attempts) == (PageStatus.QUEUED, 0)
     assert record.lease_expires_at is None
 
 
 async def test_a_page_that_was_given_back_meanwhile_is_not_taken_up(pages: Pages) -> None:
     claim = await claimed(pages, Delivery(a_request()))
-    stalled = await pages.find(URL)
-    assert stalled is not None
+    stalled = await found(pages)
     await pages.abandon(claim)
-    assert not await pages.reserve_again(a_request(at=MUCH_LATER), stalled)
+    assert not await pages.reserve_again(a_request(), stalled)
 
 
-async def test_a_stalled_page_that_could_not_be_queued_is_as_it_was(pages: Pages) -> None:
+async def test_a_stalled_page_that_could_not_be_queued_is_as_it_was(
+    pages: Pages, pass_time: PassTime
+) -> None:
     await claimed(pages, Delivery(a_request()))
-    stalled = await pages.find(URL)
-    assert stalled is not None
-    request = a_request(at=MUCH_LATER)
-    await pages.reserve_again(request, stalled)
+    await pass_time(LEASE + 1)
+    stalled = await found(pages)
+    request = a_request()
+    assert await pages.reserve_again(request, stalled)
+    assert not (await found(pages)).has_stalled
     await pages.restore(stalled, request)
-    assert await pages.find(URL) == stalled
+    assert await found(pages) == stalled
+    assert stalled.has_stalled
+
+
+async def test_a_worker_whose_page_was_queued_again_meanwhile_writes_nothing(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    void = await claimed(pages, Delivery(a_request()))
+    await pass_time(LEASE + 1)
+    await pages.reserve_again(a_request(), await found(pages))
+    assert await pages.complete(void, a_page()) is None
+    assert await status_of(pages) is PageStatus.QUEUED
 
 
 async def test_an_abandoned_claim_does_not_count(pages: Pages) -> None:
@@ -297,8 +458,7 @@ async def test_a_void_claim_cannot_be_abandoned(pages: Pages) -> None:
     void = await claimed(pages, Delivery(request))
     await claimed(pages, Delivery(request, redelivered=True))
     await pages.abandon(void)
-    taken = await pages.claim(Delivery(a_request()), now=LATER, lease_seconds=LEASE)
-    assert taken == Coalesced("in_progress")
+    assert await pages.claim(Delivery(a_request()), lease_seconds=LEASE) == Busy()
 
 
 @pytest.mark.parametrize(
@@ -310,7 +470,7 @@ async def test_a_void_claim_cannot_be_abandoned(pages: Pages) -> None:
     ],
 )
 async def test_a_page_that_cannot_be_stored_says_so(database: Database, page: Any) -> None:
-    pages = PageRepository(database)
+    pages = a_repository(database)
     claim = await claimed(pages, Delivery(a_request()))
     with pytest.raises(NotStorable):
         await pages.complete(claim, page)
@@ -318,16 +478,15 @@ async def test_a_page_that_cannot_be_stored_says_so(database: Database, page: An
 
 
 async def test_nul_bytes_in_a_page_are_kept(database: Database) -> None:
-    pages = PageRepository(database)
+    pages = a_repository(database)
     claim = await claimed(pages, Delivery(a_request()))
     await pages.complete(claim, a_page(page_source="a\0b"))
-    record = await pages.find(URL)
-    assert record is not None
+    record = await found(pages)
     assert record.metadata == a_page(page_source="a\0b")
 
 
 async def test_the_document_has_the_published_shape(database: Database) -> None:
-    pages, request = PageRepository(database), a_request()
+    pages, request = a_repository(database), a_request()
     await pages.complete(await claimed(pages, Delivery(request)), a_page())
     document = await database.pages.find_one({"url": URL})
     assert document == IsPartialDict(
@@ -339,11 +498,13 @@ async def test_the_document_has_the_published_shape(database: Database) -> None:
         processing=IsPartialDict(
             attempts=1,
             last_request_id=request.request_id,
-            last_attempt_at=LATER,
+            last_attempt_at=IsNow(tz=UTC, delta=10),
             lease_expires_at=None,
             last_error=None,
         ),
-        created_at=LATER,
+        host="example.com",
+        created_at=IsNow(tz=UTC, delta=10),
+        updated_at=IsNow(tz=UTC, delta=10),
     )
 
 
@@ -359,8 +520,8 @@ async def test_opening_a_second_time_keeps_the_indexes(
 
 async def test_a_put_off_copy_that_takes_a_claim_over_leaves_the_other_void(pages: Pages) -> None:
     request = a_request()
-    first = await claimed(pages, Delivery(request), now=NOW)
-    copy = await claimed(pages, Delivery(request, deferrals=1), now=LATER)
+    first = await claimed(pages, Delivery(request))
+    copy = await claimed(pages, Delivery(request, deferrals=1))
     assert (copy.request_id, copy.attempt) == (first.request_id, first.attempt)
     assert await pages.complete(first, a_page()) is None
     await pages.abandon(first)
@@ -370,8 +531,8 @@ async def test_a_put_off_copy_that_takes_a_claim_over_leaves_the_other_void(page
 
 async def test_a_retry_takes_over_what_is_left_of_an_earlier_attempt(pages: Pages) -> None:
     request = a_request()
-    await claimed(pages, Delivery(request), now=NOW)
-    later = await claimed(pages, Delivery(replace(request, attempt=2)), now=LATER)
+    await claimed(pages, Delivery(request))
+    later = await claimed(pages, Delivery(replace(request, attempt=2)))
     assert later.attempt == 2
 
 
@@ -398,44 +559,40 @@ async def test_pages_claimed_and_completed_at_once_do_not_mix(pages: Pages) -> N
     )
     assert statuses == [PageStatus.COMPLETED] * 30
     for url in urls:
-        record = await pages.find(url)
-        assert record is not None
+        record = await found(pages, url)
         assert record.metadata is not None
         assert record.metadata.final_url == url
 
 
 async def test_of_many_requests_for_one_page_at_once_one_has_it(pages: Pages) -> None:
-    wishes = [Delivery(a_request()) for _ in range(20)] + [
+    deliveries = [Delivery(a_request()) for _ in range(20)] + [
         Delivery(a_request(url=numbered(number))) for number in range(5)
     ]
     answers = await asyncio.gather(
-        *(pages.claim(delivery, now=LATER, lease_seconds=LEASE) for delivery in wishes)
+        *(pages.claim(delivery, lease_seconds=LEASE) for delivery in deliveries)
     )
-    assert [type(answer) for answer in answers].count(Claim) == 1 + 5
+    assert [type(answer) for answer in answers[:20]].count(Claim) == 1
+    assert [type(answer) for answer in answers[:20]].count(Busy) == 19
     assert all(isinstance(answer, Claim) for answer in answers[20:])
-    assert {answer for answer in answers if isinstance(answer, Coalesced)} == {
-        Coalesced("in_progress")
-    }
 
 
 async def test_one_message_delivered_many_times_at_once_has_its_page_once(pages: Pages) -> None:
     delivery = Delivery(a_request())
-    answers = await asyncio.gather(
-        *(pages.claim(delivery, now=LATER, lease_seconds=LEASE) for _ in range(20))
-    )
+    answers = await asyncio.gather(*(pages.claim(delivery, lease_seconds=LEASE) for _ in range(20)))
     assert [type(answer) for answer in answers].count(Claim) == 1
 
 
 @pytest.mark.parametrize("by", ["another request", "the same message"])
 @pytest.mark.parametrize("has_ended", [True, False], ids=["ended since", "at work"])
 async def test_a_claim_that_is_void_ends_nothing_among_others_that_hold(
-    pages: Pages, by: str, *, has_ended: bool
+    pages: Pages, pass_time: PassTime, by: str, *, has_ended: bool
 ) -> None:
     request = a_request()
-    void = await claimed(pages, Delivery(request), now=NOW)
+    void = await claimed(pages, Delivery(request))
     same = by == "the same message"
+    await pass_time(LEASE + 1)
     taking_over = Delivery(request if same else a_request(), redelivered=same)
-    holding = await claimed(pages, taking_over, now=MUCH_LATER)
+    holding = await claimed(pages, taking_over)
     if has_ended:
         await pages.fail(holding, ERROR)
     good = [await claimed(pages, Delivery(a_request(url=numbered(n)))) for n in range(5)]
@@ -449,7 +606,7 @@ async def test_a_page_that_cannot_be_stored_does_not_fail_those_beside_it(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page_repository, "LARGE_PAGE_CHARACTERS", 10**9)
-    pages = PageRepository(database)
+    pages = a_repository(database)
     claims = [await claimed(pages, Delivery(a_request(url=numbered(n)))) for n in range(6)]
     contents = [a_page()] * 4 + [a_page(page_source="x" * 17_000_000), a_page(page_source="\ud800")]
     answers = await asyncio.gather(
@@ -463,12 +620,66 @@ async def test_a_page_that_cannot_be_stored_does_not_fail_those_beside_it(
 async def test_a_message_that_cannot_be_claimed_does_not_fail_those_beside_it(
     database: Database,
 ) -> None:
-    pages = PageRepository(database)
-    wishes = [Delivery(a_request(url=numbered(n))) for n in range(5)]
-    wishes.insert(3, Delivery(a_request(url=numbered(9), attempt=2**63)))
+    pages = a_repository(database)
+    deliveries = [Delivery(a_request(url=numbered(n))) for n in range(5)]
+    deliveries.insert(3, Delivery(a_request(url=numbered(9), attempt=2**63)))
     answers = await asyncio.gather(
-        *(pages.claim(delivery, now=LATER, lease_seconds=LEASE) for delivery in wishes),
+        *(pages.claim(delivery, lease_seconds=LEASE) for delivery in deliveries),
         return_exceptions=True,
     )
     assert isinstance(answers.pop(3), NotStorable)
     assert [type(answer) for answer in answers] == [Claim] * 5
+
+
+# --- Records of other versions ---
+
+
+async def test_one_record_that_cannot_be_read_fails_its_own_readers_alone(
+    database: Database,
+) -> None:
+    pages = a_repository(database)
+    for number in range(5):
+        claim = await claimed(pages, Delivery(a_request(url=numbered(number))))
+        await pages.complete(claim, a_page())
+    await database.pages.update_one({"url": numbered(2)}, {"$unset": {"metadata.headers": 1}})
+    answers = await asyncio.gather(
+        *(pages.find(numbered(number)) for number in range(5)), return_exceptions=True
+    )
+    assert isinstance(answers.pop(2), UnreadableRecord)
+    assert all(isinstance(answer, PageRecord) for answer in answers)
+
+
+async def test_kinds_and_statuses_of_a_newer_version_are_read_as_text(database: Database) -> None:
+    pages = a_repository(database)
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
+    newer = {"status": "ARCHIVED", "processing.last_error.kind": "quota"}
+    await database.pages.update_one({"url": URL}, {"$set": newer})
+    record = await found(pages)
+    assert (record.status, record.error) == ("ARCHIVED", replace(ERROR, kind="quota"))
+    assert not record.has_stalled
+
+
+async def test_a_record_of_version_0_1_0_is_claimed_and_completed(database: Database) -> None:
+    pages, request = a_repository(database), a_request(attempt=2)
+    now = datetime.now(UTC)
+    processing = {
+        "attempts": 1,
+        "last_request_id": request.request_id,
+        "last_attempt_at": now,
+        "lease_expires_at": None,
+        "last_error": {"kind": "timeout", "message": "no answer in time"},
+        "claim": uuid4(),
+    }
+    await database.pages.insert_one(
+        {
+            "url": URL,
+            "status": "FAILED_RETRYABLE",
+            "metadata": None,
+            "processing": processing,
+            "created_at": now,
+            "updated_at": now,
+        }
+    )
+    claim = await claimed(pages, Delivery(request))
+    assert claim.attempt == 2
+    assert await pages.complete(claim, a_page()) is PageStatus.COMPLETED

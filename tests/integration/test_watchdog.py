@@ -10,7 +10,6 @@ from app.assembly import Parts, assemble
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.models import Coalesced, Delivery, Outcome
-from app.retries import RetryPolicy
 from app.runtime.settings import Settings
 from app.services import Collector
 from app.worker.application import consuming_channel
@@ -28,14 +27,14 @@ class _NothingToCollect(Collector):
     def __init__(self) -> None:
         """Need nothing."""
 
-    async def collect(self, delivery: Delivery) -> Outcome:
+    async def collect(self, delivery: Delivery, *, alone: bool = False) -> Outcome:
+        del alone
         return Coalesced(f"not asked for: {delivery.request.url}")
 
 
 def _handler(parts: Parts) -> MessageHandler:
-    policy = RetryPolicy(max_attempts=1, delays_seconds=(1.0,))
     retries = RetryPublisher(parts.sender, parts.topology)
-    return MessageHandler(_NothingToCollect(), retries, policy=policy, concurrency=2)
+    return MessageHandler(_NothingToCollect(), retries, concurrency=2)
 
 
 @asynccontextmanager

@@ -89,7 +89,7 @@ def app(settings: Settings, publisher: FakePublisher, pages: FakePages) -> FastA
 
 
 def put_together(app: FastAPI, publisher: FakePublisher, pages: FakePages) -> None:
-    app.state.inventory = Inventory(publisher=publisher, pages=pages, patience=PATIENCE)
+    app.state.inventory = Inventory(publisher=publisher, pages=pages)
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ async def test_a_request_that_can_not_be_queued_is_answered_503_with_retry_after
 
 async def a_claim(pages: FakePages, **request: Any) -> Claim:
     delivery = Delivery(a_request(**request))
-    claim = await pages.claim(delivery, now=datetime.now(UTC), lease_seconds=120)
+    claim = await pages.claim(delivery, lease_seconds=120)
     assert isinstance(claim, Claim)
     return claim
 

@@ -26,7 +26,7 @@ from app.store.mongo import (
     CommandTimer,
     Database,
     DatabaseState,
-    suppressed_duplicates,
+    had_duplicates,
     translated_errors,
 )
 from tests.unit.recorded import Log
@@ -236,14 +236,22 @@ def bulk_failure(*codes: int, concern: int = 0) -> BulkWriteError:
     return BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns})
 
 
-def test_a_bulk_may_find_records_that_are_there_already() -> None:
-    with suppressed_duplicates():
-        raise bulk_failure(11000, 11000)
+async def failing_with(failure: BulkWriteError) -> None:
+    raise failure
+
+
+async def test_a_bulk_may_find_records_that_exist_already() -> None:
+    assert await had_duplicates(failing_with(bulk_failure(11000, 11000)))
 
 
 @pytest.mark.parametrize(
     "failure", [bulk_failure(11000, 8), bulk_failure(11000, concern=64), bulk_failure(concern=64)]
 )
-def test_a_bulk_that_is_not_durable_is_none(failure: BulkWriteError) -> None:
-    with pytest.raises(StoreUnavailable), translated_errors(), suppressed_duplicates():
-        raise failure
+async def test_a_bulk_that_is_not_durable_is_a_failure(failure: BulkWriteError) -> None:
+    with pytest.raises(StoreUnavailable), translated_errors():
+        await had_duplicates(failing_with(failure))
+
+
+def test_a_bulk_with_a_document_that_is_too_large_cannot_be_stored() -> None:
+    with pytest.raises(NotStorable), translated_errors():
+        raise bulk_failure(17419)

@@ -38,7 +38,7 @@ from app.retries import RetryPolicy
 from app.services import Collector
 from app.worker.handlers import MessageHandler
 from app.worker.rejections import DeadLetterMiddleware, decode
-from tests.fakes import NOW, URL, FakeFetcher, FakePages, a_page, a_request, a_timeout
+from tests.fakes import URL, FakeFetcher, FakePages, a_page, a_request, a_timeout
 from tests.unit.amqp import TOPOLOGY, DeliveredMessage, until
 from tests.unit.recorded import Log
 
@@ -124,7 +124,7 @@ MakeWorker = Callable[..., Worker]
 async def worker() -> AsyncIterator[Worker]:
     fetcher, pages, retries = GatedFetcher(), GatedPages(), FakeRetries()
     collector = Collector(fetcher=fetcher, pages=pages, retries=POLICY, lease_seconds=120)
-    handler = MessageHandler(collector, retries, policy=POLICY, concurrency=SLOTS)
+    handler = MessageHandler(collector, retries, concurrency=SLOTS)
     broker = make_broker(
         "amqp://nowhere/",
         service_name="worker",
@@ -211,19 +211,37 @@ async def test_a_failure_that_may_pass_is_published_for_later_and_acknowledged_o
 async def test_a_request_that_another_answers_is_acknowledged_without_a_fetch(
     worker: Worker, log: Log, reason: str
 ) -> None:
-    first = a_message()
+    request = a_request()
+    await worker.pages.note_queued(request)
     answering(worker, a_page())
     if reason == "in_progress":
         worker.fetcher.gate.clear()
+    first, second = a_message(), a_message(request)
     (running,) = worker.start(first)
     await until(lambda: bool(worker.fetcher.waiting or first.settled))
-    second = a_message()
     await worker.deliver(second)
     assert second.settled == ["acknowledged"]
     assert log.one("request_coalesced")["reason"] == reason
     worker.fetcher.gate.set()
     await running
     assert worker.fetcher.fetched == [URL]
+
+
+async def test_a_request_made_while_its_page_is_fetched_comes_back_later(
+    worker: Worker, log: Log
+) -> None:
+    answering(worker, a_page())
+    worker.fetcher.gate.clear()
+    (running,) = worker.start(a_message())
+    await until(lambda: worker.fetcher.waiting == 1)
+    request = a_request()
+    second = a_message(request)
+    await worker.deliver(second)
+    assert worker.retries.published == [(request, 5, 1)]
+    assert second.settled == ["acknowledged"]
+    assert log.one("request_deferred")["request_id"] == request.request_id
+    worker.fetcher.gate.set()
+    await running
 
 
 async def test_messages_of_both_queues_are_handled(worker: Worker) -> None:
@@ -236,7 +254,7 @@ async def test_messages_of_both_queues_are_handled(worker: Worker) -> None:
 
 async def test_a_redelivered_message_takes_its_own_claim_over(worker: Worker, log: Log) -> None:
     request = a_request()
-    await worker.pages.claim(Delivery(request), now=NOW.replace(year=2100), lease_seconds=120)
+    await worker.pages.claim(Delivery(request), lease_seconds=120)
     answering(worker, a_page())
     message = a_message(request, redelivered=True)
     await worker.deliver(message)
@@ -430,7 +448,19 @@ async def test_the_reason_does_not_repeat_what_a_message_contains(worker: Worker
     assert "secret" not in log.one("message_dead_lettered")["reason"]
 
 
-async def test_an_error_that_nobody_foresaw_dead_letters_the_message_with_its_traceback(
+async def test_an_unforeseen_error_before_the_claim_dead_letters_the_message_with_its_traceback(
+    worker: Worker, log: Log
+) -> None:
+    worker.pages.failing = lambda: ZeroDivisionError("a bug")
+    message = a_message()
+    await worker.deliver(message)
+    assert message.settled == ["rejected"]
+    fields = log.one("message_dead_lettered")
+    assert fields["reason"] == "unhandled: ZeroDivisionError('a bug')"
+    assert isinstance(fields["exception"].value, ZeroDivisionError)
+
+
+async def test_an_unforeseen_error_of_a_fetch_is_retried_and_never_dead_lettered(
     worker: Worker, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def break_down(_url: str) -> PageMetadata:
@@ -439,10 +469,9 @@ async def test_an_error_that_nobody_foresaw_dead_letters_the_message_with_its_tr
     monkeypatch.setattr(worker.fetcher, "fetch", break_down)
     message = a_message()
     await worker.deliver(message)
-    assert message.settled == ["rejected"]
-    fields = log.one("message_dead_lettered")
-    assert fields["reason"] == "unhandled: ZeroDivisionError('a bug')"
-    assert isinstance(fields["exception"].value, ZeroDivisionError)
+    assert message.settled == ["acknowledged"]
+    assert [attempt.attempt for attempt, *_ in worker.retries.published] == [2]
+    assert log.one("metadata_retryable_failure")["error_kind"] == "internal"
 
 
 async def test_a_message_that_can_not_be_handled_gives_its_slot_back(worker: Worker) -> None:
@@ -533,3 +562,41 @@ async def test_acknowledging_is_left_to_the_handler_and_answers_to_nobody(worker
 async def test_both_queues_are_consumed_on_one_channel(worker: Worker) -> None:
     requests, retries = worker.subscribers.values()
     assert requests.channel is retries.channel
+
+
+# --- Pages that may have killed their worker ---
+
+
+async def left_behind(worker: Worker, url: str) -> DeliveredMessage:
+    """Return the message of a page whose worker died, as the broker delivers it again."""
+    request = a_request(url)
+    await worker.pages.claim(Delivery(request), lease_seconds=120)
+    return a_message(request, redelivered=True)
+
+
+async def test_suspect_pages_are_fetched_alone_one_at_a_time(worker: Worker, log: Log) -> None:
+    suspects = [await left_behind(worker, f"https://example.com/{it}") for it in range(SLOTS)]
+    others = messages_of_their_own(2 * SLOTS)[SLOTS:]
+    answering(worker, *(a_page() for _ in range(2 * SLOTS)))
+    worker.fetcher.gate.clear()
+    handling = worker.start(others[0], *suspects, *others[1:])
+    await until(lambda: worker.fetcher.waiting == 1)
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert worker.fetcher.most == 1  # the suspects wait for the page that was there first
+    worker.fetcher.gate.set()
+    await asyncio.gather(*handling)
+    assert len(worker.fetcher.fetched) == 2 * SLOTS
+    assert [fields["alone"] for fields in log.all("message_received")].count(True) == SLOTS
+
+
+async def test_a_refused_retry_holds_up_no_other_page(worker: Worker) -> None:
+    answering(worker, *(a_timeout() for _ in range(SLOTS)), a_page())
+    worker.retries.confirm.clear()
+    stuck = worker.start(*messages_of_their_own(SLOTS))
+    await until(lambda: worker.retries.offered == SLOTS)
+    message = a_message()
+    await worker.deliver(message)
+    assert message.settled == ["acknowledged"]
+    worker.retries.confirm.set()
+    await asyncio.gather(*stuck)

@@ -1,7 +1,6 @@
 """The OpenAPI document: complete, and true of what is answered."""
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 import httpx
@@ -139,9 +138,7 @@ def put_together(
     pages = FakePages()
     pages.failing = (lambda: failing) if failing else None
     publisher = RefusingPublisher(refusing) if refusing else FakePublisher()
-    app.state.inventory = Inventory(
-        publisher=publisher, pages=pages, patience=timedelta(minutes=10)
-    )
+    app.state.inventory = Inventory(publisher=publisher, pages=pages)
 
 
 def example_of(document: Any, method: str, status: int, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +30,7 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
+    PutOff,
     RetryLater,
 )
 from app.retries import RetryPolicy
@@ -62,7 +63,7 @@ class JournalPages(FakePages):
     """Notes what is called; every call lets others run first, as a real database would."""
 
     def __init__(self, journal: list[str]) -> None:
-        super().__init__()
+        super().__init__(patience=PATIENCE)
         self._journal = journal
 
     async def find(self, url: str) -> PageRecord | None:
@@ -107,7 +108,7 @@ def pages(journal: list[str]) -> FakePages:
 
 @pytest.fixture
 def inventory(publisher: FakePublisher, pages: FakePages) -> Inventory:
-    return Inventory(publisher=publisher, pages=pages, patience=PATIENCE)
+    return Inventory(publisher=publisher, pages=pages)
 
 
 async def record_of(pages: FakePages) -> PageRecord:
@@ -168,7 +169,7 @@ async def test_a_request_needs_no_database(
 async def test_a_record_there_is_is_read_and_nothing_is_queued(
     inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
 ) -> None:
-    await pages.reserve(a_request(at=datetime.now(UTC)))
+    await pages.reserve(a_request())
     journal.clear()
     assert await inventory.read(URL) == await pages.find(URL)
     assert publisher.published == []
@@ -180,8 +181,8 @@ async def test_a_page_nobody_knows_is_recorded_first_and_published_second(
 ) -> None:
     answer = await inventory.read(URL)
     assert journal == ["find", "reserve", "publish"]
-    assert answer == await pages.find(URL)
     assert (answer.status, answer.attempts) == (PageStatus.QUEUED, 0)
+    assert answer.request_id == (await record_of(pages)).request_id
     assert [request.request_id for request in publisher.published] == [answer.request_id]
 
 
@@ -240,16 +241,15 @@ async def test_a_reservation_that_can_not_even_be_taken_back_is_no_success(
 
 
 async def stall(pages: FakePages, status: PageStatus, *, ago: timedelta) -> PageRequest:
-    """Leave a record as a worker does that is then heard of no more."""
-    then = datetime.now(UTC) - ago
-    request = a_request(at=then)
+    """Leave a record as a worker does that has then vanished."""
+    request = a_request()
     await pages.note_queued(request)
-    if status is PageStatus.QUEUED:
-        return request
-    claim = await pages.claim(Delivery(request), now=then, lease_seconds=120)
-    assert isinstance(claim, Claim)
-    if status is PageStatus.FAILED_RETRYABLE:
-        await pages.note_retry(claim, TIMED_OUT)
+    if status is not PageStatus.QUEUED:
+        claim = await pages.claim(Delivery(request), lease_seconds=120)
+        assert isinstance(claim, Claim)
+        if status is PageStatus.FAILED_RETRYABLE:
+            await pages.note_retry(claim, TIMED_OUT)
+    pages.pass_time(URL, ago.total_seconds())
     return request
 
 
@@ -480,22 +480,27 @@ async def test_a_fault_that_stays_ends_the_request_at_once() -> None:
     assert (await record_of(pages)).error == error
 
 
-async def test_a_page_that_another_request_is_at_is_not_fetched(log: Log) -> None:
+async def test_a_page_that_is_being_fetched_for_another_request_is_put_off(log: Log) -> None:
     pages = FakePages()
-    await pages.claim(Delivery(a_request()), now=datetime.now(UTC), lease_seconds=120)
-    assert await collect(pages) == (Coalesced("in_progress"), [])
+    await pages.claim(Delivery(a_request()), lease_seconds=120)
+    request = a_request()
+    outcome, fetched = await collect(pages, request=request, deferrals=6)
+    reason = "the page is being fetched for an earlier request"
+    assert outcome == PutOff(request, reason, delay_seconds=5, deferrals=7)
+    assert fetched == []
     assert log.events == []
 
 
 async def test_a_request_that_a_later_fetch_has_answered_is_not_fetched() -> None:
-    pages = FakePages()
+    pages, request = FakePages(), a_request()
+    await pages.note_queued(request)
     await collect(pages, a_page())
-    assert await collect(pages) == (Coalesced("answered"), [])
+    assert await collect(pages, request=request) == (Coalesced("answered"), [])
 
 
-async def test_a_page_that_kills_its_workers_ends_without_being_fetched_again() -> None:
+async def test_a_page_that_killed_its_last_worker_alone_ends_without_being_fetched_again() -> None:
     pages, request = FakePages(), a_request(attempt=3)
-    await pages.claim(Delivery(request), now=datetime.now(UTC), lease_seconds=120)
+    await pages.claim(Delivery(request), lease_seconds=120, alone=True)
     outcome, fetched = await collect(pages, request=request, redelivered=True)
     error = PageError(ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result")
     assert outcome == FailedPermanently(error, PageStatus.FAILED_PERMANENT)
@@ -503,18 +508,53 @@ async def test_a_page_that_kills_its_workers_ends_without_being_fetched_again() 
     assert (await record_of(pages)).error == error
 
 
-async def test_a_worker_that_dies_costs_one_attempt() -> None:
+async def test_a_worker_that_dies_with_several_pages_costs_none_of_them_an_attempt() -> None:
     pages, request = FakePages(), a_request()
-    await pages.claim(Delivery(request), now=datetime.now(UTC), lease_seconds=120)
-    outcome, _ = await collect(pages, a_timeout(), request=request, redelivered=True)
+    await pages.claim(Delivery(request), lease_seconds=120)
+    outcome, fetched = await collect(pages, a_page(), request=request, redelivered=True)
+    assert (outcome, fetched) == (Completed(PageStatus.COMPLETED), [URL])
+    assert (await record_of(pages)).attempts == 1
+
+
+async def test_a_worker_that_dies_with_one_page_alone_costs_it_an_attempt() -> None:
+    pages, request = FakePages(), a_request()
+    await pages.claim(Delivery(request), lease_seconds=120, alone=True)
+    outcome, fetched = await collect(pages, request=request, redelivered=True)
     assert isinstance(outcome, RetryLater)
-    assert (outcome.request.attempt, outcome.delay_seconds) == (3, 30)
+    assert (outcome.request.attempt, outcome.delay_seconds) == (2, 5)
+    assert outcome.error.kind is ErrorKind.INTERNAL
+    assert fetched == []
+
+
+@pytest.mark.parametrize(
+    ("redelivered", "attempt", "claimed", "is_suspect"),
+    [
+        pytest.param(False, 1, True, False, id="a first delivery"),
+        pytest.param(True, 1, False, False, id="redelivered before it was claimed"),
+        pytest.param(True, 1, True, True, id="redelivered with its claim left behind"),
+    ],
+)
+async def test_a_page_is_suspect_if_its_worker_died_fetching_it(
+    *, redelivered: bool, attempt: int, claimed: bool, is_suspect: bool
+) -> None:
+    pages, request = FakePages(), a_request(attempt=attempt)
+    if claimed:
+        await pages.claim(Delivery(request), lease_seconds=120)
+    delivery = Delivery(request, redelivered=redelivered)
+    assert await a_collector(FakeFetcher(), pages).is_suspect(delivery) is is_suspect
+
+
+async def test_without_a_database_no_page_is_suspect() -> None:
+    pages = FakePages()
+    pages.failing = unreachable
+    delivery = Delivery(a_request(), redelivered=True)
+    assert not await a_collector(FakeFetcher(), pages).is_suspect(delivery)
 
 
 async def test_a_refresh_keeps_the_old_result_readable_until_it_has_a_new_one() -> None:
     pages = FakePages()
     await collect(pages, a_page(404))
-    later = a_request(at=datetime.now(UTC) + timedelta(hours=1))
+    later = a_request()
     seen: list[PageRecord] = []
 
     class WatchingFetcher:
@@ -535,7 +575,7 @@ async def test_a_refresh_that_fails_leaves_the_result_and_records_the_error(
 ) -> None:
     pages = FakePages()
     await collect(pages, a_page())
-    later = a_request(at=datetime.now(UTC) + timedelta(hours=1))
+    later = a_request()
     outcome, _ = await collect(pages, fault, request=later)
     assert isinstance(outcome, outcome_type)
     record = await record_of(pages)
@@ -572,14 +612,13 @@ async def test_a_worker_whose_claim_was_taken_over_answers_nothing(
 
     class SlowFetcher(FakeFetcher):
         async def fetch(self, url: str) -> PageMetadata:
-            delivery = Delivery(request, redelivered=True)
-            await pages.claim(delivery, now=datetime.now(UTC), lease_seconds=120)
+            await pages.claim(Delivery(request, redelivered=True), lease_seconds=120)
             return await super().fetch(url)
 
     outcome = await a_collector(SlowFetcher(result), pages).collect(Delivery(request))
     assert outcome == Coalesced("superseded")
     record = await record_of(pages)
-    assert (record.status, record.attempts) == (PageStatus.IN_PROGRESS, 2)
+    assert (record.status, record.attempts) == (PageStatus.IN_PROGRESS, 1)
 
 
 class EndlessFetcher:
@@ -612,10 +651,10 @@ async def test_an_attempt_that_is_cut_off_does_not_count_and_holds_nothing() -> 
     assert (await record_of(pages)).attempts == 1
 
 
-async def test_an_attempt_at_a_busy_host_does_not_count_and_holds_nothing() -> None:
-    pages = FakePages()
-    with pytest.raises(HostBusy):
-        await collect(pages, HostBusy("no place"), redelivered=True)
+async def test_an_attempt_at_a_busy_host_is_put_off_and_holds_nothing() -> None:
+    pages, request = FakePages(), a_request()
+    outcome, _ = await collect(pages, HostBusy("no place"), request=request, redelivered=True)
+    assert outcome == PutOff(request, "no place", delay_seconds=5, deferrals=1)
     assert (await record_of(pages)).lease_expires_at is None
     assert (await record_of(pages)).attempts == 0
 
@@ -633,9 +672,10 @@ async def test_an_attempt_that_is_cut_off_without_a_database_stays_cut_off(
 async def test_without_a_database_a_page_is_not_fetched() -> None:
     pages = FakePages()
     pages.failing = unreachable
-    fetcher = FakeFetcher(a_page())
-    with pytest.raises(StoreUnavailable):
-        await a_collector(fetcher, pages).collect(Delivery(a_request()))
+    fetcher, request = FakeFetcher(a_page()), a_request()
+    outcome = await a_collector(fetcher, pages).collect(Delivery(request, deferrals=8))
+    reason = "ServerSelectionTimeoutError"
+    assert outcome == PutOff(request, reason, delay_seconds=30, deferrals=9)
     assert fetcher.fetched == []
 
 
@@ -656,17 +696,35 @@ async def test_a_database_that_stays_away_puts_the_message_off(
     slept: list[float], result: PageMetadata | FetchError
 ) -> None:
     pages, fetcher = UntakingPages(unreachable, times=1000), FakeFetcher(result)
-    with pytest.raises(StoreUnavailable):
-        await a_collector(fetcher, pages).collect(Delivery(a_request()))
+    outcome = await a_collector(fetcher, pages).collect(Delivery(a_request()))
+    assert isinstance(outcome, PutOff)
     assert pages.tries > 1
     assert sum(slept) > 2
     assert fetcher.fetched == [URL]
 
 
-async def test_an_error_that_nobody_foresaw_is_not_hidden() -> None:
+async def test_an_unforeseen_error_of_the_fetcher_is_a_fault_that_may_pass(log: Log) -> None:
     class BrokenFetcher:
         async def fetch(self, _url: str) -> PageMetadata:
+            raise ZeroDivisionError("a bug")
+
+    pages = FakePages()
+    outcome = await a_collector(BrokenFetcher(), pages).collect(Delivery(a_request()))
+    assert isinstance(outcome, RetryLater)
+    record = await record_of(pages)
+    assert (record.status, record.error) == (PageStatus.FAILED_RETRYABLE, outcome.error)
+    assert outcome.error.kind is ErrorKind.INTERNAL
+    assert isinstance(log.one("attempt_failed_unforeseen")["exception"].value, ZeroDivisionError)
+
+
+async def test_an_unforeseen_error_while_a_page_is_kept_ends_in_a_record() -> None:
+    class BrokenPages(FakePages):
+        async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
+            del claim, metadata
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
-        await a_collector(BrokenFetcher(), FakePages()).collect(Delivery(a_request()))
+    pages = BrokenPages()
+    outcome, _ = await collect(pages, a_page(), request=a_request(attempt=3))
+    assert isinstance(outcome, FailedPermanently)
+    record = await record_of(pages)
+    assert (record.status, record.error) == (PageStatus.FAILED_PERMANENT, outcome.error)
