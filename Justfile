@@ -9,6 +9,16 @@ python3 := env("PYTHON", "python3")
 lock := "requirements-dev.lock"
 export JUST := just_executable()
 
+pytest := python + " -m pytest"
+
+# Tests of servers mostly wait, so twice as many processes run them as a machine of two cores has
+# cores. Each process has a RabbitMQ and a MongoDB of its own.
+on_servers := "--numprocesses=4 --dist=loadgroup"
+
+# Python keeps the modules it has compiled, even where the environment says otherwise: the tests
+# start Python some hundred times.
+export PYTHONDONTWRITEBYTECODE := ""
+
 # List the recipes
 [private]
 default:
@@ -35,13 +45,31 @@ worker PORT="6578" *ARGS: setup
     @shift; exec {{ python }} -m faststream run app.worker.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
 
 # All that CI runs
-check: lint types contract test
+check: lint types contract test faults
 
-# Run the tests, or some of them; they start the servers they need themselves
+# Run the tests that need no server, or those of them that pytest's arguments choose
+unit *ARGS: setup
+    {{ pytest }} --numprocesses=auto -m unit --durations=5 "$@"
+
+# Run the unit tests, then those on real servers and some faults; or what pytest's arguments choose
 test *ARGS: setup
+    #!/bin/sh
+    set -eu
+    if [ $# -gt 0 ]; then
+        {{ python }} -m dev.up install
+        exec {{ pytest }} {{ on_servers }} "$@"
+    fi
+    # A mistake that a unit test finds is reported before anything is installed or started.
+    {{ pytest }} --numprocesses=auto -m unit --cov=app --cov-report= --cov-fail-under=0
+    {{ python }} -m dev.up install
+    # The floor in pyproject.toml is for what both runs cover together.
+    exec {{ pytest }} {{ on_servers }} -m "not unit and (not fault or representative)" \
+        --durations=10 --cov=app --cov-append
+
+# Run all faults: processes and servers are killed, stopped and paused under load
+faults *ARGS: setup
     @{{ python }} -m dev.up install
-    # The floor for coverage is for all of them: with arguments there is none.
-    {{ python }} -m pytest --cov=app ${1:+--cov-fail-under=0} "$@"
+    {{ pytest }} {{ on_servers }} -m fault --durations=10 "$@"
 
 # Hurt the whole service at random for some minutes, under load, and count what was lost
 soak MINUTES="10" *SEED: setup
@@ -60,6 +88,7 @@ lint: setup
     {{ python }} -m ruff check
     {{ python }} -m ruff format --check
     .venv/bin/lint-imports
+    .venv/bin/deptry .
     .venv/bin/hadolint Dockerfile
 
 # Check the types
@@ -79,7 +108,7 @@ asyncapi *ARGS: setup
 contract: setup
     @{{ python }} -m dev.contract
 
-# Take the pictures of the README anew
+# Take the pictures of docs/messages.md anew
 screenshots: setup
     @{{ python }} -m dev.screenshots
 

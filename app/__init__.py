@@ -8,7 +8,7 @@
 6. Store     `app/store/pages.py`         one record for each page in MongoDB
 7. Read      `app/api/routes.py`          `GET /metadata` answers from the record
 
-What happens between the steps, and in which order, is told by `app/services.py`.
+`app/services.py` holds what happens between these steps, and in which order.
 """
 
 __version__ = "0.1.0"

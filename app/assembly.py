@@ -6,7 +6,8 @@ from typing import Any
 
 from faststream.rabbit import RabbitBroker
 
-from app.broker.connection import BrokerConnection, broker_urls, make_broker
+from app.broker.cluster import broker_urls
+from app.broker.connection import BrokerConnection, make_broker
 from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
 from app.runtime.settings import Settings

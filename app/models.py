@@ -1,6 +1,7 @@
 """The page record and everything that is said about one: frozen values, no I/O.
 
-Times are aware `datetime`s in UTC, durations are seconds unless a name says otherwise.
+Times are aware `datetime`s in UTC, durations are seconds unless a name says otherwise. The string
+below a field documents it; for the values that callers see, it is the text of the OpenAPI document.
 """
 
 from dataclasses import dataclass
@@ -38,117 +39,184 @@ class ErrorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """One wish to have a page collected; `attempt` counts from 1."""
+    """One request to collect a page."""
 
     url: str
+    """The page, in its canonical form."""
+
     request_id: UUID
+    """The same in every retry of the request."""
+
     requested_at: datetime
+
     attempt: int = 1
+    """The number of the fetch that is asked for, from 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A request as the queue handed it over.
-
-    `redelivered`: the broker has delivered this message before and got no acknowledgement, so
-    the worker that had it has died or lost its connection. `deferrals`: how often the message
-    was put off with its attempt unused (database away, host busy, page being fetched).
-    """
+    """A request as the queue handed it over."""
 
     request: PageRequest
+
     redelivered: bool = False
+    """Whether the broker has delivered the message before and got no acknowledgement, so the worker
+    that had it has died or lost its connection."""
+
     deferrals: int = 0
+    """How often the message was put off without using up an attempt: the database could not be
+    reached, the host was busy, or the page was being fetched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A response header as sent, duplicates and order kept (HAR 1.2, `headers`)."""
+    """A response header (HAR 1.2, `headers`)."""
 
     name: str
+    """The name in lower case."""
+
     value: str
+    """The value as sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """A `Set-Cookie` as sent (HAR 1.2, `cookies`); `max_age` is in seconds."""
+    """A `Set-Cookie` header, read (HAR 1.2, `cookies`)."""
 
     name: str
+    """The name, empty for a cookie that has only a value."""
+
     value: str
+    """The value."""
+
     domain: str | None = None
+    """Where the cookie is valid: the `Domain` attribute, or else the host that set it."""
+
     path: str | None = None
+    """Where the cookie is valid: the `Path` attribute, or else the default of RFC 6265, 5.1.4."""
+
     expires: datetime | None = None
+    """The `Expires` attribute, or null if there is none that can be read."""
+
     max_age: int | None = None
+    """The `Max-Age` attribute in seconds, or null if there is none that can be read."""
+
     secure: bool = False
+    """Whether the cookie is for https only."""
+
     http_only: bool = False
+    """Whether the cookie is hidden from scripts."""
+
     same_site: str | None = None
+    """The `SameSite` attribute, such as `Lax`, or null if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redirect:
-    """One hop on the way to the final page; `location` is the header as sent."""
+    """One redirect on the way to the page."""
 
     url: str
+    """The URL that was asked for."""
+
     status_code: int
+    """The status of the answer, such as 301."""
+
     location: str
+    """The `Location` header as sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageMetadata:
-    """What a server sent for a page.
-
-    `page_source` is the decoded text, or None where the body is not text. `body_bytes` and
-    `body_sha256` describe the body after content decoding, as far as it was read.
-    """
+    """What a server sent for a page."""
 
     final_url: str
+    """The URL of the page after all redirects."""
+
     status_code: int
+    """The HTTP status of the response."""
+
     http_version: str
+    """The version of HTTP, such as `HTTP/1.1`."""
+
     headers: tuple[Header, ...]
+    """The response headers in order, with duplicates."""
+
     cookies: tuple[Cookie, ...]
+    """The cookies that were set on the way, redirects included, in order, with duplicates."""
+
     page_source: str | None
+    """The body as text, or null if it is not text."""
+
     page_source_truncated: bool
+    """Whether the body was longer than what is kept of one."""
+
     content_type: str | None
+    """The media type without its parameters, or null if there is none."""
+
     charset: str | None
+    """The encoding that the text was decoded from, or null if the body is not text."""
+
     body_bytes: int
+    """The size of the body after content decoding, as far as it was read."""
+
     body_sha256: str
+    """The SHA-256 of those bytes, in hexadecimal."""
+
     redirects: tuple[Redirect, ...]
+    """The redirects on the way to the page, in order."""
+
     remote_address: str | None
+    """The IP address that answered."""
+
     elapsed_ms: float
+    """Milliseconds that the fetch took, redirects included."""
+
     fetched_at: datetime
+    """When the fetch started."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageError:
-    """The last thing that went wrong with a page, in words for the person who asked for it.
-
-    A record written by a newer version may have a kind that this version does not know: it is
-    kept as text.
-    """
+    """What went wrong last with a page."""
 
     kind: ErrorKind | str
+    """The kind of error, for programs to compare. Newer versions of the service may have others."""
+
     message: str
+    """What happened, for a person to read."""
 
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """One page as the inventory knows it.
-
-    `status` is text where a newer version wrote a status that this version does not know.
-    `has_stalled`: the page has not ended and nobody seems to be at work on it. The database
-    decides that by its own clock; `lease_expires_at` is for writing back only, never to be
-    compared with the clock of this process.
-    """
+    """One page as the inventory knows it."""
 
     url: str
+
     status: PageStatus | str
+    """Text where a newer version wrote a status that this version does not know."""
+
     metadata: PageMetadata | None
+    """The page, or the last response of one that failed for good."""
+
     error: PageError | None
+    """What went wrong last. A page that is fetched has none."""
+
     attempts: int
+    """Fetches made for the latest request."""
+
     request_id: UUID | None
+    """The latest request."""
+
     created_at: datetime
+
     updated_at: datetime
+
     lease_expires_at: datetime | None = None
+    """Until when the claim of a worker holds, by the clock of the database. It is kept to be
+    written back, never to be compared with the clock of this process."""
+
     has_stalled: bool = False
+    """Whether the page has not ended and nobody seems to be at work on it. The database decides."""
 
     @property
     def has_ended(self) -> bool:
@@ -158,20 +226,26 @@ class PageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to make one attempt at a page; `token` is unique to it.
+    """The right of one worker to make one attempt at a page.
 
     Another claim on the page makes it void: writes made under a void claim change nothing.
-    `refreshes`: the page already has a result, which stays readable until a newer one is stored.
-    `lost_alone`: the worker that made this very attempt before died while it fetched this page
-    and no other, so the page is what killed it. The attempt counts as failed.
     """
 
     url: str
+
     request_id: UUID
+
     attempt: int
+
     refreshes: bool
+    """Whether the page already has a result, which stays readable until a newer one is stored."""
+
     token: UUID
+    """Unique to this claim."""
+
     lost_alone: bool = False
+    """Whether the worker that made this very attempt before died while it fetched this page and no
+    other, so that the page is what killed it. The attempt counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,26 +255,32 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The page was stored; `status` is what the database answered to the write."""
+    """The page was stored."""
 
     status: PageStatus
+    """What the database answered to the write."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryLater:
-    """The attempt failed in a way that may pass: ask again after `delay_seconds`."""
+    """The attempt failed in a way that may pass: ask again after the delay."""
 
     request: PageRequest
+    """The request with the number of the next attempt."""
+
     error: PageError
+
     delay_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class FailedPermanently:
-    """The page failed for good; `status` is what the database answered to the write."""
+    """The page failed for good."""
 
     error: PageError
+
     status: PageStatus
+    """What the database answered to the write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +292,16 @@ class Coalesced:
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """Nothing was decided: deliver the same request again after `delay_seconds`.
-
-    `deferrals` counts how often that has happened to it, this time included.
-    """
+    """Nothing was decided: deliver the same request again after the delay."""
 
     request: PageRequest
+
     reason: str
+
     delay_seconds: float
+
     deferrals: int
+    """How often that has happened to the request, this time included."""
 
 
 Outcome = Completed | RetryLater | FailedPermanently | Coalesced | PutOff

@@ -127,3 +127,12 @@ class Backoff:
         yield 1, 0.0
         for attempt in range(2, self.attempts + 1):
             yield attempt, self.delay(attempt - 1)
+
+    def longest_seconds(self, attempt_seconds: float) -> float:
+        """Return how long all attempts take at most if each takes `attempt_seconds`."""
+        return sum(delay + attempt_seconds for _, delay in self.schedule())
+
+
+WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
+"""How a worker tries again to store the outcome of an attempt while the database is away. Each try
+is bounded by the database's own timeout. After the last one the message is put off."""

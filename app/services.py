@@ -34,13 +34,9 @@ from app.models import (
     PutOff,
     RetryLater,
 )
-from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain
+from app.retries import WRITE_AGAIN, GiveUp, Keep, RetryPolicy, TryAgain
 from app.runtime import metrics
 from app.runtime.tracing import TRACER
-
-WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
-"""How long a worker holds on to a fetched page while the database does not take it. Each try is
-bounded by the database's own timeout; after the last one the message is put off."""
 
 MAX_DELAY_WITHOUT_DATABASE = 2
 """Which retry delay is the longest for a message that was put off while the database is away:

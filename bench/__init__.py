@@ -1,1 +1,1 @@
-"""Benchmarks: figures as ratios against a named baseline in one run, never timed tests."""
+"""Benchmarks: ratios to a named baseline that is measured in the same run. No test is timed."""

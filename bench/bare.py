@@ -1,7 +1,7 @@
-"""The baseline of the worker: a bare httpx loop on the same pages, kept in no way.
+"""The baseline of the worker: a loop that fetches the same pages by httpx and stores nothing.
 
-`python -m bench.bare PORT PAGES CONCURRENCY` prints the pages a second. Connections are not kept
-alive, because that is what httpx is fastest with.
+`python -m bench.bare PORT PAGES CONCURRENCY` prints how many pages a second it fetched. Connections
+are not kept alive, because httpx is faster without its pool.
 """
 
 import asyncio
@@ -28,4 +28,4 @@ async def _pages_per_second(port: int, pages: int, concurrency: int) -> float:
 
 if __name__ == "__main__":
     port, pages, concurrency = map(int, sys.argv[1:])
-    print(uvloop.run(_pages_per_second(port, pages, concurrency)))  # noqa: T201 (its answer)
+    print(uvloop.run(_pages_per_second(port, pages, concurrency)))  # noqa: T201 (the caller reads it)

@@ -1,4 +1,4 @@
-"""What every benchmark stands on: both servers and a site, in a folder that is gone afterwards."""
+"""What every benchmark needs: RabbitMQ, MongoDB and a site, in a temporary folder."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from dev.stack import ROOT, running
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """The servers, the port of the site, and where processes may keep their files."""
+    """The running servers, the port of the site, and a folder for the files of processes."""
 
     rabbitmq: RabbitMQ
     mongodb: MongoDB
@@ -24,7 +24,7 @@ class Ground:
 
 @contextmanager
 def prepared_ground() -> Iterator[Ground]:
-    """Start servers and site; end them when the block is left."""
+    """Run the servers and the site while the block lasts."""
     install_missing()
     with TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""The API under load, against an endpoint that does nothing."""
+"""Benchmarks of the API under load, relative to an endpoint that does nothing."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ SECONDS = 5.0
 
 
 def posting(setup: Setup) -> Iterator[Reading]:
-    """Measure POST: each confirmed by a quorum queue and recorded."""
+    """Measure POST, which is confirmed by a quorum queue and recorded in MongoDB."""
     ours = _post(setup.api.port).per_second
     yield Reading("POST", ours, _post(setup.noop.port).per_second)
     calm = _post(setup.api.port, rate=ours / 2)

@@ -1,4 +1,4 @@
-"""What one caller sees while nobody else asks: from POST to record, and from launch to ready."""
+"""Benchmarks of an idle service: from POST to record, and from launch to ready."""
 
 import asyncio
 import statistics
@@ -21,16 +21,19 @@ TIMES = 100
 
 
 def end_to_end(setup: Setup) -> Iterator[Reading]:
-    """Measure POST to record, against the sum of what can't be left out, both in milliseconds."""
+    """Measure POST to record, relative to its parts done alone. In milliseconds.
+
+    The parts are a confirmed publish, a fetch, and two durable writes.
+    """
     with httpx.Client(trust_env=False) as client, running(worker := setup.worker()):
-        _post_to_record(setup, client, worker)  # the first one is cold
+        _post_to_record(setup, client, worker)  # not counted: the first one opens connections
         ours = statistics.median(_post_to_record(setup, client, worker) for _ in range(TIMES))
     parts = asyncio.run(_publish_and_fetch(setup)) + _two_writes(setup)
     yield Reading("POST to record, idle", ours * 1e3, parts * 1e3)
 
 
 def starting_up(setup: Setup) -> Iterator[Reading]:
-    """Measure launch to ready, in seconds."""
+    """Measure the time from launch to `/health/ready`, in seconds."""
     api = Api(setup.folder, name="starting-api", environment=setup.environment)
     yield Reading("start-up of the API", _seconds_to_start(api))
     yield Reading("start-up of a worker", _seconds_to_start(setup.worker("starting-worker")))

@@ -1,4 +1,4 @@
-"""A load generator that costs little: keep-alive connections, requests as bytes."""
+"""A load generator that needs little CPU: it keeps connections and sends requests as bytes."""
 
 import asyncio
 import time
@@ -10,7 +10,7 @@ WARM_UP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came back: `latencies` in seconds, sorted, of the answers with the wanted status."""
+    """Sorted `latencies` in seconds of the answers as wanted, and how many were otherwise."""
 
     seconds: float
     latencies: list[float]
@@ -23,11 +23,11 @@ class Result:
 
     @property
     def median(self) -> float:
-        """The latency in seconds that half of the answers stayed within."""
+        """The median latency in seconds."""
         return self.percentile(0.5)
 
     def percentile(self, share: float) -> float:
-        """Return the latency in seconds that this share of the answers stayed within."""
+        """Return the latency in seconds that this share of the answers did not exceed."""
         return self.latencies[min(int(len(self.latencies) * share), len(self.latencies) - 1)]
 
 
@@ -47,7 +47,7 @@ def get(port: int, target: str) -> Iterator[bytes]:
         yield request
 
 
-async def load(  # noqa: PLR0913 (each is an axis of the measurement, named by the caller)
+async def load(  # noqa: PLR0913 (the caller names each of them)
     port: int,
     requests: Iterator[bytes],
     *,
@@ -56,10 +56,10 @@ async def load(  # noqa: PLR0913 (each is an axis of the measurement, named by t
     seconds: float,
     rate: float | None = None,
 ) -> Result:
-    """Send requests over so many connections, as fast as they are answered or at a rate a second.
+    """Send requests over `connections`, at `rate` a second or as fast as they are answered.
 
-    At a rate, latency counts from the moment a request was due, not from when it could be sent:
-    a server that stalls is charged for what had to wait.
+    With a rate, the latency of a request counts from the moment it was due, not from when it
+    could be sent. So a server that stalls is charged for the requests that had to wait.
     """
     run = _Run(port, requests, wanted, rate)
     begin = time.perf_counter() + WARM_UP_SECONDS

@@ -1,4 +1,4 @@
-"""The baseline of the API: the same FastAPI, uvicorn and body model, and nothing done."""
+"""The baseline of the API: the same FastAPI, uvicorn and body model, but no work."""
 
 from fastapi import FastAPI
 
@@ -9,11 +9,11 @@ app = FastAPI()
 
 @app.post("/metadata", status_code=202)
 async def take(body: MetadataRequest) -> dict[str, str]:
-    """Answer at once."""
+    """Answer without doing anything."""
     return {"status": "QUEUED", "url": body.url}
 
 
 @app.get("/health/ready")
 async def ready() -> dict[str, str]:
-    """Answer as the real one does, so that it is waited for in the same way."""
+    """Answer as the real API does, so that the same code can wait for it."""
     return {"status": "ready"}

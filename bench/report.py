@@ -1,4 +1,4 @@
-"""What was measured, as a table and a picture in `bench/results/`."""
+"""Writes the measurements as a table and a picture into `bench/results/`."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One round's figure for a row of the table: of ours, and of its baseline if it has one."""
+    """One round's figures for a row of the table; a row without a ratio has no baseline."""
 
     row: str
     ours: float
@@ -23,13 +23,13 @@ class Reading:
 
     @property
     def value(self) -> float:
-        """What is held against the target: the ratio to the baseline, or the figure itself."""
+        """What is compared with the target: the ratio to the baseline, else the figure itself."""
         return self.ours if self.baseline is None else self.ours / self.baseline
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a row is to reach: `unit` is that of its figures, `at_least` says which side is good."""
+    """The target of a row: at least `bound`, or at most. `unit` is the unit of its figures."""
 
     row: str
     unit: str
@@ -38,11 +38,11 @@ class Target:
     at_least: bool
 
     def is_met_by(self, value: float) -> bool:
-        """Say whether a value is on the good side."""
+        """Return whether the value reaches the target."""
         return value >= self.bound if self.at_least else value <= self.bound
 
     def share(self, value: float) -> float:
-        """Return how much of the target is reached; 1 or more is enough."""
+        """Return how much of the target is reached; 1 or more means that it is met."""
         return value / self.bound if self.at_least else self.bound / value
 
 
@@ -91,7 +91,7 @@ def markdown_table(headings: Sequence[str], lines: Iterable[Sequence[str]]) -> s
 
 
 def machine(servers: Mapping[str, str], rounds: int) -> str:
-    """Return where and with what this was measured; `servers` are names and versions."""
+    """Return a sentence about machine and versions; `servers` maps names to versions."""
     packages = ("fastapi", "uvicorn", "faststream", "aio-pika", "motor", "httpx")
     versions = [
         f"Python {platform.python_version()}",
@@ -105,7 +105,7 @@ def machine(servers: Mapping[str, str], rounds: int) -> str:
 
 
 def write_results(name: str, rows: Sequence[Row], where: str) -> Path:
-    """Write the table and the picture; return where the table is."""
+    """Write the table and the picture; return the path of the table."""
     RESULTS.mkdir(exist_ok=True)
     table = markdown_table(HEADINGS, (row.cells() for row in rows))
     path = RESULTS / f"{name}.md"
@@ -118,7 +118,7 @@ BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 220, 260, 720
 
 
 def picture(rows: Sequence[Row]) -> str:
-    """Return an SVG: a bar for each row, as long as the share of its target that was reached."""
+    """Return an SVG with a bar for each row: its length is the share of the target reached."""
     height = BAR_HEIGHT * (len(rows) + 1)
     line = BAR_START + TARGET_WIDTH
     return "\n".join(
@@ -147,7 +147,7 @@ def _bar(number: int, row: Row) -> str:
 
 
 def _short(figure: float) -> str:
-    """Return a figure with as many digits as mean something."""
+    """Return a figure with three significant digits."""
     return f"{figure:.0f}" if figure >= 100 else f"{figure:.3g}"  # noqa: PLR2004 (three digits)
 
 

@@ -1,7 +1,7 @@
-"""`just bench [rounds]`: how fast, against named baselines in the same run.
+"""`just bench [rounds]`: how fast the service is, relative to named baselines.
 
-Each round measures a baseline and ours one after the other, on the same servers; what counts is
-the median of the rounds. Nothing else should run on the machine.
+Each round measures a baseline and ours one after the other, on the same servers. The result is the
+median of the rounds. Nothing else should run on the machine meanwhile.
 """
 
 import os
@@ -42,7 +42,7 @@ TARGETS = [
 
 
 def main() -> None:
-    """Measure everything, or what is named, so many rounds; print the table and keep it."""
+    """Run all benchmarks, or those that are named after the rounds; print and write the table."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     named = sys.argv[2:]
     chosen = [each for each in BENCHMARKS if not named or each.__name__ in named]
@@ -58,7 +58,7 @@ def main() -> None:
     name = "partial" if named else "bench"
     written = write_results(name, rows_of(TARGETS, readings), where)
     console.print(Markdown(written.read_text()))
-    console.print(f"In {written}; the machine's load is now {os.getloadavg()[0]:.1f}.")
+    console.print(f"Written to {written}. The load of the machine is {os.getloadavg()[0]:.1f}.")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What the benchmarks run on: both servers, the API, a no-op endpoint and a site, all on loopback.
+"""What `just bench` runs on: both servers, the API, a no-op endpoint and a site, on loopback.
 
-Workers are started by the benchmark that measures them.
+A worker is started by the benchmark that measures it.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ SETTINGS = {
 
 
 class Noop(Process):
-    """The no-op endpoint, started as the API is."""
+    """The no-op endpoint, as a process like the API."""
 
     usual_name = "noop"
 
@@ -43,7 +43,7 @@ class Noop(Process):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Everything that runs, and how to give it work."""
+    """Everything that runs, and ways to give it work."""
 
     folder: Path
     rabbitmq: RabbitMQ
@@ -60,15 +60,15 @@ class Setup:
         return {"RabbitMQ": rabbitmq, "MongoDB": server_info["version"]}
 
     def worker(self, name: str = "worker", **settings: str) -> Worker:
-        """Return a worker that is not started yet."""
+        """Return a worker with these settings, not started yet."""
         return Worker(self.folder, name=name, environment={**self.environment, **settings})
 
     def page_url(self, path: str, *, delay_ms: int = 0) -> str:
-        """Return where the site serves a page, after so many milliseconds."""
+        """Return the URL of a page that the site serves after `delay_ms`."""
         return f"http://127.0.0.1:{self.site_port}/{delay_ms}/{path}"
 
     def queue_pages(self, count: int, *, delay_ms: int = 0) -> str:
-        """Fill the request queue with new pages; return what all their URLs begin with."""
+        """Fill the request queue with new pages; return the common beginning of their URLs."""
         prefix = self.page_url(uuid4().hex, delay_ms=delay_ms)
         self.rabbitmq.ctl("purge_queue", "metadata.requests")
         messages = [a_message(f"{prefix}/{number}") for number in range(count)]
@@ -76,7 +76,10 @@ class Setup:
         return prefix
 
     def seconds_to_collect(self, prefix: str, count: int) -> float:
-        """Wait for all pages of `queue_pages()`; return the time from first claim to last write."""
+        """Wait for all pages of `queue_pages()`.
+
+        Returns the seconds from the first claim to the last write.
+        """
         mine = {"url": {"$gt": prefix, "$lt": f"{prefix}~"}}
         while self.pages.count_documents({**mine, "status": "COMPLETED"}) < count:
             time.sleep(0.25)
@@ -88,7 +91,7 @@ class Setup:
 
 @contextmanager
 def prepared() -> Iterator[Setup]:
-    """Start everything; end it when the block is left."""
+    """Run everything while the block lasts."""
     with ExitStack() as stack:
         ground = stack.enter_context(prepared_ground())
         client = pymongo.MongoClient[dict[str, Any]](ground.mongodb.url)

@@ -1,6 +1,6 @@
-"""Pages that cost nothing to serve: `python -m bench.site PORT`.
+"""A site that needs next to no CPU: `python -m bench.site PORT`.
 
-`/<milliseconds>/…` comes after that time.
+`/<milliseconds>/…` is answered after that time, always with the same page.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Workers at work, against a bare httpx loop, and against one alone."""
+"""Benchmarks of workers, relative to a bare httpx loop and to a single worker."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ WAITING_PAGES, WAITING_MS = 400, 250
 
 
 def collecting(setup: Setup) -> Iterator[Reading]:
-    """Measure pages a second from the queue to the record."""
+    """Measure how many pages a second go from the queue into records."""
     loop = [sys.executable, "-m", "bench.bare", *map(str, (setup.site_port, PAGES, CONCURRENCY))]
     bare = subprocess.run(loop, cwd=ROOT, capture_output=True, check=True)
     prefix = setup.queue_pages(PAGES)
@@ -26,7 +26,7 @@ def collecting(setup: Setup) -> Iterator[Reading]:
 
 
 def collecting_slow_pages(setup: Setup) -> Iterator[Reading]:
-    """Measure pages that take a second each, many at once, and what memory that takes."""
+    """Measure pages that take a second each, many at once, and the memory for that."""
     prefix = setup.queue_pages(SLOW_PAGES, delay_ms=1000)
     worker = setup.worker(WORKER_CONCURRENCY=str(SLOW_CONCURRENCY))
     with running(worker):
@@ -36,7 +36,7 @@ def collecting_slow_pages(setup: Setup) -> Iterator[Reading]:
 
 
 def scaling(setup: Setup) -> Iterator[Reading]:
-    """Measure two workers against one, on pages that wait rather than compute."""
+    """Measure two workers relative to one, on pages for which a worker mostly waits."""
     one, two = (_collect_with(setup, workers) for workers in (1, 2))
     yield Reading("two workers", two, one)
 
@@ -44,7 +44,7 @@ def scaling(setup: Setup) -> Iterator[Reading]:
 def _collect_with(setup: Setup, workers: int) -> float:
     pages = WAITING_PAGES * workers
     with ExitStack() as stack:
-        # All are ready before there is anything to do.
+        # All workers are ready before the first page is queued, so that none has a head start.
         for number in range(workers):
             stack.enter_context(running(setup.worker(f"worker-{number}")))
         prefix = setup.queue_pages(pages, delay_ms=WAITING_MS)

@@ -1,4 +1,4 @@
-"""The pages of the API in a headless Chromium that reaches this machine alone."""
+"""The pages of the API in a headless Chromium that can reach nothing but this machine."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ from dev.specs import default_settings
 
 _ARGUMENTS = (
     f"--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE {LOOPBACK}",
-    "--no-sandbox",  # root has none
+    "--no-sandbox",  # Chromium has no sandbox for root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -26,7 +26,7 @@ _ARGUMENTS = (
 
 @contextmanager
 def serving_pages() -> Iterator[str]:
-    """Serve the API with the default settings and without broker and database; yields its URL."""
+    """Serve the API with the default settings, but without RabbitMQ and MongoDB; yields its URL."""
     port = free_port()
     app = create_app(default_settings())
     config = uvicorn.Config(app, LOOPBACK, port, lifespan="off", ws="none", log_config=None)
@@ -44,7 +44,10 @@ def serving_pages() -> Iterator[str]:
 
 @asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
-    """Run a Chromium with a profile of its own."""
+    """Run a Chromium with a profile of its own while the block lasts.
+
+    Raises `ServerMissing` if it is not installed.
+    """
     program = find_chromium()
     if program is None:
         raise ServerMissing("Chromium is not installed here; on Debian `apt-get install chromium`")

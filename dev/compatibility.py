@@ -1,8 +1,8 @@
-"""Tells a change of the message contract that breaks somebody from one that does not.
+"""Finds the changes of a message contract that break the programs of others.
 
-Each message has writers and readers, of whom one side is always somebody else. What is taken away
-breaks the readers, what is demanded breaks the writers, and a value that is checked in another way
-breaks the one or the other. So only what is new and optional, and words, may change.
+Others may publish the messages or consume them. Removing a field breaks consumers, requiring a new
+one breaks publishers, and checking a value differently breaks one side or the other. Compatible
+changes are therefore additions that are optional, and changes of texts.
 """
 
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from typing import Any
 
 Document = dict[str, Any]
 
-WORDS = {"title", "description", "examples"}
-"""What a schema says to people alone."""
+TEXTS = {"title", "description", "examples"}
+"""The parts of a schema that only people read."""
 
 
 def breaking_changes(released: Document, current: Document) -> list[str]:
-    """Return what somebody who relies on the released document would stumble over."""
+    """Return one line for each change that breaks a program built on the released document."""
     return [*_channel_changes(released, current), *_operation_changes(released, current)]
 
 
@@ -25,7 +25,7 @@ def _channel_changes(released: Document, current: Document) -> Iterator[str]:
         name = old["address"]
         new = queues.get(name)
         if new is None:
-            yield f"{name}: there is no such queue any more"
+            yield f"{name}: the queue is gone"
             continue
         yield from _differences(name, old["bindings"]["amqp"], new["bindings"]["amqp"])
         yield from _differences(f"{name}: messages", old["messages"], new["messages"])
@@ -63,24 +63,24 @@ def _schema_changes(where: str, old: Document, new: Document) -> Iterator[str]:
             yield f"{where}.{name} is gone"
     required, now_required = set(old.get("required", [])), set(new.get("required", []))
     for name in sorted(now_required - required):
-        yield f"{where}.{name} has to be there now"
+        yield f"{where}.{name} is required now"
     for name in sorted((required - now_required) & new_fields.keys()):
-        yield f"{where}.{name} may be missing now"
+        yield f"{where}.{name} is optional now"
     yield from _differences(where, _checks(old), _checks(new))
 
 
 def _checks(schema: Document) -> Document:
-    """Return what a value is checked for, less the fields of an object."""
+    """Return the constraints on a value, without those on the fields of an object."""
     bare: Document = _bare(schema)
     return {key: value for key, value in bare.items() if key not in {"properties", "required"}}
 
 
 def _bare(node: Any) -> Any:
-    """Return the node without words for people."""
+    """Return the node without the texts for people."""
     if isinstance(node, list):
         return [_bare(item) for item in node]
     if isinstance(node, dict):
-        return {key: _bare(value) for key, value in node.items() if key not in WORDS}
+        return {key: _bare(value) for key, value in node.items() if key not in TEXTS}
     return node
 
 
@@ -96,7 +96,7 @@ def _operation_changes(released: Document, current: Document) -> Iterator[str]:
     for name, old in released["operations"].items():
         new = current["operations"].get(name)
         if new is None:
-            yield f"{name}: there is no such operation any more"
+            yield f"{name}: the operation is gone"
             continue
         yield from _differences(f"{name}: action", old["action"], new["action"])
         queues = (_queue(released, old), _queue(current, new))

@@ -1,7 +1,7 @@
-"""`just contract`: the message contracts in `asyncapi/`, read by AsyncAPI's own parser.
+"""`just contract`: read the message contracts in `asyncapi/` with AsyncAPI's own parser.
 
-It needs Node.js. Where there is none the contracts are still held to the schema of AsyncAPI, to
-the code and to the last release, by tests.
+The parser needs Node.js. Without it the tests still compare the contracts with the schema of
+AsyncAPI, with the code and with the last release.
 """
 
 import shutil
@@ -18,7 +18,7 @@ def main() -> None:
     """Parse both documents; end with 1 if there is an error or a warning."""
     npm, node = shutil.which("npm"), shutil.which("node")
     if npm is None or node is None:
-        print("Without Node.js AsyncAPI's own parser can't run; the tests check the rest.")
+        print("AsyncAPI's own parser was not run: it needs Node.js. The tests check the rest.")
         return
     install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
     subprocess.run(install, cwd=PARSER, check=True, stdout=subprocess.DEVNULL)

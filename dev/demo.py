@@ -1,9 +1,11 @@
-"""`just demo [URL...]`: the whole service at work, from nothing to a table of results.
+"""`just demo [URL...]`: start the whole service, fetch some pages, show the results, stop it all.
 
-Without URLs it serves a small site of its own (`dev/site.py`), and knows how each page has to end.
-It listens on free ports, so it runs beside anything; on servers that BROKER_URL and DATABASE_URL
-name it keeps to queues and a database of its own, which it deletes afterwards. The exit code is 0
-only if every page ended as it should.
+Without URLs the pages are those of a small site that the demo serves itself (`dev/site.py`), and
+it is known how each of them has to end. With URLs the demo shows whatever comes.
+
+Everything listens on free ports, so the demo can run beside anything else. On servers that
+BROKER_URL and DATABASE_URL name it uses queues and a database of its own, and deletes them at the
+end. The exit code is 0 only if every page ended as expected.
 """
 
 import asyncio
@@ -25,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dev.borrowed import names_of_our_own
+from dev.private_names import private_names
 from dev.servers import ServerFailed, ServerMissing
 from dev.site import DemoSite
 from dev.stack import (
@@ -42,9 +44,9 @@ from dev.stack import (
 FOLDER = STATE / "demo"
 PAGE_DEADLINE_SECONDS = 90
 REQUEST_TIMEOUT_SECONDS = 30
-WIDTH_IN_A_PIPE = 120
+COLUMNS_IN_A_PIPE = 120
 
-# A page that fails is tried again soon, and three times at most.
+# Short delays, so that the page that fails at first is soon tried again.
 SETTINGS = {
     "WORKER_RETRY_DELAYS_SECONDS": "2",
     "WORKER_MAX_ATTEMPTS": "3",
@@ -55,8 +57,8 @@ Answer = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """A page to ask for and how it has to end; None is for whatever comes."""
+class Expected:
+    """A page to ask for, and how it has to end; None stands for any value."""
 
     url: str
     status: str = "COMPLETED"
@@ -65,53 +67,62 @@ class Wish:
     error_kind: str | None = None
 
 
-def wishes_at(site: str) -> list[Wish]:
-    """Return what the demo asks for if nobody says otherwise."""
+def expected_at(site: str) -> list[Expected]:
+    """Return the pages that the demo asks for if it is called without URLs."""
     return [
-        Wish(f"{site}/", http_status=200, attempts=1),
-        Wish(f"{site}/moved", http_status=200, attempts=1),
-        Wish(f"{site}/missing", http_status=404, attempts=1),
-        Wish(f"{site}/flaky", http_status=200, attempts=2),
-        Wish(f"{site}/poem.txt", http_status=200, attempts=1),
-        Wish("http://no-such-host.invalid/", status="FAILED_PERMANENT", error_kind="dns"),
+        Expected(f"{site}/", http_status=200, attempts=1),
+        Expected(f"{site}/moved", http_status=200, attempts=1),
+        Expected(f"{site}/missing", http_status=404, attempts=1),
+        Expected(f"{site}/flaky", http_status=200, attempts=2),
+        Expected(f"{site}/poem.txt", http_status=200, attempts=1),
+        Expected("http://no-such-host.invalid/", status="FAILED_PERMANENT", error_kind="dns"),
     ]
 
 
-# --- The story ------------------------------------------------------------------------------------
+# --- From start to end ----------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Run the demo for the URLs among the arguments."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
+    """Run the demo with the URLs among the arguments."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM then ends it as Ctrl-C does
     try:
         differences = run(sys.argv[1:])
     except KeyboardInterrupt:
         sys.exit("Interrupted; everything is stopped.")
     except (ServerMissing, ServerFailed) as exc:
         sys.exit(str(exc))
-    say("\n".join(["", *_verdict(differences), "", *_where_to_go()]))
+    say("\n".join(["", *verdict(differences), "", *_next_steps()]))
     sys.exit(1 if differences else 0)
 
 
 def run(urls: Sequence[str]) -> list[str]:
-    """Start everything, fetch the pages, show them, stop everything; return what is amiss."""
+    """Start everything, fetch the pages, show them and stop everything.
+
+    Returns a line for each thing that is not as expected.
+    """
     with ExitStack() as stack:
-        stack.enter_context(_folder_to_itself())
-        wishes = [Wish(url) for url in urls]
-        exempt = ""
-        if not wishes:
-            # Only for a site of our own may the guard be open to this machine.
-            wishes = wishes_at(stack.enter_context(DemoSite()).url)
-            exempt = "127.0.0.0/8"
-        api = stack.enter_context(_service({**SETTINGS, "FETCH_ALLOWED_NETWORKS": exempt}))
-        answers = asyncio.run(_fetch_all(api, wishes))
-        _show(wishes, answers)
-    return [text for pair in zip(wishes, answers, strict=True) for text in _differences(*pair)]
+        stack.enter_context(_emptied_folder())
+        expected = [Expected(url) for url in urls]
+        allowed_networks = ""
+        if not expected:
+            # The demo's own site is on this machine. For any other page the guard stays closed.
+            expected = expected_at(stack.enter_context(DemoSite()).url)
+            allowed_networks = "127.0.0.0/8"
+        api = stack.enter_context(
+            _service({**SETTINGS, "FETCH_ALLOWED_NETWORKS": allowed_networks})
+        )
+        answers = asyncio.run(_fetch_all(api, expected))
+        _show(expected, answers)
+    pairs = zip(expected, answers, strict=True)
+    return [difference for pair in pairs for difference in _differences(*pair)]
 
 
 @contextmanager
-def _folder_to_itself() -> Iterator[None]:
-    """Empty the folder of the last demo, unless that is still running; leave only logs."""
+def _emptied_folder() -> Iterator[None]:
+    """Empty the demo's folder, and keep only the logs when the block is left.
+
+    Raises `ServerFailed` while another demo uses the folder.
+    """
     STATE.mkdir(exist_ok=True)
     with (STATE / "demo.lock").open("w") as lock:
         try:
@@ -122,16 +133,17 @@ def _folder_to_itself() -> Iterator[None]:
         try:
             yield
         finally:
-            for data in FOLDER.glob("*/data"):  # of servers that have ended; the logs stay
+            for data in FOLDER.glob("*/data"):
                 shutil.rmtree(data, ignore_errors=True)
 
 
 @contextmanager
 def _service(settings: dict[str, str]) -> Iterator[Api]:
+    """Run the servers, a worker and the API; yield the API once all of them are ready."""
     with (
         services(FOLDER, say=say) as addresses,
-        names_of_our_own(
-            settings_in_file() | addresses | settings, ours=addresses, say=say
+        private_names(
+            settings_in_file() | addresses | settings, started_here=addresses, say=say
         ) as environment,
     ):
         api = Api(FOLDER, environment=environment)
@@ -142,13 +154,18 @@ def _service(settings: dict[str, str]) -> Iterator[Api]:
 # --- Asking for pages -----------------------------------------------------------------------------
 
 
-async def _fetch_all(api: Api, wishes: Sequence[Wish]) -> list[Answer]:
-    say(f"\nAsking for {len(wishes)} pages at {api.url}/metadata ...")
-    begun = time.monotonic()
+async def _fetch_all(api: Api, expected: Sequence[Expected]) -> list[Answer]:
+    say(f"\nAsking for {len(expected)} pages at {api.url}/metadata ...")
+    started = time.monotonic()
     async with httpx.AsyncClient(
-        base_url=api.url, timeout=REQUEST_TIMEOUT_SECONDS, trust_env=False
+        base_url=api.url,
+        timeout=REQUEST_TIMEOUT_SECONDS,
+        trust_env=False,
+        # uvicorn closes a connection that was idle for 5 s, and `Retry-After: 5` asks for a pause
+        # just as long: a connection that is kept may be closed as the next request is sent.
+        limits=httpx.Limits(max_keepalive_connections=0),
     ) as client:
-        pages = [_Page(client, wish.url, begun) for wish in wishes]
+        pages = [_Page(client, page.url, started) for page in expected]
         try:
             return await asyncio.gather(*(page.fetch() for page in pages))
         except httpx.TransportError as exc:
@@ -156,16 +173,16 @@ async def _fetch_all(api: Api, wishes: Sequence[Wish]) -> list[Answer]:
 
 
 class _Page:
-    """One page on its way through the service, telling each of its statuses once."""
+    """Follows one page through the service and prints each of its statuses once."""
 
-    def __init__(self, client: httpx.AsyncClient, url: str, begun: float) -> None:
+    def __init__(self, client: httpx.AsyncClient, url: str, started: float) -> None:
         self._client = client
         self._url = url
-        self._begun = begun
+        self._started = started
         self._status = ""
 
     async def fetch(self) -> Answer:
-        """Ask for the page, then look for it until it has ended one way or the other."""
+        """Ask for the page, then read it until it has ended."""
         try:
             async with asyncio.timeout(PAGE_DEADLINE_SECONDS):
                 answer = await self._ask(self._post)
@@ -180,22 +197,22 @@ class _Page:
         return await self._client.get("/metadata", params={"url": self._url})
 
     async def _ask(self, request: Callable[[], Awaitable[httpx.Response]]) -> Answer:
-        """Repeat a request for as long as the answer says when to come back."""
+        """Send a request again for as long as its answer has a `Retry-After`."""
         while True:
             response = await request()
             answer = _answer(response)
-            self._tell(answer)
+            self._print(answer)
             if "Retry-After" not in response.headers:
                 return answer
             await asyncio.sleep(float(response.headers["Retry-After"]))
 
-    def _tell(self, answer: Answer) -> None:
+    def _print(self, answer: Answer) -> None:
         if answer["status"] == self._status:
             return
         self._status = answer["status"]
-        seconds = time.monotonic() - self._begun
-        remark = (answer.get("error") or {}).get("message", "")
-        say(f"{seconds:5.1f} s  {self._status:<16}  {self._url}  {remark}".rstrip())
+        seconds = time.monotonic() - self._started
+        reason = (answer.get("error") or {}).get("message", "")
+        say(f"{seconds:5.1f} s  {self._status:<16}  {self._url}  {reason}".rstrip())
 
 
 def _answer(response: httpx.Response) -> Answer:
@@ -213,20 +230,20 @@ def _is_refusal(answer: Answer) -> bool:
     return "url" not in answer
 
 
-# --- Showing what came of it ----------------------------------------------------------------------
+# --- Showing the results --------------------------------------------------------------------------
 
 
-def _show(wishes: Sequence[Wish], answers: Sequence[Answer]) -> None:
+def _show(expected: Sequence[Expected], answers: Sequence[Answer]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("Page", overflow="fold")
     table.add_column("Status", no_wrap=True)
     for heading in ("HTTP", "Headers", "Cookies", "Bytes", "Attempts", "Time"):
         table.add_column(heading, justify="right")
-    for wish, answer in zip(wishes, answers, strict=True):
-        table.add_row(Text(wish.url), *_cells(answer))
+    for page, answer in zip(expected, answers, strict=True):
+        table.add_row(Text(page.url), *_cells(answer))
     console = Console()
     if not console.is_terminal:
-        console.width = WIDTH_IN_A_PIPE
+        console.width = COLUMNS_IN_A_PIPE
     console.print(table)
 
 
@@ -246,7 +263,7 @@ def _cells(answer: Answer) -> list[str]:
     ]
 
 
-def _differences(wish: Wish, answer: Answer) -> list[str]:
+def _differences(expected: Expected, answer: Answer) -> list[str]:
     seen = {
         "status": answer["status"],
         "http_status": (answer.get("metadata") or {}).get("status_code"),
@@ -255,33 +272,35 @@ def _differences(wish: Wish, answer: Answer) -> list[str]:
     }
     reason = (answer.get("error") or {}).get("message")
     return [
-        f"{wish.url}: {name} is {value}, not {getattr(wish, name)}"
+        f"{expected.url}: {name} is {value}, not {getattr(expected, name)}"
         + (f" ({reason})" if reason else "")
         for name, value in seen.items()
-        if getattr(wish, name) not in (None, value)
+        if getattr(expected, name) not in (None, value)
     ]
 
 
-def _verdict(differences: Sequence[str]) -> list[str]:
+def verdict(differences: Sequence[str]) -> list[str]:
+    """Return the lines that sum up how the pages ended."""
     if not differences:
-        return ["Every page ended as it should."]
-    return ["Not every page ended as it should:", *(f"  {text}" for text in differences)]
+        return ["Every page ended as expected."]
+    return ["Not every page ended as expected:", *(f"  {text}" for text in differences)]
 
 
-def _where_to_go() -> list[str]:
+def _next_steps() -> list[str]:
+    """Return what to try next; `just` is named as the caller has called it."""
     just = Path(os.environ.get("JUST", "just"))
     name = just.relative_to(ROOT) if just.is_relative_to(ROOT) else Path("just")
-    places = {
+    steps = {
         f"{name} demo URL ...": "fetch pages of your choice",
         f"{name} up": f"keep it running: http://127.0.0.1:{API_PORT}/docs, /redoc, /asyncapi",
-        f"{FOLDER.relative_to(ROOT)}/*.log": "what the API and the worker just logged",
+        f"{FOLDER.relative_to(ROOT)}/*.log": "what the API and the worker have just logged",
     }
-    width = max(map(len, places))
-    return ["Next:", *(f"  {place:<{width}}  {what}" for place, what in places.items())]
+    width = max(map(len, steps))
+    return ["Next:", *(f"  {step:<{width}}  {what}" for step, what in steps.items())]
 
 
 def say(text: str) -> None:
-    """Tell the person who called, at once, also through a pipe."""
+    """Print a line at once, also into a pipe."""
     print(text, flush=True)
 
 

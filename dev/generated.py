@@ -1,4 +1,4 @@
-"""Files that are written by a program and checked in: write them, or see that they are in step."""
+"""Generated files that are checked in: write them, or check that they are up to date."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ def write_or_check(files: dict[Path, str], *, recipe: str) -> None:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
     elif stale := [str(path.relative_to(ROOT)) for path in out_of_step(files)]:
-        sys.exit(f"Out of step: {', '.join(stale)}. Run `just {recipe}`.")
+        sys.exit(f"Out of date: {', '.join(stale)}. Run `just {recipe}`.")
 
 
 def out_of_step(files: dict[Path, str]) -> list[Path]:
-    """Return those that are missing or have another text."""
+    """Return the files that are missing or have another text."""
     return [path for path, text in files.items() if not path.exists() or path.read_text() != text]

@@ -1,7 +1,8 @@
-"""`just screenshots`: the pictures of the README, taken anew."""
+"""`just screenshots`: takes the pictures of `docs/messages.md` again."""
 
 import asyncio
 
+from loguru import logger
 from playwright.async_api import Page, ViewportSize
 
 from dev.browser import chromium, serving_pages
@@ -12,7 +13,8 @@ SIZE: ViewportSize = {"width": 1280, "height": 860}
 
 
 async def main() -> None:
-    """Take a picture of every page."""
+    """Take a picture of each kind of page."""
+    logger.remove()  # nobody wants to read the browser's requests here
     FOLDER.mkdir(exist_ok=True)
     with serving_pages() as url:
         async with chromium() as browser:

@@ -10,6 +10,7 @@ even when this process is killed. Tests of failures may also `kill`, `pause` and
 
 from __future__ import annotations
 
+import fcntl
 import importlib.metadata
 import os
 import secrets
@@ -22,7 +23,6 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -180,9 +180,14 @@ class Server(ABC):
                 raise ServerFailed(self._with_log(f"{self.name} not ready after {deadline:.0f} s"))
             time.sleep(0.05)
 
+    def end_of_log(self, lines: int = 25) -> str:
+        """Return the last lines of the log, nothing if there is none yet."""
+        if not self.log.exists():
+            return ""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
     def _with_log(self, message: str) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
-        return "\n".join([f"{message}; the end of {self.log}:", *lines[-25:]])
+        return f"{message}; the end of {self.log}:\n{self.end_of_log()}"
 
 
 def _die_with_parent() -> list[str]:
@@ -244,8 +249,8 @@ def _mongodb_ping(request: int) -> bytes:
 class RabbitMQ(Server):
     """A RabbitMQ node named `<name>@localhost`; the nodes of one process can form a cluster.
 
-    `management_port` turns the management plugin on, for a slower start; `conf` has further lines
-    for rabbitmq.conf.
+    `management_port` turns the management plugin on, for a slower start. `advanced` is the text of
+    advanced.config, an Erlang term with the settings that rabbitmq.conf does not know.
     """
 
     def __init__(
@@ -255,12 +260,12 @@ class RabbitMQ(Server):
         name: str = "rabbitmq",
         port: int | None = None,
         management_port: int | None = None,
-        conf: Iterable[str] = (),
+        advanced: str = "[].",
     ) -> None:
         super().__init__(folder, name=name, port=port)
         self.node = f"{name}@localhost"
         self.management_port = management_port
-        self.conf = tuple(conf)
+        self.advanced = advanced
         self._cluster_port = free_port()
         self._port_mapper_port = 0
 
@@ -296,6 +301,7 @@ class RabbitMQ(Server):
         plugins = "[rabbitmq_management]." if self.management_port else "[]."
         (self.folder / "enabled_plugins").write_text(plugins + "\n")
         (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
+        (self.folder / "advanced.config").write_text(self.advanced + "\n")
         self._write_cookie()
 
     def _configuration(self) -> list[str]:
@@ -307,7 +313,6 @@ class RabbitMQ(Server):
             f"listeners.tcp.default = {LOOPBACK}:{self.port}",
             "disk_free_limit.absolute = 50MB",
             *(management if self.management_port else ()),
-            *self.conf,
         ]
 
     def _write_cookie(self) -> None:
@@ -342,8 +347,8 @@ class RabbitMQ(Server):
         return _ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
 
 
-# All that RabbitMQ reads and writes, within the server's folder rather than in /etc and /var. Some
-# of the files do not exist there, which is what keeps those of the system out.
+# Everything RabbitMQ reads and writes lies in the server's own folder, not in /etc and /var. Some
+# of these files are never written: RabbitMQ then does without one instead of using the system's.
 _RABBITMQ_PLACES = {
     "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
     "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
@@ -399,17 +404,66 @@ class _PortMapper(Server):
 # --- Ports ----------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """Choose a port nobody listens on, below those that the kernel gives to connecting clients.
+# Where the ports lie that servers are given: below those that the kernel gives to connecting
+# clients (`net.ipv4.ip_local_port_range`). From among the latter, the port of a killed server could
+# belong to a client by the time the server is started again, even to the very client that is
+# trying to reconnect to it.
+_FIRST_PORT = 10_000
+_PORTS = 22_000
 
-    From among the latter, the port of a killed server could be a client's own by the time the
-    server is started again: even that of the very client trying to reconnect to it.
-    """
+
+def free_port() -> int:
+    """Choose a port that nobody listens on, and claim it until this process ends."""
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind((LOOPBACK, port))
+        port = _FIRST_PORT + secrets.randbelow(_PORTS)
+        if _claims.claim(port) and not _is_bound(port):
             return port
+
+
+class _Claims:
+    """The ports that this process has chosen, which no other process of the project chooses.
+
+    A server listens only some seconds after its port was chosen. Two processes that choose at the
+    same time could therefore both find a port free, and then one of their servers does not start.
+    So each process locks one byte of a file that all of them share: the byte at the port's number.
+    The kernel releases the locks of a process when it ends, in whichever way.
+    """
+
+    def __init__(self) -> None:
+        self._mutex = threading.Lock()
+        self._mine: set[int] = set()
+        self._file: int | None = None
+
+    def claim(self, port: int) -> bool:
+        """Claim a port; False if this process or another one has it already."""
+        with self._mutex:
+            # The kernel would let this process lock the same byte twice.
+            if port in self._mine or not self._lock(port):
+                return False
+            self._mine.add(port)
+            return True
+
+    def _lock(self, port: int) -> bool:
+        if self._file is None:
+            path = Path(tempfile.gettempdir(), f"page-metadata-ports-{os.getuid()}")
+            # It stays open: closing it would release every lock this process holds on it.
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        with suppress(BlockingIOError, PermissionError):
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            return True
+        return False
+
+
+_claims = _Claims()
+
+
+def _is_bound(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return True
+        return False
 
 
 def _accepts(port: int) -> bool:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic.fields import FieldInfo
+
 from app.runtime.settings import Settings
 from dev.generated import write_or_check
 from dev.stack import ROOT
@@ -28,11 +30,13 @@ _COMPOSE = """
 
 def settings_example() -> str:
     """Return the text of `.env.example`."""
-    lines = [
-        f"# {field.description}\n{name.upper()}={_spelled(field.default)}\n"
-        for name, field in Settings.model_fields.items()
-    ]
-    return "\n".join([_HEAD, *lines]) + _COMPOSE
+    entries = [_entry(name, field) for name, field in Settings.model_fields.items()]
+    return "\n".join([_HEAD, *entries]) + _COMPOSE
+
+
+def _entry(name: str, field: FieldInfo) -> str:
+    comment = " ".join((field.description or "").split())
+    return f"# {comment}\n{name.upper()}={_spelled(field.default)}\n"
 
 
 def _spelled(value: Any) -> str:
@@ -48,7 +52,7 @@ def _spelled(value: Any) -> str:
         case tuple():
             return ",".join(map(_spelled, value))
         case _:
-            raise TypeError(f"a default of an unforeseen kind: {value!r}")
+            raise TypeError(f"cannot write a default of this type: {value!r}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A small site of our own, so that the demo needs no internet."""
+"""A small site for the demo, so that it needs no internet."""
 
 import threading
 from collections import Counter
@@ -14,7 +14,7 @@ HTML = "text/html; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the site sends: a status, headers in this order, a body."""
+    """An answer of the site: a status, headers in this order, a body."""
 
     status: HTTPStatus
     headers: tuple[tuple[str, str], ...]
@@ -34,7 +34,7 @@ MOVED = Answer(HTTPStatus.MOVED_PERMANENTLY, (("Location", "/"),))
 MISSING = Answer(
     HTTPStatus.NOT_FOUND,
     (("Content-Type", HTML),),
-    b"<!doctype html>\n<title>Not found</title>\n<p>That there is no such page is a result too.\n",
+    b"<!doctype html>\n<title>Not found</title>\n<p>A page that does not exist is a result too.\n",
 )
 BUSY = Answer(HTTPStatus.SERVICE_UNAVAILABLE, (("Content-Type", HTML), ("Retry-After", "1")))
 RECOVERED = Answer(
@@ -48,7 +48,7 @@ POEM = Answer(
     "Füllest wieder Busch und Tal\nStill mit Nebelglanz,\n".encode("iso-8859-1"),
 )
 
-# For each path its answers in turn; the last one repeats.
+# The answers of each path, in turn. The last one repeats.
 PAGES = {
     "/": (HOME,),
     "/moved": (MOVED,),
@@ -59,7 +59,7 @@ PAGES = {
 
 
 class DemoSite(ThreadingHTTPServer):
-    """The site, on a free port of the loopback interface while its block runs."""
+    """Serves the site on a free port of the loopback interface while its block lasts."""
 
     daemon_threads = True
 
@@ -70,11 +70,11 @@ class DemoSite(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Where it is, without a slash at the end."""
+        """The URL of the site, without a slash at the end."""
         return f"http://127.0.0.1:{self.server_port}"
 
     def answer(self, path: str) -> Answer:
-        """Return what this visit to the path is answered with."""
+        """Return the next answer of the path."""
         answers = PAGES.get(path, (MISSING,))
         with self._lock:
             visit = self._visits[path]
@@ -109,4 +109,4 @@ class _Visit(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     def log_message(self, *_args: object) -> None:
-        """Keep quiet: the demo tells what happens."""
+        """Log nothing: the demo prints what happens."""

@@ -1,7 +1,8 @@
 """The AsyncAPI documents in `asyncapi/`: `python -m dev.specs [--check | --release]`.
 
-They are written as the code has them, or only compared, or kept as those of the last release, with
-which later ones have to be compatible (`dev/compatibility.py`).
+Without an option the documents are generated and written. `--check` only compares them with the
+files. `--release` also keeps them as those of the last release, with which later documents have to
+be compatible (`dev/compatibility.py`).
 """
 
 import sys
@@ -23,7 +24,7 @@ RELEASED = FOLDER / "released"
 
 
 def default_settings() -> Settings:
-    """Return the settings as they are where nobody sets any."""
+    """Return the default settings, whatever the environment and `.env` say."""
     defaults: dict[str, Any] = {
         name: field.default for name, field in Settings.model_fields.items()
     }
@@ -31,7 +32,7 @@ def default_settings() -> Settings:
 
 
 def documents() -> dict[Path, str]:
-    """Return the text of each file, from the two applications as they are built."""
+    """Return the text of each file, generated from the two applications."""
     settings = default_settings()
     topology = assemble(settings, service_name="specs").topology
     api = create_api(settings).state.broker
@@ -45,7 +46,7 @@ def documents() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write or compare the documents of the code, or keep them as released."""
+    """Write the documents or compare them, as the options say."""
     files = documents()
     if "--release" in sys.argv[1:]:
         files |= {RELEASED / path.name: text for path, text in files.items()}

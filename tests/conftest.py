@@ -1,6 +1,7 @@
-"""What every test may ask for: the two servers, started once, and names of its own."""
+"""What every test may ask for, in which order tests run, and what a failed one prints."""
 
-from collections.abc import Iterator
+import random
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
@@ -9,8 +10,85 @@ import pytest
 
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import running
+from tests import failure_report
 from tests.service import Service
 from tests.site import Site, serving
+
+# --- Order and marks ------------------------------------------------------------------------------
+
+FOLDERS = ("unit", "contract", "integration", "browser", "faults")
+"""In the order in which they run: what answers soonest comes first."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="run the tests in a random order, which the seed repeats",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        _mark(item)
+    items.sort(key=_place)
+    seed = config.getoption("--shuffle")
+    if seed is not None:
+        random.Random(seed).shuffle(items)  # noqa: S311 (an order is no secret)
+
+
+def _mark(item: pytest.Item) -> None:
+    """Give a test the marks that follow from its folder; pyproject.toml explains them."""
+    folder = _folder(item)
+    if folder in ("unit", "contract") and not _needs_servers(item):
+        item.add_marker("unit")
+    if folder == "faults":
+        item.add_marker("fault")
+    if folder == "browser":
+        # One Chromium is enough: the tests that share it stay together.
+        item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+def _needs_servers(item: pytest.Item) -> bool:
+    asks_for_one = bool({"rabbitmq", "mongodb"} & _fixtures(item))
+    return asks_for_one or item.get_closest_marker("servers") is not None
+
+
+def _place(item: pytest.Item) -> tuple[int, bool]:
+    """Sort by folder. Within one, the tests that start servers of their own come first.
+
+    They are the longest. Begun last, one of them would keep a single process busy at the end while
+    the other processes have nothing left to do.
+    """
+    return FOLDERS.index(_folder(item)), "fragile" not in _fixtures(item)
+
+
+def _fixtures(item: pytest.Item) -> set[str]:
+    return set(getattr(item, "fixturenames", ()))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(Path(__file__).parent).parts[0]
+
+
+# --- What a failed test prints --------------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add the state of the deployments that the test uses, while they are still open."""
+    report = yield
+    if report.failed:
+        report.sections.extend(failure_report.sections())
+    return report
+
+
+# --- Fixtures -------------------------------------------------------------------------------------
+
+# A quorum queue counts its messages every 5 s by default. Tests that wait until none is left
+# unacknowledged would wait as long.
+FRESH_COUNTS = "[{rabbit, [{quorum_tick_interval, 500}]}]."
 
 
 @pytest.fixture(scope="session")
@@ -20,12 +98,14 @@ def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rabbitmq(servers_folder: Path) -> Iterator[RabbitMQ]:
-    with RabbitMQ(servers_folder / "rabbitmq", name="shared") as server:
+    """One broker for all tests of this process; each process of pytest-xdist has its own."""
+    with RabbitMQ(servers_folder / "rabbitmq", name="shared", advanced=FRESH_COUNTS) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mongodb(servers_folder: Path) -> Iterator[MongoDB]:
+    """One database server for all tests of this process."""
     with MongoDB(servers_folder / "mongodb") as server:
         yield server
 
@@ -54,7 +134,7 @@ def service(
 @pytest.fixture
 def fragile(tmp_path: Path, unique_name: str) -> Iterator[Service]:
     """A deployment on servers of its own, which the test may stop, kill and pause."""
-    rabbitmq = RabbitMQ(tmp_path / "rabbitmq", name=unique_name)
+    rabbitmq = RabbitMQ(tmp_path / "rabbitmq", name=unique_name, advanced=FRESH_COUNTS)
     mongodb = MongoDB(tmp_path / "mongodb")
     with (
         running(rabbitmq, mongodb),

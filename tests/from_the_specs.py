@@ -1,8 +1,8 @@
-"""What another team would write from the two documents alone: ask for a page, see its retry.
+"""What another team could write from the two documents alone: request a page, read its retry.
 
     python tests/from_the_specs.py asyncapi amqp://user:password@host/ https://example.com/
 
-It prints the retry's body, and puts the retry back. Nothing of the service's code is used.
+It prints the body of the retry and puts the retry back. It uses no code of the service.
 """
 
 import asyncio
@@ -48,12 +48,12 @@ class Contract:
 
 
 def check(schema: Any, value: Any) -> None:
-    """Raise unless the value fits."""
+    """Raise `ValidationError` unless the value fits the schema."""
     Draft7Validator(schema, format_checker=FormatChecker()).validate(value)
 
 
 async def declare(channel: AbstractChannel, operation: Any) -> AbstractQueue:
-    """Declare the queue of an operation; the broker refuses unless every argument is right."""
+    """Declare the queue of an operation; the broker refuses if an argument differs."""
     binding = operation["channel"]["bindings"]["amqp"]
     return await channel.declare_queue(
         binding["queue"]["name"],
@@ -65,7 +65,7 @@ async def declare(channel: AbstractChannel, operation: Any) -> AbstractQueue:
 
 
 async def request(channel: AbstractChannel, operation: Any, url: str) -> str:
-    """Publish a request for a page as the operation describes it; returns its `request_id`."""
+    """Publish a request for a page as the operation describes it. Returns the `request_id`."""
     (message,) = operation["messages"]
     request_id = str(uuid4())
     body = {
@@ -93,7 +93,7 @@ async def request(channel: AbstractChannel, operation: Any, url: str) -> str:
 
 
 async def see_retry(queue: AbstractQueue, operation: Any, request_id: str) -> Any:
-    """Return the body of the request's retry, once it is there; the message stays."""
+    """Wait for the retry of the request and return its body. The message stays in the queue."""
     while True:
         message = await queue.get(fail=False)
         if message is not None:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import aio_pika
 import httpx
@@ -26,11 +26,11 @@ QUICK = {
     "DATABASE_INITIAL_BACKOFF_SECONDS": "0.2",
     "FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
 }
-"""Settings that keep a test short; those it is about it sets itself."""
+"""Settings that keep waits short. A test that is about one of them sets it to another value."""
 
 
 def eventually(read: Callable[[], T], wanted: Callable[[T], bool], *, within: float = 20.0) -> T:
-    """Poll until what is read is wanted, or fail with what was read last."""
+    """Read again and again until `wanted` accepts the value; fail with the last value if late."""
     give_up = time.monotonic() + within
     while not wanted(value := read()):
         if time.monotonic() > give_up:
@@ -49,13 +49,17 @@ def started(api: Api, worker: Worker) -> tuple[Api, Worker]:
 class Service:
     """One deployment with queues and a database of its own, on the servers it is given."""
 
+    all_open: ClassVar[list["Service"]] = []
+    """Every deployment of this process that is not closed: `failure_report` describes them."""
+
     def __init__(self, folder: Path, rabbitmq: RabbitMQ, mongodb: MongoDB, name: str) -> None:
         self.rabbitmq = rabbitmq
         self.mongodb = mongodb
         self.name = name
         self.folder = folder
-        self._processes: list[Api | Worker] = []
-        # Shorter than uvicorn keeps idle connections: none is used as it is being closed.
+        self.processes: list[Api | Worker] = []
+        # uvicorn closes idle connections after 5 s. Ours end earlier, so that no request is sent
+        # on a connection that is just being closed.
         limits = httpx.Limits(keepalive_expiry=2)
         self._client = httpx.Client(timeout=60, trust_env=False, limits=limits)
         self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongodb.url)
@@ -66,10 +70,11 @@ class Service:
             "DATABASE_URL": mongodb.url,
             "DATABASE_NAME": name,
         }
+        self.all_open.append(self)
 
     @property
     def settings(self) -> Settings:
-        """What an application in this process is given to be part of the service."""
+        """The settings with which an application in the test's own process joins the service."""
         values: dict[str, Any] = {name.lower(): text for name, text in self.environment.items()}
         return Settings(_env_file=None, **values)
 
@@ -79,22 +84,23 @@ class Service:
 
     def api(self, **settings: str) -> Api:
         """Return an API that is not started yet."""
-        number = len(self._processes)
+        number = len(self.processes)
         environment = {**self.environment, **settings}
         api = Api(self.folder, name=f"api-{number}", environment=environment)
-        self._processes.append(api)
+        self.processes.append(api)
         return api
 
     def worker(self, **settings: str) -> Worker:
         """Return a worker that is not started yet."""
-        number = len(self._processes)
+        number = len(self.processes)
         environment = {**self.environment, **settings}
         worker = Worker(self.folder, name=f"worker-{number}", environment=environment)
-        self._processes.append(worker)
+        self.processes.append(worker)
         return worker
 
     def close(self) -> None:
-        for process in reversed(self._processes):
+        self.all_open.remove(self)
+        for process in reversed(self.processes):
             process.stop()
         self._client.close()
         self._mongo.close()
@@ -109,8 +115,8 @@ class Service:
         return self._client.get(f"{process.url}/health/ready").status_code == 200
 
     def wait_until_unready(self) -> None:
-        """Return once no process that runs says that it is ready."""
-        running = [process for process in self._processes if process.running]
+        """Return once every running process reports that it is not ready."""
+        running = [process for process in self.processes if process.running]
         eventually(
             lambda: [process for process in running if self.is_ready(process)],
             lambda ready: not ready,
@@ -118,7 +124,7 @@ class Service:
         )
 
     def ended(self, api: Api, url: str, *, within: float = 20.0) -> dict[str, Any]:
-        """Return the answer about a page once it has ended."""
+        """Return the page as the API shows it, once its request has ended."""
         answer = eventually(
             lambda: self.get(api, url), lambda a: a.status_code == 200, within=within
         )
@@ -126,17 +132,20 @@ class Service:
         return body
 
     def queue(self, name: str) -> "QueueCounts":
-        """Return the counts of a queue as they are now, by its name without the prefix."""
+        """Ask the broker for the counts of a queue, named without the prefix."""
         return asyncio.run(_counts(self.rabbitmq.url, f"{self.name}.{name}"))
 
     def queue_names(self) -> list[str]:
-        """Return the names of the queues there are, without the prefix."""
+        """Return the names of the queues that exist, without the prefix."""
         names = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", "name").split()
         prefix = f"{self.name}."
         return [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
 
     def unacknowledged(self) -> int:
-        """Return the deliveries that are not settled; the broker's figure is some seconds old."""
+        """Return how many deliveries are neither acknowledged nor rejected.
+
+        The broker refreshes this figure now and then only, so poll it.
+        """
         columns = ("name", "messages_unacknowledged")
         table = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", *columns)
         rows = (line.split("\t") for line in table.splitlines())

@@ -49,7 +49,8 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=TELEMETRY,
     )
     app.state.inventory = Inventory(
-        publisher=RequestPublisher(parts.sender, parts.topology), pages=parts.pages
+        publisher=RequestPublisher(parts.sender, parts.topology),
+        pages=parts.pages,
     )
     app.state.connection = parts.connection
     app.state.database = parts.database

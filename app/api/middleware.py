@@ -1,15 +1,14 @@
 """ASGI middleware around every request: its id, its log line and metric, the size of its body."""
 
-from http import HTTPStatus
 from time import perf_counter
 from uuid import UUID, uuid4
 
 from loguru import logger
 from opentelemetry.trace import get_current_span
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.problems import BODY_TOO_LARGE, Refusal
 from app.runtime.metrics import REQUEST_SECONDS
 
 HEADER = "X-Request-ID"
@@ -133,7 +132,4 @@ def _counting(receive: Receive, *, announced: int) -> Receive:
 def _refuse_too_large(size: int) -> None:
     if size > MAX_BODY_BYTES:
         # FastAPI reports other exceptions during its reading of the body as a malformed body.
-        raise HTTPException(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"the body is larger than {MAX_BODY_BYTES} bytes",
-        )
+        raise Refusal(BODY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")

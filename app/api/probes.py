@@ -5,8 +5,8 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from loguru import logger
 
-from app.api import openapi
 from app.api.dependencies import ConnectionDep, DatabaseDep
+from app.api.openapi import answer
 from app.api.schemas import Health, NotReady
 from app.broker.connection import BrokerConnection
 from app.broker.queues import observe
@@ -17,7 +17,10 @@ router = APIRouter()
 
 
 @router.get(
-    "/health/live", tags=["health"], summary="Is the process alive?", responses=openapi.LIVE
+    "/health/live",
+    tags=["health"],
+    summary="Is the process alive?",
+    responses=answer(HTTPStatus.OK, "The process is alive", {"Alive": Health(status="ok")}),
 )
 async def live() -> Health:
     """Answer 200: a process that answers is alive."""
@@ -29,7 +32,16 @@ async def live() -> Health:
     tags=["health"],
     summary="Can requests be queued and read?",
     response_model=Health,
-    responses=openapi.READY,
+    responses=answer(HTTPStatus.OK, "It is ready", {"Ready": Health(status="ready")})
+    | answer(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "It is not ready",
+        {
+            "No broker": NotReady(reason="publisher is RECONNECTING"),
+            "No database": NotReady(reason="database does not answer"),
+        },
+        model=NotReady,
+    ),
 )
 async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
     """Answer 200 only if the publisher is READY and the database answers in time."""

@@ -1,6 +1,12 @@
-"""Errors as HTTP: the one place that gives them a status (RFC 9457, problem details)."""
+"""Errors as HTTP answers (RFC 9457, problem details): the one place that gives them a status.
 
-from dataclasses import dataclass
+To add a kind of problem, add a `ProblemKind` below and, if a domain error leads to it, a line to
+`_KIND_OF_ERROR`. A route that names the kind among its answers (`problems()` in `openapi.py`) has
+it described in the OpenAPI document, with the examples given here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -15,36 +21,125 @@ from app.errors import InvalidUrl, InventoryError, PublishError, StoreUnavailabl
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
-_NOT_QUEUED = {
-    "publisher_not_ready": "the message broker is not connected at the moment",
-    "queue_rejected": "the queue is full",
-    "connection_lost": "the connection to the message broker was lost",
-    "confirm_timeout": "the message broker did not confirm the message in time",
-    "unroutable": "the request queue is missing from the message broker",
-}
+FieldError = dict[str, str]
+Detail = str | Sequence[FieldError]
+"""What is wrong: a sentence, or what is wrong with which field of a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ProblemKind:
     """What all problems of one kind have in common."""
 
     status: HTTPStatus
+
     slug: str
+    """The end of the problem's `type`, by which programs recognise the kind. It never changes."""
+
     title: str
 
+    examples: Mapping[str, Detail] = field(default_factory=dict)
+    """Details that callers may see, for the OpenAPI document."""
 
-_KINDS: dict[type[InventoryError], Kind] = {
-    InvalidUrl: Kind(HTTPStatus.BAD_REQUEST, "invalid-url", "The URL can't be taken"),
-    PublishError: Kind(
-        HTTPStatus.SERVICE_UNAVAILABLE, "not-queued", "The request could not be queued"
-    ),
-    StoreUnavailable: Kind(
-        HTTPStatus.SERVICE_UNAVAILABLE, "database-unavailable", "The database is not available"
-    ),
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of every answer of this kind."""
+        if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
+            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
+        return {}
+
+    def problem(self, detail: Detail) -> Problem:
+        """Return the body of an answer."""
+        errors = None if isinstance(detail, str) else list(detail)
+        text = "; ".join(f"{it['field']}: {it['message']}" for it in errors or [])
+        return Problem(
+            type=f"urn:page-metadata:problem:{self.slug}",
+            title=self.title,
+            status=self.status,
+            detail=detail if isinstance(detail, str) else text,
+            errors=errors,
+        )
+
+    def answer(self, detail: Detail) -> Response:
+        """Return the whole answer."""
+        return Response(
+            self.problem(detail).model_dump_json(exclude_none=True),
+            status_code=self.status,
+            media_type=MEDIA_TYPE,
+            headers=self.headers,
+        )
+
+
+class Refusal(HTTPException):
+    """Raised where no domain error fits, to answer a request with a problem."""
+
+    def __init__(self, kind: ProblemKind, detail: str) -> None:
+        super().__init__(kind.status, detail)
+        self.kind = kind
+
+
+# --- Every kind of problem ------------------------------------------------------------------------
+
+INVALID_URL = ProblemKind(
+    HTTPStatus.BAD_REQUEST,
+    "invalid-url",
+    "The URL can't be taken",
+    {"No scheme": "only absolute http:// and https:// URLs are taken"},
+)
+INVALID_BODY = ProblemKind(
+    HTTPStatus.BAD_REQUEST,
+    "invalid-request",
+    "The request is not valid",
+    {"No URL": [{"field": "body.url", "message": "Field required"}]},
+)
+INVALID_QUERY = replace(
+    INVALID_BODY, examples={"No URL": [{"field": "query.url", "message": "Field required"}]}
+)
+"""The same kind as `INVALID_BODY`, with the example of a call that has no body."""
+
+BODY_TOO_LARGE = ProblemKind(
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "request-entity-too-large",
+    "The body is too large",
+    {"Over 16 KiB": "the body is larger than 16384 bytes"},
+)
+NOT_QUEUED = ProblemKind(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "not-queued",
+    "The request could not be queued",
+    {  # by the reason of the `PublishError`
+        "publisher_not_ready": "the message broker is not connected at the moment",
+        "queue_rejected": "the queue is full",
+        "connection_lost": "the connection to the message broker was lost",
+        "confirm_timeout": "the message broker did not confirm the message in time",
+        "unroutable": "the request queue is missing from the message broker",
+    },
+)
+DATABASE_UNAVAILABLE = ProblemKind(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "database-unavailable",
+    "The database is not available",
+    {"No answer": "the database did not answer"},
+)
+INTERNAL_ERROR = ProblemKind(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "internal-error",
+    "Something went wrong",
+    {"A bug": "The error has been logged; please try again later."},
+)
+
+_KIND_OF_ERROR: dict[type[InventoryError], ProblemKind] = {
+    InvalidUrl: INVALID_URL,
+    PublishError: NOT_QUEUED,
+    StoreUnavailable: DATABASE_UNAVAILABLE,
 }
-_EXPECTED_BODY = 'send {"url": "https://example.com/"} with Content-Type: application/json'
-_INVALID_REQUEST = Kind(HTTPStatus.BAD_REQUEST, "invalid-request", "The request is not valid")
-_UNFORESEEN = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", "Something went wrong")
+
+
+def _kind_of_status(status: HTTPStatus) -> ProblemKind:
+    """Return the kind of an error that the framework answers by its status alone, such as 404."""
+    return ProblemKind(status, status.phrase.lower().replace(" ", "-"), status.phrase)
+
+
+# --- From exceptions to answers -------------------------------------------------------------------
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -55,21 +150,29 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 async def _on_inventory_error(request: Request, exc: Exception) -> Response:
-    kind = next((_KINDS[cls] for cls in type(exc).__mro__ if cls in _KINDS), None)
+    classes = type(exc).__mro__
+    kind = next((_KIND_OF_ERROR[cls] for cls in classes if cls in _KIND_OF_ERROR), None)
     if kind is None:
         return await answer_unforeseen(request, exc)
-    return _answer(kind, _detail(exc))
+    return kind.answer(_detail(exc))
+
+
+def _detail(exc: Exception) -> Detail:
+    if isinstance(exc, PublishError):
+        return NOT_QUEUED.examples.get(exc.reason, exc.reason)
+    return str(exc)
 
 
 async def _on_invalid_request(_request: Request, exc: Exception) -> Response:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    errors = [_describe(error["loc"], error["msg"]) for error in exc.errors()]
-    detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors)
-    return _answer(_INVALID_REQUEST, detail, errors)
+    return INVALID_BODY.answer([_field_error(it["loc"], it["msg"]) for it in exc.errors()])
 
 
-def _describe(location: tuple[int | str, ...], message: str) -> dict[str, str]:
+_EXPECTED_BODY = 'send {"url": "https://example.com/"} with Content-Type: application/json'
+
+
+def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:
     if location[0] == "body" and location[1:] != ("url",):
         message = f"{message}; {_EXPECTED_BODY}"
     return {"field": ".".join(str(part) for part in location), "message": message}
@@ -79,8 +182,8 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, HTTPException):
         raise exc
     status = HTTPStatus(exc.status_code)
-    slug = status.phrase.lower().replace(" ", "-")
-    answer = _answer(Kind(status, slug, status.phrase), exc.detail)
+    kind = exc.kind if isinstance(exc, Refusal) else _kind_of_status(status)
+    answer = kind.answer(exc.detail)
     answer.headers.update(exc.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers.update(_allow(request))
@@ -88,7 +191,7 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
 
 
 def _allow(request: Request) -> dict[str, str]:
-    """Name all methods of a path: Starlette names those of one route."""
+    """Name all methods of a path. Starlette names those of one route only."""
     calls = request.app.openapi()["paths"].get(request.url.path)
     return {"Allow": ", ".join(sorted(method.upper() for method in calls))} if calls else {}
 
@@ -96,25 +199,5 @@ def _allow(request: Request) -> dict[str, str]:
 async def answer_unforeseen(request: Request, exc: Exception) -> Response:
     """Log an error that nothing else has caught, and answer 500."""
     logger.opt(exception=exc).error("unhandled_error", method=request.method, path=request.url.path)
-    return _answer(_UNFORESEEN, "The error has been logged; please try again later.")
-
-
-def _detail(exc: Exception) -> str:
-    return _NOT_QUEUED.get(exc.reason, exc.reason) if isinstance(exc, PublishError) else str(exc)
-
-
-def _answer(kind: Kind, detail: str, errors: list[dict[str, str]] | None = None) -> Response:
-    problem = Problem(
-        type=f"urn:page-metadata:problem:{kind.slug}",
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        errors=errors,
-    )
-    unavailable = kind.status is HTTPStatus.SERVICE_UNAVAILABLE
-    return Response(
-        problem.model_dump_json(exclude_none=True),
-        status_code=kind.status,
-        media_type=MEDIA_TYPE,
-        headers={"Retry-After": str(RETRY_AFTER_SECONDS)} if unavailable else None,
-    )
+    (detail,) = INTERNAL_ERROR.examples.values()
+    return INTERNAL_ERROR.answer(detail)

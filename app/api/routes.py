@@ -7,13 +7,24 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from app.api import openapi
+from app.api import examples
 from app.api.dependencies import InventoryDep
+from app.api.openapi import LOCATION, RETRY_AFTER, answer, problems
+from app.api.problems import (
+    BODY_TOO_LARGE,
+    DATABASE_UNAVAILABLE,
+    INTERNAL_ERROR,
+    INVALID_BODY,
+    INVALID_QUERY,
+    INVALID_URL,
+    NOT_QUEUED,
+)
 from app.api.schemas import (
     PAGE_URL,
     CompletedPage,
     FailedPage,
     MetadataRequest,
+    PendingPage,
     QueuedAnswer,
     page_answer,
 )
@@ -31,7 +42,13 @@ POLL_AFTER_SECONDS: dict[PageStatus | str, int] = {PageStatus.FAILED_RETRYABLE: 
     status_code=HTTPStatus.ACCEPTED,
     summary="Ask for a page",
     response_model=QueuedAnswer,
-    responses=openapi.REQUEST_METADATA,
+    responses=answer(
+        HTTPStatus.ACCEPTED,
+        "The request is queued, and the broker has confirmed it",
+        examples.QUEUED_ANSWER,
+        LOCATION,
+    )
+    | problems(INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, NOT_QUEUED, INTERNAL_ERROR),
 )
 async def request_metadata(
     body: MetadataRequest, inventory: InventoryDep, http: Request
@@ -49,7 +66,9 @@ async def request_metadata(
     "/metadata",
     summary="Read a page",
     response_model=CompletedPage | FailedPage,
-    responses=openapi.READ_METADATA,
+    responses=answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
+    | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
+    | problems(INVALID_URL, INVALID_QUERY, DATABASE_UNAVAILABLE, NOT_QUEUED, INTERNAL_ERROR),
 )
 async def read_metadata(
     url: Annotated[str, Query(**PAGE_URL)], inventory: InventoryDep, http: Request
@@ -59,11 +78,9 @@ async def read_metadata(
     return _json(page_answer(record), _status(record), _headers(record))
 
 
-def _json(answer: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    """Answer with a model as it is: its values were checked when they were read or made."""
-    return Response(
-        answer.model_dump_json(), status, headers=headers, media_type="application/json"
-    )
+def _json(body: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
+    """Answer with a model that is made of checked values, without validating them once more."""
+    return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
 
 
 def _status(record: PageRecord) -> HTTPStatus:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.models import PageError, PageMetadata, PageRecord, PageRequest, PageStatus
 from app.urls import MAX_URL_LENGTH
@@ -15,8 +15,9 @@ _PORT = r":(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1
 PAGE_URL: dict[str, Any] = {
     "title": "Page URL",
     "description": (
-        "An absolute http or https URL without credentials. It is made canonical, and answers "
-        "name the page by that. Host names outside ASCII and IPv6 addresses are taken as well."
+        "An absolute http or https URL without credentials. The service makes it canonical and "
+        "answers with the canonical form. Host names with characters outside ASCII and IPv6 "
+        "addresses are accepted too, although this pattern does not match them."
     ),
     "examples": ["https://example.com/"],
     "json_schema_extra": {
@@ -24,21 +25,37 @@ PAGE_URL: dict[str, Any] = {
         "pattern": f"^[Hh][Tt][Tt][Pp][Ss]?://{_HOST}({_PORT})?(/[!-~]*)?$",
     },
 }
-"""What callers may rely on. It is checked by `app/urls.py`, which can say what is wrong."""
+"""What callers may rely on, in a body and in a query. It is published but not checked here:
+`app/urls.py` checks URLs and can say what is wrong with one."""
 
 
-class MetadataRequest(BaseModel):
+class _Schema(BaseModel):
+    """Takes the descriptions of fields from the strings below them.
+
+    That includes the fields of the dataclasses in `app/models.py` that a schema refers to:
+    pydantic applies the configuration of a model to plain dataclasses in its fields.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class MetadataRequest(_Schema):
     """The body of `POST /metadata`."""
 
     url: str = Field(**PAGE_URL)
 
 
-class QueuedAnswer(BaseModel):
+class QueuedAnswer(_Schema):
     """A request was queued."""
 
-    status: Literal[PageStatus.QUEUED] = Field(PageStatus.QUEUED, description="How far it is")
-    url: str = Field(description="The URL in its canonical form")
-    request_id: UUID = Field(description="Names this request in the logs")
+    status: Literal[PageStatus.QUEUED] = PageStatus.QUEUED
+    """The state of the request."""
+
+    url: str
+    """The URL in its canonical form."""
+
+    request_id: UUID
+    """Identifies this request, in the logs too."""
 
     @staticmethod
     def of(request: PageRequest) -> "QueuedAnswer":
@@ -46,39 +63,58 @@ class QueuedAnswer(BaseModel):
         return QueuedAnswer(url=request.url, request_id=request.request_id)
 
 
-class _Page(BaseModel):
-    """What every answer about a page says."""
+class _Page(_Schema):
+    """What every answer about a page has."""
 
     status: PageStatus
-    url: str = Field(description="The URL in its canonical form")
-    attempts: int = Field(description="Fetches made for the latest request")
-    request_id: UUID | None = Field(description="The latest request")
-    created_at: datetime = Field(description="When the page was first asked for")
-    updated_at: datetime = Field(description="When its record last changed")
+
+    url: str
+    """The URL in its canonical form."""
+
+    attempts: int
+    """Fetches made for the latest request."""
+
+    request_id: UUID | None
+    """The latest request for the page."""
+
+    created_at: datetime
+    """When the page was first asked for."""
+
+    updated_at: datetime
+    """When its record last changed."""
 
 
 class PendingPage(_Page):
-    """A page that is not there yet: ask again after `Retry-After` seconds."""
+    """A page without a result yet: ask again after `Retry-After` seconds."""
 
-    status: Literal[PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE] = Field(
-        description="How far it is"
-    )
-    error: PageError | None = Field(description="What went wrong last, if anything did")
+    status: Literal[PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
+    """Waiting for a worker, being fetched, or to be fetched again after a failure."""
+
+    error: PageError | None
+    """Why the latest attempt failed, or null."""
 
 
 class CompletedPage(_Page):
     """A page as its server sent it."""
 
-    status: Literal[PageStatus.COMPLETED] = Field(description="It is here")
-    metadata: PageMetadata = Field(description="What its server sent")
+    status: Literal[PageStatus.COMPLETED]
+    """The page was fetched."""
+
+    metadata: PageMetadata
+    """What its server sent."""
 
 
 class FailedPage(_Page):
-    """A page that could not be had; `metadata` is the last response, if there was one."""
+    """A page that could not be fetched."""
 
-    status: Literal[PageStatus.FAILED_PERMANENT] = Field(description="It will not be tried again")
-    error: PageError = Field(description="Why")
-    metadata: PageMetadata | None = Field(description="The last response, if there was one")
+    status: Literal[PageStatus.FAILED_PERMANENT]
+    """The page failed and will not be tried again."""
+
+    error: PageError
+    """Why it failed."""
+
+    metadata: PageMetadata | None
+    """The last response, or null if there was none."""
 
 
 Page = CompletedPage | FailedPage | PendingPage
@@ -92,32 +128,43 @@ _ANSWERS: dict[PageStatus | str, type[CompletedPage | FailedPage | PendingPage]]
 def page_answer(record: PageRecord) -> Page:
     """Return the answer that fits the record's status.
 
-    The record was checked when it was read; it is not checked again.
+    The record was checked when it was read, so it is not checked again.
     """
     answer = _ANSWERS.get(record.status, PendingPage)
     return answer.model_construct(**{name: getattr(record, name) for name in answer.model_fields})
 
 
-class Health(BaseModel):
-    """The answer of the health endpoints."""
+class Health(_Schema):
+    """The answer of the health endpoints when all is well."""
 
-    status: Literal["ok", "ready"] = Field(description="All is well")
-
-
-class NotReady(BaseModel):
-    """The answer of `GET /health/ready` while the service can't do its work."""
-
-    status: Literal["not_ready"] = Field("not_ready", description="Something is missing")
-    reason: str = Field(description="What is missing, for a person")
+    status: Literal["ok", "ready"]
+    """`ok` if the process is alive, `ready` if it can do its work."""
 
 
-class Problem(BaseModel):
+class NotReady(_Schema):
+    """The answer of `GET /health/ready` while the service cannot do its work."""
+
+    status: Literal["not_ready"] = "not_ready"
+    """Always `not_ready`."""
+
+    reason: str
+    """What is missing, for a person to read."""
+
+
+class Problem(_Schema):
     """An error as problem details (RFC 9457)."""
 
-    type: str = Field(description="Names the kind of problem; compare it, do not parse it")
-    title: str = Field(description="The same in words")
-    status: int = Field(description="The status of the answer")
-    detail: str = Field(description="What went wrong this time, and what to do about it")
-    errors: list[dict[str, str]] | None = Field(
-        default=None, description="For an invalid request: where (`field`) and why (`message`)"
-    )
+    type: str
+    """Identifies the kind of problem. Compare it as a whole, do not parse it."""
+
+    title: str
+    """The kind of problem in words."""
+
+    status: int
+    """The HTTP status of the answer."""
+
+    detail: str
+    """What went wrong this time, and what to do about it."""
+
+    errors: list[dict[str, str]] | None = None
+    """For an invalid request: which `field` is wrong, and a `message` that says why."""

@@ -1,1 +1,12 @@
-"""RabbitMQ: the message contract, the queues, and a publisher that knows what was confirmed."""
+"""RabbitMQ: the message contract, the queues, and a publisher that waits for confirms.
+
+messages.py      the message that travels through the queues
+topology.py      the queues and their arguments, as data; their declaration
+operations.py    what each process publishes and consumes, as FastStream publishers and subscribers
+cluster.py       the hosts in BROKER_URL, and a connection to the first one that answers
+connection.py    the long-lived connection of a process: opened with backoff, then kept open
+publisher.py     publishing: a message is confirmed by the broker, or an error says why not
+queues.py        how many messages and consumers each queue has
+dead_letters.py  reading, sending back and discarding the messages of `metadata.dead`
+private_api.py   the two uses of what FastStream and aiormq do not offer publicly
+"""

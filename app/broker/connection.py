@@ -1,33 +1,31 @@
-"""The connection to RabbitMQ: opened with backoff, kept open, and honest about its state."""
+"""The long-lived connection of a process to RabbitMQ: opened with backoff, then kept open."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from enum import StrEnum
 from itertools import count, cycle
 from typing import Any
 
 from aio_pika import RobustConnection
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractRobustConnection
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import Channel, RabbitBroker
 from loguru import logger
 from yarl import URL
 
 from app import __version__
+from app.broker.cluster import connection_error_if_closed, describe, first_connection
+from app.broker.private_api import connect_to, is_blocked
 from app.broker.topology import Topology, declare
-from app.errors import BrokerUnreachable, TopologyMismatch
+from app.errors import TopologyMismatch
 from app.retries import Backoff
 from app.runtime import metrics
 
-HEARTBEAT_SECONDS = 10
-"""How often to exchange heartbeats unless the URL says otherwise; a silent peer is given up
-after about three of them, where the default of 60 would need three minutes."""
-
 
 class ConnectionState(StrEnum):
-    """How far the connection is; messages are published in READY alone."""
+    """How far the connection is. Messages are published in READY only."""
 
     DISCONNECTED = "DISCONNECTED"
     CONNECTING = "CONNECTING"
@@ -41,44 +39,6 @@ class ConnectionState(StrEnum):
     CLOSED = "CLOSED"
 
 
-ON_THE_WAY_TO_READY = (
-    ConnectionState.CONNECTED,
-    ConnectionState.CHANNEL_OPEN,
-    ConnectionState.CONFIRM_ENABLED,
-)
-"""Passed in one step: FastStream connects and opens its publishing channel in confirm mode at
-once, and aio-pika restores both together."""
-
-
-def broker_urls(url: str) -> tuple[str, ...]:
-    """Return one URL for each host of `amqp://user:password@host1:5672,host2:5672/vhost`.
-
-    Each asks for our heartbeat unless it names one itself.
-    """
-    scheme, _, rest = url.partition("://")
-    authority, slash, path = rest.partition("/")
-    credentials, at, hosts = authority.rpartition("@")
-    one_each = (
-        URL(f"{scheme}://{credentials}{at}{host}{slash}{path}") for host in hosts.split(",")
-    )
-    return tuple(str(one % {"heartbeat": HEARTBEAT_SECONDS, **one.query}) for one in one_each)
-
-
-@contextmanager
-def loss_told_from_cancellation() -> Iterator[None]:
-    """Raise `ConnectionError` where a connection that is torn down cancels those who wait for it.
-
-    aiormq gives them `CancelledError`, as if their own task had been cancelled.
-    """
-    try:
-        yield
-    except asyncio.CancelledError as exc:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise ConnectionError("the connection was torn down") from exc
-
-
 def make_broker(
     url: str,
     *,
@@ -87,20 +47,24 @@ def make_broker(
     shutdown_grace_seconds: float,
     **consumer_options: Any,
 ) -> RabbitBroker:
-    """Return a broker with the options that every guarantee of the publisher rests on.
+    """Return a FastStream broker that confirms what it publishes. Nothing connects yet.
 
-    A consumer adds its decoder and middlewares.
+    A consumer passes its decoder and middlewares as `consumer_options`.
     """
     return RabbitBroker(
         url,
         timeout=connect_timeout_seconds,
+        # A failed first attempt is raised, so that `BrokerConnection.open` can count it.
         fail_fast=True,
+        # The publisher's guarantee rests on these two: the broker confirms each message, and a
+        # message that no queue takes is an error. aio-pika's default drops such a message.
         default_channel=Channel(publisher_confirms=True, on_return_raises=True),
         app_id=f"page-metadata-{service_name}/{__version__}",
         graceful_timeout=shutdown_grace_seconds,
-        # FastStream would configure a logger of its own, in a format of its own.
+        # Without a logger FastStream sets one up that does not write JSON.
         logger=logging.getLogger("faststream.rabbit"),
         log_level=logging.DEBUG,
+        # The AsyncAPI document shows this address, so it must not contain the password.
         specification_url=str(URL(url).with_user(None).with_query(None)),
         description="RabbitMQ",
         **consumer_options,
@@ -108,7 +72,12 @@ def make_broker(
 
 
 class BrokerConnection:
-    """Keeps a `RabbitBroker` connected and its queues declared."""
+    """Keeps a `RabbitBroker` connected and its queues declared.
+
+    aio-pika reconnects by itself and restores channels and consumers. This class decides how long
+    it waits before each attempt and which host it tries, declares the queues again afterwards,
+    and says in the meantime why nothing can be published.
+    """
 
     def __init__(
         self,
@@ -128,124 +97,130 @@ class BrokerConnection:
         self._reconnect_attempts = 0
         self._connection: RobustConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        self._dropping: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> ConnectionState:
-        """How far the connection is at this moment."""
+        """How far the connection is now."""
         return self._state
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages can be published at this moment."""
+        """Whether messages can be published now."""
         return self.why_not_ready() is None
 
     def why_not_ready(self) -> str | None:
-        """Return what keeps messages from being published, None if nothing does."""
+        """Return why no message can be published now, or None if messages can be."""
         if self._state is not ConnectionState.READY:
             return f"publisher is {self._state}"
-        if self._connection is not None and _is_blocked(self._connection):
+        if self._connection is not None and is_blocked(self._connection):
             return "publisher is blocked by a resource alarm of the broker"
         return None
 
     async def open(self) -> None:
         """Connect with backoff and declare the queues.
 
-        Raises `BrokerUnreachable` after the last attempt and `TopologyMismatch` at once.
+        Raises `BrokerUnreachable` after the last attempt, `TopologyMismatch` at once.
         """
-        reason = "no attempt was made"
-        for attempt, delay in self._backoff.schedule():
-            await asyncio.sleep(delay)
-            self._move(ConnectionState.CONNECTING)
-            logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
-            try:
-                with loss_told_from_cancellation():
-                    await self._open_once(attempt)
-            except CONNECTION_EXCEPTIONS as exc:
-                reason = describe(exc)
-                logger.warning("rmq_connect_failed", attempt=attempt, reason=reason)
-                await self._discard()
-            else:
-                return
-        raise BrokerUnreachable(
-            f"RabbitMQ could not be reached in {self._backoff.attempts} attempts ({reason}). "
-            "Is it running, and is BROKER_URL right?"
-        )
+        await first_connection(self._backoff.schedule(), self._attempt)
 
     def channel(self) -> AbstractChannel:
-        """Return a channel for a short errand, to be used as a context manager."""
+        """Return a new channel, for use in `async with`."""
         if self._connection is None:
             raise ConnectionError("not connected")
         return self._connection.channel(publisher_confirms=False)
 
     def renew(self, reason: str) -> None:
-        """Give up a connection that is open but does not work; aio-pika makes a new one.
+        """Drop a connection that is open but does not work, so that aio-pika reconnects.
 
-        One that the broker has blocked is kept: it works again when the alarm is over.
+        A connection that the broker has blocked is kept: a new one would be blocked too.
         """
         if self.is_ready and self._connection is not None:
             self._note_loss(reason)
-            self._renewal = asyncio.create_task(_drop(self._connection, reason))
+            self._dropping = asyncio.create_task(_drop(self._connection, reason))
 
     def declare_again(self) -> None:
-        """Publish nothing until the queues are declared: one of them has gone missing."""
+        """Declare the queues again, because one is missing, and publish nothing until then."""
         if self.is_ready and self._connection is not None:
             self._move(ConnectionState.RECONNECTING)
             self._recovery = asyncio.create_task(self._recover(self._connection))
 
     def start_closing(self) -> None:
-        """Accept no further messages."""
+        """Stop accepting messages."""
         self._move(ConnectionState.CLOSING)
         self._stop_recovery()
 
     async def close(self) -> None:
-        """Close the channels, then the connection; a broker that does not answer is left alone."""
+        """Close channels and connection; a broker that does not answer is not waited for."""
         await self._discard()
         self._move(ConnectionState.CLOSED)
 
+    # --- Opening and closing ---
+
+    async def _attempt(self, scheduled: tuple[int, float]) -> None:
+        attempt, delay = scheduled
+        await asyncio.sleep(delay)
+        self._move(ConnectionState.CONNECTING)
+        logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
+        try:
+            with connection_error_if_closed():
+                await self._open_once(attempt)
+        except CONNECTION_EXCEPTIONS as exc:
+            logger.warning("rmq_connect_failed", attempt=attempt, reason=describe(exc))
+            await self._discard()
+            raise
+
     async def _open_once(self, attempt: int) -> None:
-        # FastStream takes its URL once; the next host of a cluster is tried in its place.
-        self.broker._connection_kwargs["url"] = next(self._urls)  # noqa: SLF001
+        connect_to(self.broker, next(self._urls))
         connection = self._connection = await self.broker.connect()
         logger.info("rmq_connected", attempt=attempt)
         await self._make_ready(connection)
         connection.reconnect_interval = self._backoff.initial
-        connection.close_callbacks.add(self._on_lost)
-        connection.reconnect_callbacks.add(self._on_reconnected)
+        connection.close_callbacks.add(lambda _, exc=None: self._on_lost(connection, exc))
+        connection.reconnect_callbacks.add(lambda _: self._on_reconnected(connection))
 
-    async def _discard(self) -> None:
-        """Close whatever is open, each within a time."""
-        await self._in_time(self.broker.stop)
-        if self._connection is not None:  # which a channel that does not close leaves open
-            await self._in_time(self._connection.close)
-
-    async def _in_time(self, close: Callable[[], Awaitable[None]]) -> None:
-        with suppress(*CONNECTION_EXCEPTIONS), loss_told_from_cancellation():
-            async with asyncio.timeout(self._declare_timeout_seconds):
-                await close()
-
-    async def _make_ready(self, connection: AbstractConnection) -> None:
-        for state in ON_THE_WAY_TO_READY:
-            self._move(state)
+    async def _make_ready(self, connection: RobustConnection) -> None:
+        # One step of FastStream's: it connects and opens its publishing channel in confirm mode.
+        # After a loss aio-pika restores both together.
+        self._move(ConnectionState.CONNECTED)
+        self._move(ConnectionState.CHANNEL_OPEN)
+        self._move(ConnectionState.CONFIRM_ENABLED)
+        # Declaring has no timeout of its own and hangs if the connection is lost meanwhile.
         async with asyncio.timeout(self._declare_timeout_seconds):
             await declare(connection, self.topology)
         self._move(ConnectionState.QUEUE_DECLARED)
         self._move(ConnectionState.READY)
 
-    def _on_lost(self, sender: AbstractConnection | None, exc: BaseException | None = None) -> None:
-        """Follow aio-pika, which calls this for the loss and for every failed attempt since."""
+    async def _discard(self) -> None:
+        await self._close_in_time(self.broker.stop)
+        # `broker.stop` closes its channel first. If that fails, it leaves the connection open.
+        if self._connection is not None:
+            await self._close_in_time(self._connection.close)
+
+    async def _close_in_time(self, close: Callable[[], Awaitable[None]]) -> None:
+        with suppress(*CONNECTION_EXCEPTIONS), connection_error_if_closed():
+            async with asyncio.timeout(self._declare_timeout_seconds):
+                await close()
+
+    # --- Losing the connection and getting it back ---
+
+    def _on_lost(self, connection: RobustConnection, exc: BaseException | None) -> None:
+        """Set the time and the host of the next attempt to reconnect.
+
+        aio-pika calls this when the connection is lost, and after each attempt that has failed.
+        """
         if self._state in (ConnectionState.CLOSING, ConnectionState.CLOSED):
             return
         self._stop_recovery()
         if self._state is not ConnectionState.RECONNECTING:
             self._note_loss(describe(exc))
         self._reconnect_attempts += 1
-        # The attempt after a loss is made at once; aio-pika reads the interval before the next.
-        past = self._reconnect_attempts - 1
-        delay = self._backoff.delay(past) if past else 0.0
-        if isinstance(sender, RobustConnection):
-            sender.reconnect_interval = delay or self._backoff.initial
-            sender.url = URL(next(self._urls))
+        # aio-pika makes the first attempt after a loss at once. Before each later one it sleeps
+        # for `reconnect_interval`, which it reads anew each time, as it does `url`.
+        failed = self._reconnect_attempts - 1
+        connection.reconnect_interval = self._backoff.delay(max(failed, 1))
+        connection.url = URL(next(self._urls))
+        delay = self._backoff.delay(failed) if failed else 0.0
         logger.info("rmq_reconnect_attempt", attempt=self._reconnect_attempts, delay=delay)
 
     def _note_loss(self, reason: str) -> None:
@@ -253,17 +228,16 @@ class BrokerConnection:
         self._move(ConnectionState.RECONNECTING)
         self._reconnect_attempts = 0
 
-    def _on_reconnected(self, sender: AbstractRobustConnection | None) -> None:
-        reconnecting = self._state is ConnectionState.RECONNECTING
-        if reconnecting and isinstance(sender, RobustConnection):
-            sender.reconnect_interval = self._backoff.initial
-            self._recovery = asyncio.create_task(self._recover(sender))
+    def _on_reconnected(self, connection: RobustConnection) -> None:
+        if self._state is ConnectionState.RECONNECTING:
+            connection.reconnect_interval = self._backoff.initial
+            self._recovery = asyncio.create_task(self._recover(connection))
 
-    async def _recover(self, connection: AbstractRobustConnection) -> None:
-        """Declare the queues again, however long that takes, before anything is published."""
+    async def _recover(self, connection: RobustConnection) -> None:
+        """Declare the queues again, with as many attempts as it takes."""
         for attempt in count(1):
             try:
-                with loss_told_from_cancellation():
+                with connection_error_if_closed():
                     await self._make_ready(connection)
             except (TopologyMismatch, *CONNECTION_EXCEPTIONS) as exc:
                 logger.error("rmq_connect_failed", attempt=attempt, reason=describe(exc))
@@ -285,30 +259,8 @@ class BrokerConnection:
             metrics.PUBLISHER_STATE.state(state)
 
 
-def _is_blocked(connection: RobustConnection) -> bool:
-    """Say whether the broker has sent Connection.Blocked, and has not taken it back.
-
-    aiormq tells of it only by `ready()`, which then waits: one step shows whether it would.
-    """
-    if connection.transport is None:
-        return False
-    waiting = connection.transport.connection.ready()
-    try:
-        waiting.send(None)
-    except StopIteration:
-        return False
-    waiting.close()
-    return True
-
-
 async def _drop(connection: RobustConnection, reason: str) -> None:
+    # Not `connection.close()`, after which aio-pika does not reconnect.
     if connection.transport is not None:
         with suppress(*CONNECTION_EXCEPTIONS):
-            await connection.transport.connection.close(ConnectionError(reason))
-
-
-def describe(exc: BaseException | None) -> str:
-    """Return an exception in words that fit a log line."""
-    if exc is None:
-        return "closed"
-    return f"{type(exc).__name__}: {exc}".removesuffix(": ")
+            await connection.transport.close(ConnectionError(reason))

@@ -1,4 +1,8 @@
-"""Dead letters for an operator: look at them, send them back, discard them."""
+"""The messages of `metadata.dead`, for an operator: read, send back to the request queue, discard.
+
+RabbitMQ has no way to read a message and leave it where it is. So each message is fetched without
+an acknowledgement, which puts it back when the channel closes.
+"""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -8,37 +12,40 @@ from datetime import datetime
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity, DeliveryError
+from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 
+from app.broker.cluster import connected
 from app.broker.topology import Topology
-from app.errors import BrokerUnreachable, PublishFailed, TopologyMismatch
+from app.errors import PublishFailed, TopologyMismatch
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message of `metadata.dead`.
-
-    `letter_id` is its message id, or the start of its body's SHA-256 if it has none; `reason` is
-    the broker's: rejected, delivery_limit, …
-    """
+    """One message of `metadata.dead`."""
 
     letter_id: str
+    """The message id, or the first 12 digits of the body's SHA-256 for a message without one."""
+
     reason: str
+    """Why the broker dead-lettered it: `rejected`, `delivery_limit`, …"""
+
     came_from: str
+    """The queue in which it was before."""
+
     died_at: datetime | None
     body: bytes
     headers: dict[str, object]
 
 
-class DeadLetterBox:
-    """The dead-letter queue, held open: what is taken out is back when the box is closed."""
+class DeadLetterQueue:
+    """`metadata.dead`, with a channel on which it is read."""
 
     def __init__(self, channel: AbstractChannel, topology: Topology) -> None:
         self._channel = channel
         self._topology = topology
 
     async def letters(self) -> AsyncIterator[tuple[DeadLetter, AbstractIncomingMessage]]:
-        """Yield every letter that is in the box now, oldest first, each once.
+        """Yield every dead letter that is there now, once, the oldest first.
 
         Raises `TopologyMismatch` if there is no such queue.
         """
@@ -59,10 +66,11 @@ class DeadLetterBox:
             ) from exc
 
     async def send_back(self, message: AbstractIncomingMessage) -> None:
-        """Publish a letter to the request queue, confirmed, then take it out of the box.
+        """Publish a dead letter to the request queue; once confirmed, remove it from this one.
 
-        Raises `PublishFailed` if the queue does not take it; the letter then stays.
+        Raises `PublishFailed` if the request queue refuses it. The dead letter then stays.
         """
+        # Without its headers: x-death and the delivery count belong to its first life.
         copy = aio_pika.Message(
             message.body,
             content_type=message.content_type,
@@ -81,26 +89,25 @@ class DeadLetterBox:
         await message.ack()
 
     async def discard(self, message: AbstractIncomingMessage) -> None:
-        """Take a letter out of the box for good."""
+        """Remove a dead letter for good."""
         await message.ack()
 
 
 @asynccontextmanager
-async def open_box(
+async def open_dead_letters(
     url: str, topology: Topology, *, timeout_seconds: float
-) -> AsyncIterator[DeadLetterBox]:
-    """Connect to the dead-letter queue. Raises `BrokerUnreachable`."""
-    try:
-        connection = await aio_pika.connect(url, timeout=timeout_seconds)
-    except CONNECTION_EXCEPTIONS as exc:
-        raise BrokerUnreachable(f"RabbitMQ could not be reached: {exc}") from exc
-    async with connection:
-        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        yield DeadLetterBox(channel, topology)
+) -> AsyncIterator[DeadLetterQueue]:
+    """Connect, and return the dead-letter queue. Raises `BrokerUnreachable`."""
+    async with (
+        connected(url, timeout_seconds=timeout_seconds) as connection,
+        connection.channel(publisher_confirms=True, on_return_raises=True) as channel,
+    ):
+        yield DeadLetterQueue(channel, topology)
 
 
 def _dead_letter(message: AbstractIncomingMessage) -> DeadLetter:
     headers: dict[str, object] = dict(message.headers)
+    # RabbitMQ puts the latest death first.
     deaths = headers.get("x-death")
     death = deaths[0] if isinstance(deaths, list) and deaths else {}
     return DeadLetter(

@@ -11,11 +11,10 @@ CONTENT_TYPE = "application/json"
 MESSAGE_TYPE = "MetadataRequested"
 MAX_ATTEMPT = 2**31 - 1
 DEFERRALS_HEADER = "x-deferrals"
-"""How often a message was put off, attempt unused: no database, or no place at its host."""
-
+"""How often a message was put off without using up an attempt."""
 
 CANONICAL_URL = r"^https?://[^\s/?#@]+/[^\s#]*$"
-"""What every canonical URL looks like; `app/urls.py` has the whole rule."""
+"""What every canonical URL looks like. `app/urls.py` has the whole rule."""
 
 
 class MetadataRequested(BaseModel):
@@ -24,41 +23,32 @@ class MetadataRequested(BaseModel):
     Fields that are not listed here are ignored.
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
     url: str = Field(
         title="Page URL",
         min_length=1,
         max_length=MAX_URL_LENGTH,
-        description=(
-            "The page, as a canonical absolute URL: scheme and host in lower case, the host "
-            "IDNA-encoded, no default port, no credentials, no fragment, and at least `/` for a "
-            "path. The page is kept under exactly this text, and found again under no other."
-        ),
         examples=["https://example.com/", "https://example.com/search?q=a%20b"],
+        # Published for others, not checked here: a URL that is not fetched ends as an error in the
+        # page's record, which says more than a dead letter.
         json_schema_extra={"pattern": CANONICAL_URL},
     )
-    request_id: UUID = Field(
-        title="Request ID",
-        description="Names the request in logs, records and retries. Choose a random one for each.",
-        examples=["6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11"],
-    )
+    """The page, as a canonical absolute URL: scheme and host in lower case, the host IDNA-encoded,
+    no default port, no credentials, no fragment, and a path of at least `/`. The page is stored
+    and found under exactly this text."""
+
+    request_id: UUID = Field(title="Request ID", examples=["6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11"])
+    """Identifies the request in logs, records and retries. Choose a random one for each request."""
+
     requested_at: AwareDatetime = Field(
-        title="Time of the request",
-        description=(
-            "When the page was asked for, with its offset from UTC. "
-            "A fetch that started later answers the request, and nothing is fetched again for it."
-        ),
-        examples=["2026-01-01T00:00:00Z"],
+        title="Time of the request", examples=["2026-01-01T00:00:00Z"]
     )
-    attempt: int = Field(
-        1,
-        title="Attempt",
-        ge=1,
-        le=MAX_ATTEMPT,
-        description="The number of the fetch that this message asks for: 1 in a new request.",
-        examples=[1],
-    )
+    """When the page was asked for, with the offset from UTC. For people to read: what becomes of
+    the request does not depend on it."""
+
+    attempt: int = Field(1, title="Attempt", ge=1, le=MAX_ATTEMPT, examples=[1])
+    """The number of the fetch that this message asks for: 1 in a new request."""
 
     @staticmethod
     def from_request(request: PageRequest) -> "MetadataRequested":

@@ -1,7 +1,8 @@
-"""What each process sends and receives: declared once, for the processes and for the contract.
+"""What each process sends and receives, declared once for the processes and for the contract.
 
-The processes publish and subscribe through what is declared here, and the AsyncAPI documents are
-generated from it. A `title` is the operation's name there, a `description` its summary.
+The processes publish and subscribe through these declarations, and the AsyncAPI documents are
+generated from them. A `title` is the name of the operation in those documents;
+`app/contract/overlay.yaml` has the text for it.
 """
 
 from collections.abc import Awaitable, Callable
@@ -19,30 +20,18 @@ Handle = Callable[[MetadataRequested, RabbitMessage], Awaitable[None]]
 
 def request_destination(broker: RabbitBroker, topology: Topology) -> RabbitPublisher:
     """Return where the API sends new requests."""
-    return _destination(
-        broker,
-        topology.requests,
-        title="requestMetadata",
-        description="Ask for a page to be fetched.",
-    )
+    return _destination(broker, topology.requests, title="requestMetadata")
 
 
 def retry_destinations(broker: RabbitBroker, topology: Topology) -> dict[float, RabbitPublisher]:
     """Return where a worker sends retries, by their delay in seconds."""
     return {
-        seconds: _destination(
-            broker,
-            queue,
-            title=f"retryIn{delay_label(seconds)}",
-            description=f"Ask for a page to be fetched again in {delay_label(seconds)}.",
-        )
+        seconds: _destination(broker, queue, title=f"retryIn{delay_label(seconds)}")
         for seconds, queue in topology.retry_delays.items()
     }
 
 
-def _destination(
-    broker: RabbitBroker, queue: RabbitQueue, *, title: str, description: str
-) -> RabbitPublisher:
+def _destination(broker: RabbitBroker, queue: RabbitQueue, *, title: str) -> RabbitPublisher:
     return broker.publisher(
         queue,
         mandatory=True,
@@ -51,32 +40,21 @@ def _destination(
         message_type=MESSAGE_TYPE,
         schema=MetadataRequested,
         title=title,
-        description=description,
     )
 
 
 def subscribe(broker: RabbitBroker, topology: Topology, handle: Handle, *, qos: int) -> None:
     """Have a worker take new requests, and retries that are due, on a channel of their own.
 
-    `qos` bounds the unacknowledged messages of each; publishing has another channel.
+    `qos` bounds the unacknowledged messages of each queue. Publishing has another channel.
     """
     channel = Channel(prefetch_count=qos)
     subscribed_to = partial(
         broker.subscriber, channel=channel, ack_policy=AckPolicy.MANUAL, no_reply=True
     )
-    requests = subscribed_to(
-        topology.requests,
-        title="collectMetadata",
-        description="Fetch a page that was asked for.",
-    )
-    retries = subscribed_to(
-        topology.retries,
-        title="collectMetadataAgain",
-        description="Fetch a page again, after its delay.",
-    )
 
-    @requests
-    @retries
+    @subscribed_to(topology.requests, title="collectMetadata")
+    @subscribed_to(topology.retries, title="collectMetadataAgain")
     async def collect_metadata(body: MetadataRequested) -> None:
-        # As a parameter the message would come by way of a thread: FastDepends asks for it there.
+        # FastDepends would resolve the message in a thread if it were a parameter.
         await handle(body, broker.context.get_local("message"))

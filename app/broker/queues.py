@@ -1,40 +1,51 @@
-"""How full the queues are, and who consumes them, as the broker tells by a passive declaration."""
+"""How many messages and consumers each queue has, as the broker answers a passive declaration."""
 
 import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from aio_pika.abc import AbstractChannel
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
+from faststream.rabbit import RabbitQueue
 from loguru import logger
 
 from app.broker.connection import BrokerConnection
-from app.broker.topology import Topology
 from app.runtime import metrics
 
-TIMEOUT_SECONDS = 2.0
+COUNT_TIMEOUT_SECONDS = 2.0
 
 
 class QueueCounts(NamedTuple):
-    """Messages that wait (not those a worker holds), and consumers."""
+    """Messages that are ready (those a worker holds are not counted), and consumers."""
 
     messages: int
     consumers: int
 
 
-async def count_queues(channel: AbstractChannel, topology: Topology) -> dict[str, QueueCounts]:
-    """Return the counts of every queue by its name.
+async def count_queues(
+    open_channel: Callable[[], AbstractChannel], queues: Iterable[RabbitQueue]
+) -> dict[str, QueueCounts | None]:
+    """Return the counts of each queue by its name, None for a queue that is missing."""
+    return {queue.name: await _count(open_channel, queue.name) for queue in queues}
 
-    Raises `ChannelNotFoundEntity`, and the channel is closed, if one of them is missing.
-    """
-    return {queue.name: await count_queue(channel, queue.name) for queue in topology}
+
+async def _count(open_channel: Callable[[], AbstractChannel], name: str) -> QueueCounts | None:
+    # Each queue has a channel of its own, because the broker closes the channel on which a
+    # missing queue is asked for.
+    with suppress(ChannelNotFoundEntity):
+        async with open_channel() as channel:
+            counts = (await channel.declare_queue(name, passive=True)).declaration_result
+            return QueueCounts(counts.message_count or 0, counts.consumer_count or 0)
+    return None
 
 
 async def observe(connection: BrokerConnection) -> None:
-    """Bring the metrics about broker and queues up to date, within a time."""
+    """Bring the metrics about the publisher and the queues up to date."""
     metrics.PUBLISHER_READY.set(connection.is_ready)
     counts = await _counts_if_known(connection)
     for gauge in (metrics.QUEUE_MESSAGES, metrics.QUEUE_CONSUMERS):
-        gauge.clear()  # a figure of before an outage would pass for one of now
+        gauge.clear()  # so that no figure from before an outage is taken for a current one
     for name, (messages, consumers) in counts.items():
         metrics.QUEUE_MESSAGES.labels(name).set(messages)
         metrics.QUEUE_CONSUMERS.labels(name).set(consumers)
@@ -44,14 +55,9 @@ async def _counts_if_known(connection: BrokerConnection) -> dict[str, QueueCount
     if not connection.is_ready:
         return {}
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS), connection.channel() as channel:
-            return await count_queues(channel, connection.topology)
+        async with asyncio.timeout(COUNT_TIMEOUT_SECONDS):
+            counts = await count_queues(connection.channel, connection.topology)
     except CONNECTION_EXCEPTIONS as exc:
         logger.warning("queues_not_counted", reason=type(exc).__name__)
         return {}
-
-
-async def count_queue(channel: AbstractChannel, name: str) -> QueueCounts:
-    """Return the counts of one queue. Raises `ChannelNotFoundEntity` as above."""
-    result = (await channel.declare_queue(name, passive=True)).declaration_result
-    return QueueCounts(result.message_count or 0, result.consumer_count or 0)
+    return {name: one for name, one in counts.items() if one is not None}

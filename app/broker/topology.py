@@ -1,4 +1,4 @@
-"""The queues, as data: declared by both processes, idempotently, from this file alone.
+"""The queues, as data. Both processes declare all of them, from this file only.
 
     API ──▶ metadata.requests ──▶ worker ──(retry)──▶ metadata.retry.<delay>
                    │                ▲                        │ after its TTL
@@ -6,8 +6,8 @@
                    ▼ rejected, or delivered too often │
             metadata.dead ◀───────────────────────────┘
 
-Retries come back on a queue of their own, never on the bounded one: a retry must not be
-refused because new requests fill the queue.
+Retries come back on a queue of their own, `metadata.retries`, which has no length limit. On the
+request queue, which has one, a retry would be refused while new requests fill it.
 """
 
 import re
@@ -15,18 +15,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
 from aio_pika.exceptions import ChannelPreconditionFailed
 from faststream.rabbit import QueueType, RabbitQueue
 
 from app.errors import TopologyMismatch
 
 DELIVERY_LIMIT = 20
-"""Deliveries after which a quorum queue dead-letters a message nobody settles."""
+"""How often a quorum queue delivers a message that nobody settles before it dead-letters it."""
 
 NO_DELIVERY_LIMIT = 2**31 - 1
-"""For dead letters, each look at which is a delivery: from RabbitMQ 4 on a quorum queue that names
-no limit has one of 20, and drops what is beyond it (rabbitmq-server, pull request 11937)."""
+"""The limit of `metadata.dead`, where each `dead-letters list` is a delivery.
+
+From RabbitMQ 4 on a quorum queue without the argument has a limit of 20, and drops what exceeds it
+(https://github.com/rabbitmq/rabbitmq-server/pull/11937).
+"""
 
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<argument>[^']+)' for queue '(?P<queue>[^']+)'"
@@ -36,7 +39,7 @@ _INEQUIVALENT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All queues of the service; `retry_delays` maps seconds to the queue that waits them."""
+    """All queues of the service. `retry_delays` maps each delay in seconds to its queue."""
 
     requests: RabbitQueue
     retries: RabbitQueue
@@ -45,11 +48,14 @@ class Topology:
 
     @property
     def consumed(self) -> tuple[RabbitQueue, RabbitQueue]:
-        """The queues that workers take messages from."""
+        """The queues that workers consume."""
         return (self.requests, self.retries)
 
     def __iter__(self) -> Iterator[RabbitQueue]:
-        """Yield every queue, those that others dead-letter to first."""
+        """Yield every queue, each after the one it dead-letters to.
+
+        Declared in this order, no queue dead-letters to one that does not exist yet.
+        """
         yield from (self.dead, self.retries, *self.retry_delays.values(), self.requests)
 
 
@@ -60,7 +66,7 @@ def build_topology(
     max_length: int,
     retry_delays_seconds: tuple[float, ...],
 ) -> Topology:
-    """Return the queues; the first part of `queue_name` is the prefix of all their names."""
+    """Return the queues. The first part of `queue_name` is the prefix of all their names."""
     prefix = queue_name.split(".", 1)[0]
     kind = QueueType(queue_type)
     dead = _queue(f"{prefix}.dead", kind, _delivery_limit(kind, NO_DELIVERY_LIMIT))
@@ -87,7 +93,7 @@ def _retry_queue(prefix: str, seconds: float, retries: RabbitQueue) -> RabbitQue
 
 
 def _queue(name: str, kind: QueueType, arguments: dict[str, Any] | None = None) -> RabbitQueue:
-    # FastStream overloads on the literal queue type, which is a setting here.
+    # FastStream's overloads want a literal queue type, and here it is a setting.
     queue: RabbitQueue = RabbitQueue(  # type: ignore[call-overload]
         name, kind, durable=True, arguments=arguments or {}
     )
@@ -103,7 +109,7 @@ def _delivery_limit(kind: QueueType, limit: int = DELIVERY_LIMIT) -> dict[str, A
 
 
 def delay_label(seconds: float) -> str:
-    """Return the delay as queue names spell it: 5s, 2m, 1h, 1500ms."""
+    """Return the delay as it is written in queue names: 5s, 2m, 1h, 1500ms."""
     milliseconds = round(seconds * 1000)
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
         if milliseconds % size == 0:
@@ -111,8 +117,8 @@ def delay_label(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
-async def declare(connection: AbstractConnection, queues: Iterable[RabbitQueue]) -> None:
-    """Declare the queues, on a channel that is closed again.
+async def declare(connection: AbstractRobustConnection, queues: Iterable[RabbitQueue]) -> None:
+    """Declare the queues. For a queue that exists, this only compares its arguments.
 
     Raises `TopologyMismatch` if one exists with other arguments.
     """
@@ -121,13 +127,14 @@ async def declare(connection: AbstractConnection, queues: Iterable[RabbitQueue])
             await _declare_one(channel, queue)
 
 
-async def _declare_one(channel: Any, queue: RabbitQueue) -> None:
+async def _declare_one(channel: AbstractRobustChannel, queue: RabbitQueue) -> None:
     try:
         await channel.declare_queue(
             queue.name,
             durable=queue.durable,
             arguments=queue.arguments,
-            # Ours to declare again after a reconnection: aio-pika would loop on a mismatch.
+            # aio-pika would declare a robust queue again after each reconnection, and repeat that
+            # without end if the arguments differ. `BrokerConnection` does it and can say so.
             robust=False,
         )
     except ChannelPreconditionFailed as exc:
@@ -140,7 +147,7 @@ def _explain(queue: RabbitQueue, answer: str) -> str:
         return f"queue {queue.name!r} could not be declared: {answer}"
     return (
         f"queue {queue.name!r} exists with another {match['argument']}: {match['difference']}. "
-        "Set the settings to what the queue has, or set BROKER_QUEUE_NAME to a name that is "
-        "not taken, or, once the queue is drained, delete it "
+        "Change the settings to what the queue has, or set BROKER_QUEUE_NAME to a name that is "
+        "not in use, or delete the queue once it is empty "
         f"(rabbitmqctl delete_queue {queue.name})."
     )

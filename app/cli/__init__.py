@@ -1,1 +1,1 @@
-"""The operator's command line."""
+"""`pagemeta`, the operator's command line: a client of the API, the broker and the database."""

@@ -1,47 +1,57 @@
-"""`dead-letters list|show|send-back|discard`: what to do with messages nobody could handle."""
+"""`dead-letters list|show|send-back|discard`: the messages that could not be handled."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Annotated, Any, NoReturn
 
 import typer
+from aio_pika.abc import AbstractIncomingMessage
 from rich.table import Column, Table
 
 from app.assembly import topology_of
-from app.broker.connection import broker_urls
-from app.broker.dead_letters import DeadLetter, DeadLetterBox, open_box
-from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
-from app.runtime.settings import load_settings
+from app.broker.dead_letters import DeadLetter, DeadLetterQueue, open_dead_letters
+from app.cli.terminal import EXIT_BAD_RESULT, Json, console, print_json, read_settings, run
 
-app = typer.Typer(no_args_is_help=True, help="Messages that could not be handled.")
-Letters = Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them")]
+app = typer.Typer(
+    no_args_is_help=True, help="List, send back or delete messages that could not be handled."
+)
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids, as `list` shows them")]
 All = Annotated[bool, typer.Option("--all", help="Every dead letter there is")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
+
+Action = Callable[[DeadLetterQueue, AbstractIncomingMessage], Awaitable[None]]
 
 
 @app.command("list")
 def list_letters(*, as_json: Json = False) -> None:
-    """Show every dead letter on a line."""
+    """Show each dead letter on one line.
+
+    Exit code: 0, or 2 if the broker does not answer or has no such queue.
+    """
     letters = run(_read())
     if as_json:
         print_json([_as_json(letter) for letter in letters])
         return
-    # An id is there to be copied, so it is shown whole however narrow the terminal is.
+    # An id is copied into the next command, so it is shown whole on any terminal.
     longest = max((len(letter.letter_id) for letter in letters), default=0)
     whole_id, one_line = Column("id", min_width=longest), Column("body", no_wrap=True)
     table = Table(whole_id, "reason", "from", "died at", one_line, box=None)
     for letter in letters:
         died_at = letter.died_at.isoformat() if letter.died_at else "unknown"
-        table.add_row(letter.letter_id, letter.reason, letter.came_from, died_at, _start(letter))
+        start = letter.body[:60].decode(errors="backslashreplace")
+        table.add_row(letter.letter_id, letter.reason, letter.came_from, died_at, start)
     console.print(table)
     console.print(f"{len(letters)} dead letters")
 
 
 @app.command()
 def show(letter_id: str, *, as_json: Json = False) -> None:
-    """Show one dead letter whole."""
+    """Show all of one dead letter: its headers and its body.
+
+    Exit code: 0, 1 if there is no dead letter with this id, 2 if the broker does not answer.
+    """
     found = [letter for letter in run(_read()) if letter.letter_id == letter_id]
     if not found:
         _none_found()
@@ -53,53 +63,63 @@ def show(letter_id: str, *, as_json: Json = False) -> None:
 
 
 @app.command("send-back")
-def send_back(ids: Letters = None, *, everything: All = False, as_json: Json = False) -> None:
-    """Put dead letters into the request queue again."""
-    count = run(_settle("send_back", _chosen(ids, everything=everything)))
+def send_back(ids: Ids = None, *, everything: All = False, as_json: Json = False) -> None:
+    """Move dead letters back to the request queue.
+
+    Exit code: 0 if one was moved, 1 if none was found, 2 if the request queue refused one or the
+    broker does not answer. What was not moved stays a dead letter.
+    """
+    count = run(_settle(DeadLetterQueue.send_back, _chosen(ids, everything=everything)))
     _report("sent back", count, as_json=as_json)
 
 
 @app.command()
 def discard(
-    ids: Letters = None, *, everything: All = False, yes: Yes = False, as_json: Json = False
+    ids: Ids = None, *, everything: All = False, yes: Yes = False, as_json: Json = False
 ) -> None:
-    """Delete dead letters for good; asks first."""
+    """Delete dead letters for good, after asking.
+
+    Exit code: 0 if one was deleted, 1 if none was found or the answer was no, 2 if the broker does
+    not answer.
+    """
     chosen = _chosen(ids, everything=everything)
     what = "every dead letter" if chosen is None else f"{len(chosen)} dead letters"
     if not yes:
         typer.confirm(f"Delete {what} for good?", abort=True)
-    _report("discarded", run(_settle("discard", chosen)), as_json=as_json)
+    _report("discarded", run(_settle(DeadLetterQueue.discard, chosen)), as_json=as_json)
 
 
 async def _read() -> list[DeadLetter]:
-    async with _box() as box:
-        return [letter async for letter, _ in box.letters()]
+    async with _dead_letters() as queue:
+        return [letter async for letter, _ in queue.letters()]
 
 
-async def _settle(action: str, ids: set[str] | None) -> int:
+async def _settle(action: Action, ids: set[str] | None) -> int:
+    """Do the action with each dead letter of these ids (None: with all); return how many."""
     settled = 0
-    async with _box() as box:
-        async for letter, message in box.letters():
+    async with _dead_letters() as queue:
+        async for letter, message in queue.letters():
             if ids is None or letter.letter_id in ids:
-                await getattr(box, action)(message)
+                await action(queue, message)
                 settled += 1
     return settled
 
 
 @asynccontextmanager
-async def _box() -> AsyncIterator[DeadLetterBox]:
-    settings = load_settings()
+async def _dead_letters() -> AsyncIterator[DeadLetterQueue]:
+    settings = read_settings()
     topology = topology_of(settings)
-    url = broker_urls(settings.broker_url)[0]
     timeout_seconds = settings.broker_publish_timeout_seconds
-    async with open_box(url, topology, timeout_seconds=timeout_seconds) as box:
-        yield box
+    async with open_dead_letters(
+        settings.broker_url, topology, timeout_seconds=timeout_seconds
+    ) as queue:
+        yield queue
 
 
 def _chosen(ids: list[str] | None, *, everything: bool) -> set[str] | None:
     """Return the ids to act on, None for all of them."""
     if everything == bool(ids):
-        raise typer.BadParameter("name the letters by their ids, or say --all")
+        raise typer.BadParameter("give the ids of dead letters, or --all")
     return None if everything else set(ids or ())
 
 
@@ -113,14 +133,9 @@ def _report(done: str, count: int, *, as_json: bool) -> None:
 
 
 def _none_found() -> NoReturn:
-    typer.echo("no such dead letter; `list` shows what there is", err=True)
-    raise typer.Exit(NOT_AS_WISHED)
+    typer.echo("no such dead letter; `list` shows those there are", err=True)
+    raise typer.Exit(EXIT_BAD_RESULT)
 
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
-    body = letter.body.decode(errors="backslashreplace")
-    return {**asdict(letter), "body": body}
-
-
-def _start(letter: DeadLetter) -> str:
-    return letter.body[:60].decode(errors="backslashreplace")
+    return {**asdict(letter), "body": letter.body.decode(errors="backslashreplace")}

@@ -1,29 +1,40 @@
-"""`doctor`: looks at everything the service rests on, and says what to do."""
+"""`doctor`: checks settings, servers, queues, indexes and the API, and says what to do."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 
 import httpx
 import typer
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractRobustConnection
 from rich.table import Table
 
 from app.assembly import topology_of
-from app.broker.connection import broker_urls
-from app.broker.inspection import check_arguments, connected, look
-from app.broker.queues import QueueCounts
-from app.broker.topology import Topology
-from app.cli.terminal import DEFAULT_API, NOT_AS_WISHED, ApiUrl, Json, console, print_json, run
+from app.broker.cluster import connected
+from app.broker.queues import QueueCounts, count_queues
+from app.broker.topology import Topology, declare
+from app.cli.terminal import (
+    DEFAULT_API,
+    EXIT_BAD_RESULT,
+    ApiUrl,
+    Json,
+    console,
+    print_json,
+    read_settings,
+    run,
+)
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
-from app.runtime.settings import Settings, load_settings
+from app.runtime.settings import Settings
 from app.store.inspection import DatabaseFacts, inspect
 
-START_THE_SERVICE = "start the API or a worker once: they make what is missing"
+Counts = dict[str, QueueCounts | None]
+
+START_THE_SERVICE = "start the API or a worker: at start they create what is missing"
 
 
 class Verdict(StrEnum):
-    """What a check found; a warning leaves the service working."""
+    """The result of a check. With a warning the service still works."""
 
     OK = "ok"
     WARNING = "warning"
@@ -32,7 +43,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at, and what to do about it."""
+    """What one check found, and what to do about it."""
 
     check: str
     verdict: Verdict
@@ -41,18 +52,17 @@ class Finding:
 
 
 def doctor(*, api: ApiUrl = DEFAULT_API, as_json: Json = False) -> None:
-    """Check settings, broker, queues, database, indexes and the API.
+    """Check settings, broker, queues, database, indexes and the API. Nothing is changed.
 
-    Exit code: 0 without a problem (warnings may be), 1 with one, 2 with settings that can't be
-    used.
+    Exit code: 0 without a problem (warnings do not count), 1 with one, 2 with invalid settings.
     """
-    findings = run(_examine(load_settings(), api))
+    findings = run(_examine(read_settings(), api))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     if any(finding.verdict is Verdict.PROBLEM for finding in findings):
-        raise typer.Exit(NOT_AS_WISHED)
+        raise typer.Exit(EXIT_BAD_RESULT)
 
 
 async def _examine(settings: Settings, api: str) -> list[Finding]:
@@ -65,13 +75,13 @@ async def _examine(settings: Settings, api: str) -> list[Finding]:
 
 
 def _about_settings(settings: Settings) -> Iterator[Finding]:
-    yield Finding("settings", Verdict.OK, "all of them can be used")
+    yield Finding("settings", Verdict.OK, "all are valid")
     if settings.fetch_allowed_networks:
         exempt = ", ".join(str(network) for network in settings.fetch_allowed_networks)
         yield Finding(
             "guard",
             Verdict.WARNING,
-            f"addresses in {exempt} are fetched",
+            f"pages at addresses in {exempt} are fetched",
             "leave FETCH_ALLOWED_NETWORKS empty in production",
         )
     if settings.worker_lease_seconds < 2 * settings.fetch_total_timeout_seconds:
@@ -86,11 +96,11 @@ def _about_settings(settings: Settings) -> Iterator[Finding]:
 
 async def _about_broker(settings: Settings) -> list[Finding]:
     topology = topology_of(settings)
-    urls = broker_urls(settings.broker_url)
     timeout = settings.broker_publish_timeout_seconds
     try:
-        async with connected(urls, timeout_seconds=timeout) as connection:
-            counts = await look(connection, topology)
+        async with connected(settings.broker_url, timeout_seconds=timeout) as connection:
+            open_channel = partial(connection.channel, publisher_confirms=False)
+            counts = await count_queues(open_channel, topology)
             mismatches = await _mismatches(connection, topology, counts)
     except BrokerUnreachable as exc:
         advice = "start RabbitMQ, or correct BROKER_URL"
@@ -103,22 +113,20 @@ async def _about_broker(settings: Settings) -> list[Finding]:
 
 
 async def _mismatches(
-    connection: AbstractConnection, topology: Topology, counts: dict[str, QueueCounts | None]
+    connection: AbstractRobustConnection, topology: Topology, counts: Counts
 ) -> list[str]:
     found = []
-    for queue in topology:
-        if counts[queue.name] is None:
-            continue
+    existing = [queue for queue in topology if counts[queue.name] is not None]
+    for queue in existing:
         try:
-            await check_arguments(connection, queue)
+            # A queue that exists is not changed by this: the broker compares the arguments.
+            await declare(connection, [queue])
         except TopologyMismatch as exc:
             found.append(str(exc))
     return found
 
 
-def _about_queues(
-    counts: dict[str, QueueCounts | None], mismatches: list[str]
-) -> Iterator[Finding]:
+def _about_queues(counts: Counts, mismatches: list[str]) -> Iterator[Finding]:
     missing = [name for name, one in counts.items() if one is None]
     if missing:
         found = f"missing: {', '.join(missing)}"
@@ -127,20 +135,18 @@ def _about_queues(
         advice = "see `Upgrades` in docs/operations.md"
         yield Finding("queues", Verdict.PROBLEM, mismatch, advice)
     if not missing and not mismatches:
-        yield Finding("queues", Verdict.OK, f"{len(counts)} queues, with our arguments")
+        yield Finding("queues", Verdict.OK, f"{len(counts)} queues, with the right arguments")
 
 
-def _about_consumers(
-    topology: Topology, counts: dict[str, QueueCounts | None]
-) -> Iterator[Finding]:
+def _about_consumers(topology: Topology, counts: Counts) -> Iterator[Finding]:
     consumed = {queue.name: counts[queue.name] for queue in topology.consumed}
     idle = [name for name, one in consumed.items() if one is not None and not one.consumers]
     if idle:
-        found = f"nobody consumes {', '.join(idle)}"
+        found = f"no consumer for {', '.join(idle)}"
         yield Finding("workers", Verdict.PROBLEM, found, "start a worker")
     elif all(consumed.values()):
         consumers = min(one.consumers for one in consumed.values() if one)
-        yield Finding("workers", Verdict.OK, f"{consumers} are consuming")
+        yield Finding("workers", Verdict.OK, f"{consumers} consumers")
     dead = counts[topology.dead.name]
     if dead is not None and dead.messages:
         found = f"{dead.messages} are waiting for a decision"
@@ -161,7 +167,7 @@ def _about_database(settings: Settings) -> list[Finding]:
 
 def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
     if not facts.exists:
-        yield Finding("pages", Verdict.PROBLEM, "there is no collection", START_THE_SERVICE)
+        yield Finding("pages", Verdict.PROBLEM, "the collection does not exist", START_THE_SERVICE)
         return
     if facts.indexes.get("url") and "created_at" in facts.indexes:
         yield Finding("indexes", Verdict.OK, "url (unique) and created_at")
@@ -170,7 +176,7 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
         yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)
     if facts.compressor != "zstd":
         found = f"pages are compressed by {facts.compressor or 'the default'}, not zstd"
-        advice = "harmless but large; see `Capacity` in docs/operations.md"
+        advice = "this works but takes more disk; see `Capacity` in docs/operations.md"
         yield Finding("compression", Verdict.WARNING, found, advice)
     if facts.replica_set is None:
         found = "MongoDB is a single server, no replica set"
@@ -184,7 +190,7 @@ async def _about_api(api: str) -> Finding:
             answer = await client.get(f"{api}/health/ready")
     except (httpx.TransportError, httpx.InvalidURL) as exc:
         found = f"{api} does not answer ({type(exc).__name__})"
-        return Finding("api", Verdict.WARNING, found, "start it, or name it by --api")
+        return Finding("api", Verdict.WARNING, found, "start it, or give its address with --api")
     if answer.is_success:
         return Finding("api", Verdict.OK, f"{api} is ready")
     return Finding("api", Verdict.PROBLEM, f"{api} is not ready: {answer.text}", "see its log")

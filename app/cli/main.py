@@ -1,6 +1,8 @@
 """`pagemeta`, or `python -m app.cli.main`: what an operator does by hand.
 
-Exit codes: 0 all is as wished, 1 it is not, 2 the command could not do its work.
+Every command ends with one of the exit codes in `app/cli/terminal.py`: 0 the good result, 1 another
+result (a page failed, a queue is missing), 2 the command could not run (wrong usage or settings, a
+server that does not answer), 130 interrupted by Ctrl-C.
 """
 
 import logging
@@ -16,13 +18,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    epilog=(
+        "Exit codes: 0 the good result, 1 another result, "
+        "2 the command could not run, 130 interrupted."
+    ),
 )
 
 
 @app.callback()
 def prepare() -> None:
-    """Ask for pages, and look after the service that collects them."""
-    # Drivers warn of what the commands say themselves.
+    """Request pages, read results, and look after the service that collects them."""
+    # Drivers log failed connections, and the commands report those themselves.
     logging.basicConfig(level=logging.CRITICAL)
 
 

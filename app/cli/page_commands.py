@@ -1,8 +1,9 @@
-"""`submit` and `get`: the HTTP API from a shell."""
+"""`submit` and `get`: request pages and read results through the HTTP API."""
 
 import asyncio
 import time
 from collections import Counter
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from app.cli.terminal import (
     DEFAULT_API,
-    NOT_AS_WISHED,
+    EXIT_BAD_RESULT,
     ApiUrl,
     Json,
     console,
@@ -23,15 +24,20 @@ from app.cli.terminal import (
     run,
 )
 
-CALLS_AT_ONCE = 16
-LONGEST_PAUSE_SECONDS = 5.0
+CONCURRENT_CALLS = 16
 
-Urls = Annotated[list[str] | None, typer.Argument(metavar="URL...", help="Pages to ask for")]
+LONGEST_PAUSE_SECONDS = 5.0
+"""How long to wait at most before the next try, whatever `Retry-After` says."""
+
+Urls = Annotated[list[str] | None, typer.Argument(metavar="URL...", help="Pages to request")]
 File = Annotated[
-    Path | None, typer.Option("--file", help="One URL a line; - is the standard input")
+    Path | None,
+    typer.Option("--file", help="A file with one URL a line; - reads the standard input"),
 ]
-Wait = Annotated[bool, typer.Option("--wait", help="Return once every page has ended")]
-Timeout = Annotated[float, typer.Option("--timeout", help="Seconds for all of it")]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait until every page is COMPLETED or has failed")
+]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds after which to stop waiting")]
 
 Answer = dict[str, Any]
 
@@ -45,22 +51,23 @@ def submit(  # noqa: PLR0913 - each is an option of its own
     api: ApiUrl = DEFAULT_API,
     as_json: Json = False,
 ) -> None:
-    """Ask for pages. A full queue is waited for.
+    """Request pages. While the queue is full, try again.
 
-    With --wait a page counts as it is: one that is known already answers with its last result.
-    Exit code: 0 if every page was taken (with --wait: is COMPLETED), 1 if not, 2 without an API.
+    With --wait, a page that was fetched before counts as COMPLETED at once, by its last result.
+    Exit code: 0 if every page was queued (with --wait: is COMPLETED), 1 if one was not, 2 if the
+    API does not answer.
     """
-    wanted = [*(urls or ()), *_lines_of(file)]
-    if not wanted:
-        raise typer.BadParameter("name URLs, or a --file of them")
-    answers = run(_submit_all(Caller(api, timeout), wanted, wait=wait))
+    pages = [*(urls or ()), *_lines_of(file)]
+    if not pages:
+        raise typer.BadParameter("give URLs, or a --file with URLs")
+    answers = run(_submit_all(ApiClient(api, timeout), pages, wait=wait))
     good = "COMPLETED" if wait else "QUEUED"
     if as_json:
         print_json(answers)
     else:
-        _tell(answers, good)
+        _print_answers(answers, good)
     if any(answer["status"] != good for answer in answers):
-        raise typer.Exit(NOT_AS_WISHED)
+        raise typer.Exit(EXIT_BAD_RESULT)
 
 
 def get(
@@ -71,66 +78,60 @@ def get(
     api: ApiUrl = DEFAULT_API,
     as_json: Json = False,
 ) -> None:
-    """Show what is known of a page; one that is unknown is queued.
+    """Show the record of a page. A page without a record is queued.
 
-    Exit code: 0 if it is COMPLETED, 1 if not (yet), 2 without an answer.
+    Exit code: 0 if the page is COMPLETED, 1 if it is not (yet), 2 if the API does not answer.
     """
-    caller = Caller(api, timeout)
-    page = run(caller.session(lambda: caller.ended(url) if wait else caller.page(url)))
+    page = run(_get(ApiClient(api, timeout), url, wait=wait))
     if as_json:
         print_json(page)
     else:
-        _show(page)
+        _print_page(page)
     if page["status"] != "COMPLETED":
-        raise typer.Exit(NOT_AS_WISHED)
+        raise typer.Exit(EXIT_BAD_RESULT)
 
 
-class Caller:
-    """Calls the API, patiently, until its time is over."""
+class ApiClient:
+    """Calls the API, and tries again after 202 and 503 until the timeout is over."""
 
     def __init__(self, api: str, timeout_seconds: float) -> None:
         self._api = api
-        self._give_up = time.monotonic() + timeout_seconds
-        # uvicorn closes connections that were idle for 5 s, just as long as a 503 asks to wait.
+        self._give_up_at = time.monotonic() + timeout_seconds
+        # uvicorn closes a connection after 5 s without a request, and a 503 asks to wait 5 s: the
+        # next request would be sent on a connection that is just being closed.
         limits = httpx.Limits(keepalive_expiry=2)
         self._client = httpx.AsyncClient(base_url=api, timeout=30, trust_env=False, limits=limits)
-        self._turns = asyncio.Semaphore(CALLS_AT_ONCE)
+        self._calls = asyncio.Semaphore(CONCURRENT_CALLS)
 
-    async def session(self, work: Any) -> Any:
-        """Return what `work()` does with the connections, which are closed then."""
-        async with self._client:
-            return await work()
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
 
-    async def ask_for(self, url: str) -> Answer:
-        """Queue a page, again while the service has no room for it."""
+    async def submit(self, url: str) -> Answer:
+        """Have a page queued, and try again while the answer is 503."""
+        return await self._until_final(url, {503}, "POST", json={"url": url})
+
+    async def read(self, url: str) -> Answer:
+        """Return the record of a page as it is now."""
+        return _parsed(url, await self._call("GET", params={"url": url}))
+
+    async def read_when_ended(self, url: str) -> Answer:
+        """Return the record of a page once it is COMPLETED or has failed, or at the timeout."""
+        return await self._until_final(url, {202, 503}, "GET", params={"url": url})
+
+    async def _until_final(self, url: str, again: set[int], method: str, **options: Any) -> Answer:
         while True:
-            answer = await self._call("POST", json={"url": url})
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or self._is_late():
-                return _understood(url, answer)
-            await _pause(answer)
-
-    async def page(self, url: str) -> Answer:
-        """Return the record of a page as it is."""
-        return _understood(url, await self._call("GET", params={"url": url}))
-
-    async def ended(self, url: str) -> Answer:
-        """Return the record of a page once it has ended, or when time is up."""
-        while True:
-            answer = await self._call("GET", params={"url": url})
-            unfinished = answer.status_code in (202, 503)
-            if not unfinished or self._is_late():
-                return _understood(url, answer)
+            answer = await self._call(method, **options)
+            if answer.status_code not in again or time.monotonic() > self._give_up_at:
+                return _parsed(url, answer)
             await _pause(answer)
 
     async def _call(self, method: str, **options: Any) -> httpx.Response:
-        async with self._turns:
+        async with self._calls:
             try:
                 return await self._client.request(method, "/metadata", **options)
             except (httpx.TransportError, httpx.InvalidURL) as exc:
                 fail(f"no answer from {self._api} ({type(exc).__name__}); is the API running?")
-
-    def _is_late(self) -> bool:
-        return time.monotonic() > self._give_up
 
 
 async def _pause(answer: httpx.Response) -> None:
@@ -139,34 +140,41 @@ async def _pause(answer: httpx.Response) -> None:
     await asyncio.sleep(min(seconds, LONGEST_PAUSE_SECONDS))
 
 
-def _understood(url: str, answer: httpx.Response) -> Answer:
-    """Return what the API said; a problem becomes `status: ERROR` with its words."""
+def _parsed(url: str, answer: httpx.Response) -> Answer:
+    """Return the record in an answer; a problem becomes `status: ERROR` with its detail."""
     try:
         body = answer.json()
     except ValueError:
         body = {"detail": f"{answer.status_code} {answer.reason_phrase}"}
     if isinstance(body, dict) and "url" in body:
         return body
-    words = body.get("detail", answer.reason_phrase) if isinstance(body, dict) else str(body)
-    return {"status": "ERROR", "url": url, "error": {"kind": "refused", "message": words}}
+    detail = body.get("detail", answer.reason_phrase) if isinstance(body, dict) else str(body)
+    return {"status": "ERROR", "url": url, "error": {"kind": "refused", "message": detail}}
 
 
-async def _submit_all(caller: Caller, urls: list[str], *, wait: bool) -> list[Answer]:
+async def _get(client: ApiClient, url: str, *, wait: bool) -> Answer:
+    async with aclosing(client):
+        return await (client.read_when_ended(url) if wait else client.read(url))
+
+
+async def _submit_all(client: ApiClient, urls: list[str], *, wait: bool) -> list[Answer]:
     with _progress() as progress:
         task = progress.add_task("pages" if wait else "requests", total=len(urls))
 
-        async def one(url: str) -> Answer:
-            answer = await caller.ask_for(url)
-            if wait and answer["status"] != "ERROR":
-                answer = _in_short(await caller.ended(url))
+        async def submit_one(url: str) -> Answer:
+            answer = await _submit(client, url, wait=wait)
             progress.advance(task)
             return answer
 
-        async def all_of_them() -> list[Answer]:
-            return list(await asyncio.gather(*map(one, urls)))
+        async with aclosing(client):
+            return list(await asyncio.gather(*map(submit_one, urls)))
 
-        answers: list[Answer] = await caller.session(all_of_them)
-    return answers
+
+async def _submit(client: ApiClient, url: str, *, wait: bool) -> Answer:
+    answer = await client.submit(url)
+    if wait and answer["status"] != "ERROR":
+        return _summary(await client.read_when_ended(url))
+    return answer
 
 
 def _progress() -> Progress:
@@ -179,8 +187,8 @@ def _progress() -> Progress:
     )
 
 
-def _in_short(page: Answer) -> Answer:
-    """Leave out what is long: `get` has it."""
+def _summary(page: Answer) -> Answer:
+    """Return a record without its long fields, which `get` shows."""
     kept = ("status", "url", "request_id", "attempts", "error")
     short = {name: page[name] for name in kept if page.get(name) is not None}
     metadata = page.get("metadata") or {}
@@ -198,7 +206,7 @@ def _lines_of(file: Path | None) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _tell(answers: list[Answer], good: str) -> None:
+def _print_answers(answers: list[Answer], good: str) -> None:
     for answer in answers:
         if answer["status"] != good or len(answers) == 1:
             console.print(answer["status"], answer["url"], _reason(answer), soft_wrap=True)
@@ -211,7 +219,7 @@ def _reason(answer: Answer) -> str:
     return str(error.get("message", ""))
 
 
-def _show(page: Answer) -> None:
+def _print_page(page: Answer) -> None:
     metadata = page.get("metadata") or {}
     table = Table(box=None, show_header=False)
     facts = {

@@ -1,9 +1,10 @@
-"""`queues` and `watch`: how full the queues are, and who consumes them."""
+"""`queues` and `watch`: how many messages and consumers each queue has."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from itertools import count
 from typing import Annotated
 
@@ -12,52 +13,50 @@ from rich.live import Live
 from rich.table import Table
 
 from app.assembly import topology_of
-from app.broker.connection import broker_urls
-from app.broker.inspection import connected, look
-from app.broker.queues import QueueCounts
-from app.cli.terminal import NOT_AS_WISHED, Json, console, print_json, run
-from app.runtime.settings import load_settings
+from app.broker.cluster import connected
+from app.broker.queues import QueueCounts, count_queues
+from app.cli.terminal import EXIT_BAD_RESULT, Json, console, print_json, read_settings, run
 
 Counts = dict[str, QueueCounts | None]
 
-Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two looks")]
-Times = Annotated[int, typer.Option("--times", min=0, help="Looks to take; 0 is until Ctrl-C")]
+Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two counts")]
+Times = Annotated[int, typer.Option("--times", min=0, help="How often to count; 0: until Ctrl-C")]
 
 
 def queues(*, as_json: Json = False) -> None:
-    """Show every queue with its waiting messages and its consumers.
+    """Show each queue with the messages that wait in it and its consumers.
 
-    Exit code: 0 if all are there, 1 if one is missing, 2 without a broker.
+    Exit code: 0 if every queue exists, 1 if one is missing, 2 if the broker does not answer.
     """
-    counts = run(_look_once())
+    counts = run(_count_once())
     if as_json:
         print_json(_as_json(counts))
     else:
         console.print(_table(counts, None, 1.0))
     if None in counts.values():
-        raise typer.Exit(NOT_AS_WISHED)
+        raise typer.Exit(EXIT_BAD_RESULT)
 
 
 def watch(*, every: Every = 1.0, times: Times = 0, as_json: Json = False) -> None:
     """Show the queues again and again, with how fast they grow or shrink.
 
-    With --json one line for each look.
+    With --json each count is one line. Exit code: 0, or 2 if the broker does not answer.
     """
     run(_watch_json(every, times) if as_json else _watch(every, times))
 
 
-async def _look_once() -> Counts:
-    async with aclosing(_looks(1.0, 1)) as looks:
-        return await anext(looks)
+async def _count_once() -> Counts:
+    async with aclosing(_counts(every=1.0, times=1)) as each_count:
+        return await anext(each_count)
 
 
-async def _looks(every: float, times: int) -> AsyncGenerator[Counts, None]:
-    settings = load_settings()
+async def _counts(every: float, times: int) -> AsyncGenerator[Counts, None]:
+    settings = read_settings()
     timeout = settings.broker_publish_timeout_seconds
-    urls = broker_urls(settings.broker_url)
-    async with connected(urls, timeout_seconds=timeout) as connection:
+    async with connected(settings.broker_url, timeout_seconds=timeout) as connection:
+        open_channel = partial(connection.channel, publisher_confirms=False)
         for number in count(1):
-            yield await look(connection, topology_of(settings))
+            yield await count_queues(open_channel, topology_of(settings))
             if number == times:
                 return
             await asyncio.sleep(every)
@@ -65,16 +64,16 @@ async def _looks(every: float, times: int) -> AsyncGenerator[Counts, None]:
 
 async def _watch(every: float, times: int) -> None:
     before: Counts | None = None
-    seen = time.monotonic()
+    counted_at = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:
-        async for counts in _looks(every, times):
+        async for counts in _counts(every, times):
             now = time.monotonic()
-            live.update(_table(counts, before, now - seen), refresh=True)
-            before, seen = counts, now
+            live.update(_table(counts, before, now - counted_at), refresh=True)
+            before, counted_at = counts, now
 
 
 async def _watch_json(every: float, times: int) -> None:
-    async for counts in _looks(every, times):
+    async for counts in _counts(every, times):
         print_json({"time": time.time(), "queues": _as_json(counts)})
 
 

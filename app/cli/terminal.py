@@ -1,4 +1,4 @@
-"""What the commands have in common: exit codes, `--json`, and how they say what went wrong."""
+"""What the commands share: exit codes, `--json`, and how an error is shown."""
 
 import asyncio
 import json
@@ -10,42 +10,52 @@ import typer
 from rich.console import Console
 
 from app.errors import InventoryError
+from app.runtime.settings import Settings, load_settings
 
 T = TypeVar("T")
 
-NOT_AS_WISHED = 1
-"""The command worked, and what it found is not what the caller hoped for."""
+EXIT_BAD_RESULT = 1
+"""The command ran, and the result is not the good one: a page failed, a queue is missing."""
 
-CANNOT = 2
-"""The command could not do its work: wrong usage, wrong settings, a server that is away."""
+EXIT_COULD_NOT_RUN = 2
+"""The command could not do its work: wrong usage or settings, a server that does not answer."""
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
+"""Ctrl-C, as shells number it: 128 and the number of SIGINT."""
 
 console = Console(highlight=False)
 progress_console = Console(stderr=True)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
-ApiUrl = Annotated[str, typer.Option("--api", help="Where the API listens")]
+ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
 DEFAULT_API = "http://127.0.0.1:6577"
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command to its end; an error of ours ends the program with its text."""
+    """Run a command's coroutine; an `InventoryError` ends the program with its text."""
     try:
         return asyncio.run(work)
     except InventoryError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def read_settings() -> Settings:
+    """Return the settings; invalid ones end the program with a text that names them."""
+    try:
+        return load_settings()
+    except SystemExit as exc:
+        fail(str(exc))
 
 
 def fail(text: str) -> NoReturn:
-    """End the program because it can't do its work."""
+    """Show an error and end the program with `EXIT_COULD_NOT_RUN`."""
     typer.echo(f"error: {text}", err=True)
-    raise typer.Exit(CANNOT)
+    raise typer.Exit(EXIT_COULD_NOT_RUN)
 
 
 def print_json(value: object) -> None:
-    """Print one value on one line, at once."""
+    """Print one value on one line, and flush, so that a pipe gets it at once."""
     sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
     sys.stdout.flush()

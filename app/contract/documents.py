@@ -1,14 +1,14 @@
-"""The AsyncAPI documents of both processes, as one would have written them by hand.
+"""The AsyncAPI documents of both processes.
 
-FastStream generates a document from a broker: which operations there are, on which queues, with
-which payload, on which server. What it has no words for is added here: names and texts
-(`descriptions.py`), the queues as `topology.py` declares them, the properties and headers of a
-message, and the dead letters, which the broker sends on a worker's behalf.
+FastStream generates a document from the publishers and subscribers of a broker: which operations a
+process has, on which queues, with which payload, on which server. `overlay.yaml` adds what it
+cannot know: texts, headers and examples. The arguments of the queues come from the topology.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -16,34 +16,34 @@ from faststream.rabbit import RabbitBroker, RabbitMessage, RabbitQueue
 from faststream.specification import AsyncAPI
 
 from app import __version__
-from app.broker.messages import CONTENT_TYPE, DEFERRALS_HEADER, MESSAGE_TYPE, MetadataRequested
+from app.broker.messages import MetadataRequested
 from app.broker.operations import retry_destinations, subscribe
 from app.broker.topology import Topology, delay_label
-from app.contract import texts as words
-from app.contract.texts import Text
 
 Document = dict[str, Any]
 
-BINDING_VERSION = {"bindingVersion": "0.3.0"}
-LICENSE = {"name": "MIT", "url": "https://opensource.org/license/mit"}
+OVERLAY = Path(__file__).with_name("overlay.yaml")
 SERVER = "rabbitmq"
+BINDING_VERSION = {"bindingVersion": "0.3.0"}
 
 
 def api_specification(broker: RabbitBroker, topology: Topology) -> Document:
     """Describe what the API sends."""
-    return _document(broker, topology, words.API, name="api")
+    return _merged("api", _generated(broker), topology)
 
 
 def worker_specification(broker: RabbitBroker, topology: Topology) -> Document:
     """Describe what a worker receives and sends."""
-    # FastStream knows nothing of a message that is rejected.
-    rejected = _Operation("rejectMessage", "send", "Put a message aside that can't be handled.", {})
-    more = {topology.dead.name: rejected}
-    return _document(broker, topology, words.WORKER, name="worker", more=more)
+    generated = _generated(broker)
+    # The worker rejects a message and the broker moves it: no publisher tells FastStream of it.
+    nothing: Document = {"bindings": {"amqp": {}}}
+    generated["operations"]["rejectMessage"] = {"action": "send", **nothing}
+    generated["channels"]["rejectMessage"] = {"address": topology.dead.name, **nothing}
+    return _merged("worker", generated, topology)
 
 
 class Documents:
-    """Both documents, for a process that is only one of the two; made when first asked for."""
+    """Both documents, for a process that is only one of the two. Each is built on first use."""
 
     def __init__(self, broker: RabbitBroker, topology: Topology) -> None:
         self._broker = broker
@@ -57,7 +57,7 @@ class Documents:
     @cached_property
     def worker(self) -> Document:
         """The document of a worker with the same settings."""
-        # It has declared what a worker declares, and never connects.
+        # This broker is only described. It declares what a worker declares and never connects.
         (url,) = self._broker.specification.url
         broker = RabbitBroker(specification_url=url)
         subscribe(broker, self._topology, _never, qos=1)
@@ -69,14 +69,200 @@ async def _never(_body: MetadataRequested, _message: RabbitMessage) -> None:
     raise NotImplementedError
 
 
+# --- What FastStream knows, and what it cannot know -----------------------------------------------
+
+
+def _generated(broker: RabbitBroker) -> Document:
+    document: Document = AsyncAPI(broker, schema_version="3.0.0").to_specification().to_jsonable()
+    return document
+
+
+def _overlay(process: str, topology: Topology) -> Document:
+    """Read the overlay, with the names of these queues and an entry for each retry delay."""
+    overlay: Document = yaml.safe_load(OVERLAY.read_text("utf-8"))
+    names = {
+        "version": __version__,
+        "requests": topology.requests.name,
+        "retries": topology.retries.name,
+        "dead": topology.dead.name,
+        **overlay["processes"][process],
+    }
+    delays = [
+        {"delay": delay_label(seconds), "retry": queue.name}
+        for seconds, queue in topology.retry_delays.items()
+    ]
+    for section in ("channels", "operations"):
+        overlay[section] = dict(_for_each_delay(overlay[section], delays))
+    filled: Document = _filled(overlay, names)
+    return filled
+
+
+def _for_each_delay(
+    entries: Document, delays: list[dict[str, str]]
+) -> Iterator[tuple[str, Document]]:
+    for name, entry in entries.items():
+        for names in delays if "{delay}" in name else [{}]:
+            yield _filled(name, names), _filled(entry, names)
+
+
+def _filled(node: Any, names: dict[str, str]) -> Any:
+    """Replace `{name}` by its value in every text below `node`; unknown names stay."""
+    match node:
+        case str():
+            return re.sub(r"{(\w+)}", lambda found: names.get(found[1], found[0]), node)
+        case list():
+            return [_filled(item, names) for item in node]
+        case dict():
+            return {key: _filled(value, names) for key, value in node.items()}
+    return node
+
+
+# --- Merging the two ------------------------------------------------------------------------------
+
+
+def _merged(process: str, generated: Document, topology: Topology) -> Document:
+    overlay = _overlay(process, topology)
+    (server,) = generated["servers"].values()
+    bindings = _channel_bindings(generated, topology, vhost=server["pathname"])
+    channel_of = _channel_names(generated, overlay)
+    channels = {
+        name: _channel(described, bindings[described["address"]], overlay["arguments"])
+        for name, described in _only(channel_of.values(), overlay["channels"])
+    }
+    return {
+        "asyncapi": generated["asyncapi"],
+        "id": f"urn:page-metadata:{process}",
+        "info": overlay["info"],
+        "defaultContentType": generated["defaultContentType"],
+        "servers": {SERVER: server | overlay["server"]},
+        "channels": channels,
+        "operations": {
+            name: _operation(described, generated["operations"][name], channel_of[name], channels)
+            for name, described in _only(channel_of, overlay["operations"])
+        },
+        "components": _components(generated, overlay, channels),
+    }
+
+
+def _channel_names(generated: Document, overlay: Document) -> dict[str, str]:
+    """Return the channel of each operation, as the overlay calls it.
+
+    FastStream gives a channel the name of its operation, so the address tells which one it is.
+    """
+    at_address = {channel["address"]: name for name, channel in overlay["channels"].items()}
+    channels = generated["channels"]
+    return {name: at_address[channels[name]["address"]] for name in generated["operations"]}
+
+
+def _only(names: Iterable[str], entries: Document) -> list[tuple[str, Document]]:
+    """Return the named entries in the order of the overlay, which must have all of them."""
+    wanted = set(names)
+    if missing := wanted - entries.keys():
+        raise KeyError(f"not described in {OVERLAY.name}: {', '.join(sorted(missing))}")
+    return [(name, entry) for name, entry in entries.items() if name in wanted]
+
+
+def _channel_bindings(generated: Document, topology: Topology, *, vhost: str) -> Document:
+    """Return the binding of each address: of our queues as declared, else as FastStream has it."""
+    found = {it["address"]: it["bindings"]["amqp"] for it in generated["channels"].values()}
+    return found | {queue.name: _queue_binding(queue, vhost) for queue in topology}
+
+
+def _queue_binding(queue: RabbitQueue, vhost: str) -> Document:
+    return {
+        "is": "queue",
+        "queue": {
+            "name": queue.name,
+            "durable": queue.durable,
+            "exclusive": queue.exclusive,
+            "autoDelete": queue.auto_delete,
+            "vhost": vhost,
+        },
+        "x-queue-arguments": dict(queue.arguments or {}),
+        **BINDING_VERSION,
+    }
+
+
+def _channel(described: Document, binding: Document, meanings: dict[str, str]) -> Document:
+    arguments = binding.get("x-queue-arguments", {})
+    rows = [(name, value, meanings[name]) for name, value in arguments.items()]
+    messages = {name: _reference("components", "messages", name) for name in described["messages"]}
+    return {
+        **described,
+        "description": _with_table(described["description"], "argument", rows),
+        "servers": [_reference("servers", SERVER)],
+        "messages": messages,
+        "bindings": {"amqp": binding},
+    }
+
+
+def _operation(described: Document, found: Document, channel: str, channels: Document) -> Document:
+    messages = channels[channel]["messages"]
+    return {
+        "action": found["action"],
+        "channel": _reference("channels", channel),
+        **described,
+        "messages": [_reference("channels", channel, "messages", name) for name in messages],
+        "bindings": {"amqp": _operation_binding(found) | BINDING_VERSION},
+    }
+
+
+def _operation_binding(found: Document) -> Document:
+    """Keep what matters: FastStream's `cc` repeats the address, and nobody acks what is sent."""
+    binding = found["bindings"]["amqp"]
+    if "deliveryMode" not in binding:
+        return {key: binding[key] for key in ("ack",) if key in binding}
+    # FastStream sets the timestamp of what it sends, but does not write so.
+    return {key: binding[key] for key in ("deliveryMode", "mandatory")} | {"timestamp": True}
+
+
+def _components(generated: Document, overlay: Document, channels: Document) -> Document:
+    carried = [name for channel in channels.values() for name in channel["messages"]]
+    return {
+        "messages": {name: _message(name, it) for name, it in _only(carried, overlay["messages"])},
+        "schemas": generated["components"]["schemas"],
+        "securitySchemes": overlay["securitySchemes"],
+    }
+
+
+def _message(name: str, described: Document) -> Document:
+    properties = described.get("x-amqp-properties", {}).get("properties", {})
+    rows = [(key, _kind(schema), schema["description"]) for key, schema in properties.items()]
+    text = _with_table(described["description"], "property", rows)
+    return {"name": name, "title": described["title"], **described, "description": text}
+
+
+def _kind(schema: Document) -> object:
+    return next(schema[key] for key in ("const", "format", "type") if key in schema)
+
+
+def _reference(*parts: str) -> dict[str, str]:
+    return {"$ref": "/".join(("#", *parts))}
+
+
+def _with_table(text: str, what: str, rows: Sequence[tuple[str, object, str]]) -> str:
+    """Append a Markdown table to the text, unless it has no rows."""
+    if not rows:
+        return text
+    lines = [f"| `{name}` | {_shown(value)} | {meaning} |" for name, value, meaning in rows]
+    return "\n".join([text, "", f"| {what} | value | meaning |", "| --- | --- | --- |", *lines])
+
+
+def _shown(value: object) -> str:
+    return f"`{value}`" if value != "" else "(empty)"
+
+
+# --- As YAML --------------------------------------------------------------------------------------
+
+
 def as_yaml(document: Document) -> str:
-    """Return the document as a person would lay it out."""
+    """Return the document laid out for a reader: long texts as blocks, nothing by reference."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        """Write what occurs twice in full, both times."""
+        """Write what occurs twice in full both times, not as an alias of the first."""
         del data
         return True
 
@@ -87,235 +273,3 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
-
-
-# --- A document, from what FastStream generates ---------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """What a queue is in the documents: a channel, with the one kind of message it carries."""
-
-    channel: str
-    text: Text
-    message: str
-    queue: RabbitQueue
-    delay: str = ""
-
-
-def _places(topology: Topology) -> Iterator[_Place]:
-    yield _Place("requests", words.REQUESTS, "MetadataRequested", topology.requests)
-    yield _Place("retries", words.RETRIES, "MetadataRequestedAgain", topology.retries)
-    for seconds, queue in topology.retry_delays.items():
-        delay = delay_label(seconds)
-        yield _Place(f"retriesIn{delay}", words.DELAY, "MetadataRequestedAgain", queue, delay)
-    yield _Place("deadLetters", words.DEAD_LETTERS, "DeadLetter", topology.dead)
-
-
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    """What a process does with a queue."""
-
-    name: str
-    action: str
-    summary: str
-    binding: Document
-
-
-def _document(
-    broker: RabbitBroker,
-    topology: Topology,
-    text: Text,
-    *,
-    name: str,
-    more: dict[str, _Operation] | None = None,
-) -> Document:
-    names = {
-        "requests": topology.requests.name,
-        "retries": topology.retries.name,
-        "dead": topology.dead.name,
-    }
-    generated = _generate(broker, text.naming(names), name)
-    operations = _operations(generated) | (more or {})
-    places = [it for it in _places(topology) if it.queue.name in operations]
-    done = [(operations[it.queue.name], it) for it in places]
-    vhost = _vhost(generated)
-    return generated | {
-        "servers": {SERVER: next(iter(generated["servers"].values())) | _SERVER},
-        "channels": {it.channel: _channel(it, names, vhost) for it in places},
-        "operations": {operation.name: _operation(operation, it) for operation, it in done},
-        "components": {
-            "messages": _messages(generated, places),
-            "schemas": generated["components"]["schemas"],
-            "securitySchemes": _SECURITY_SCHEMES,
-        },
-    }
-
-
-def _generate(broker: RabbitBroker, text: Text, name: str) -> Document:
-    generated: Document = (
-        AsyncAPI(
-            broker,
-            title=text.title,
-            version=__version__,
-            description=text.description,
-            license=LICENSE,
-            identifier=f"urn:page-metadata:{name}",
-            tags=[{"name": tag, "description": what} for tag, what in words.TAGS.items()],
-            schema_version="3.0.0",
-        )
-        .to_specification()
-        .to_jsonable()
-    )
-    first = ("asyncapi", "id", "info")
-    return {key: generated[key] for key in (*first, *generated)}
-
-
-def _operations(generated: Document) -> dict[str, _Operation]:
-    """Return what FastStream has found, by the name of the queue."""
-    found = {}
-    for name, operation in generated["operations"].items():
-        channel = generated["channels"][_last_part(operation["channel"])]
-        found[channel["address"]] = _Operation(
-            name, operation["action"], channel["description"], _binding(operation)
-        )
-    return found
-
-
-def _binding(operation: Document) -> Document:
-    """Return what there is to say: FastStream's `cc`, and `ack` of what is sent, mean nothing."""
-    found = operation["bindings"]["amqp"]
-    if operation["action"] == "receive":
-        return {"ack": found["ack"]}
-    # FastStream dates what it sends, on its own.
-    return {key: found[key] for key in ("deliveryMode", "mandatory")} | {"timestamp": True}
-
-
-def _vhost(generated: Document) -> str:
-    binding = next(iter(generated["channels"].values()))["bindings"]["amqp"]
-    vhost: str = (binding.get("queue") or binding["exchange"])["vhost"]
-    return vhost
-
-
-def _last_part(reference: dict[str, str]) -> str:
-    return reference["$ref"].rpartition("/")[2]
-
-
-def _reference(*parts: str) -> dict[str, str]:
-    return {"$ref": "/".join(("#", *parts))}
-
-
-# --- Its parts ------------------------------------------------------------------------------------
-
-_SERVER = {
-    "title": "RabbitMQ",
-    "description": "The broker, RabbitMQ 3.10 or newer. Whoever runs it hands out the credentials.",
-    "security": [_reference("components", "securitySchemes", "credentials")],
-}
-_SECURITY_SCHEMES = {
-    "credentials": {"type": "userPassword", "description": "A user of the broker (AMQP PLAIN)."}
-}
-
-
-def _channel(place: _Place, names: dict[str, str], vhost: str) -> Document:
-    text = place.text.naming(names | {"delay": place.delay}).as_dict()
-    queue = place.queue
-    arguments = dict(queue.arguments or {})
-    rows = [(f"`{key}`", _value(value), words.ARGUMENTS[key]) for key, value in arguments.items()]
-    table = _table(("argument", "value", "meaning"), rows)
-    lasting = "It is durable." if queue.durable else "It is gone after the broker restarts."
-    binding = {
-        "is": "queue",
-        "queue": {
-            "name": queue.name,
-            "durable": queue.durable,
-            "exclusive": queue.exclusive,
-            "autoDelete": queue.auto_delete,
-            "vhost": vhost,
-        },
-        "x-queue-arguments": arguments,
-        **BINDING_VERSION,
-    }
-    return {
-        "address": queue.name,
-        **text,
-        "description": f"{text['description']}\n\nThe queue `{queue.name}`. {lasting}\n\n{table}",
-        "servers": [_reference("servers", SERVER)],
-        "messages": {place.message: _reference("components", "messages", place.message)},
-        "bindings": {"amqp": binding},
-    }
-
-
-def _operation(operation: _Operation, place: _Place) -> Document:
-    text = words.OPERATIONS.get(operation.name, words.RETRY).naming({"delay": place.delay})
-    return {
-        "action": operation.action,
-        "channel": _reference("channels", place.channel),
-        **text.as_dict(),
-        "summary": operation.summary,
-        "messages": [_reference("channels", place.channel, "messages", place.message)],
-        "bindings": {"amqp": operation.binding | BINDING_VERSION},
-    }
-
-
-def _messages(generated: Document, places: Iterable[_Place]) -> Document:
-    (schema,) = generated["components"]["schemas"].values()
-    payload = {name: field["examples"][0] for name, field in schema["properties"].items()}
-    made = {
-        "MetadataRequested": _request(words.MESSAGE, [_example("Request", payload)], words.HEADERS),
-        "MetadataRequestedAgain": _request(
-            words.MESSAGE_AGAIN,
-            [
-                _example("SecondAttempt", payload | {"attempt": 2}),
-                _example("PutOff", payload, {DEFERRALS_HEADER: 1}),
-            ],
-            words.DEFERRALS | words.HEADERS | words.DEATHS,
-        ),
-        "DeadLetter": {
-            **words.DEAD_MESSAGE.as_dict(),
-            "payload": words.DEAD_PAYLOAD.as_dict(),
-            "headers": _object(words.DEATHS | words.HEADERS),
-            "examples": [_example("NoRequest", {"url": payload["url"]}, words.DEATH_EXAMPLE)],
-        },
-    }
-    return {it.message: {"name": it.message, **made[it.message]} for it in places}
-
-
-def _request(text: Text, examples: list[Document], headers: Document) -> Document:
-    properties = words.PROPERTIES["properties"].items()
-    rows = [
-        (f"`{key}`", _value(it.get("const", it.get("format", it.get("type")))), it["description"])
-        for key, it in properties
-    ]
-    table = _table(("property", "value", "meaning"), rows)
-    return {
-        **text.as_dict(),
-        "description": f"{text.description}\n\n{table}",
-        "contentType": CONTENT_TYPE,
-        "correlationId": {
-            "description": "The `correlation_id` property repeats it.",
-            "location": "$message.payload#/request_id",
-        },
-        "payload": _reference("components", "schemas", MetadataRequested.__name__),
-        "headers": _object(headers),
-        "examples": examples,
-        "bindings": {"amqp": {"messageType": MESSAGE_TYPE, **BINDING_VERSION}},
-        "x-amqp-properties": words.PROPERTIES,
-    }
-
-
-def _object(properties: Document) -> Document:
-    return {"type": "object", "properties": properties}
-
-
-def _example(name: str, payload: Document, headers: Document | None = None) -> Document:
-    return {"name": name, **({"headers": headers} if headers else {}), "payload": payload}
-
-
-def _value(value: object) -> str:
-    return f"`{value}`" if value != "" else "(empty)"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = (head, tuple("---" for _ in head), *rows)
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -5,12 +5,17 @@ gives pieces of about `PIECE_BYTES` (brotli up to half as much again), and whoev
 stops when there is enough.
 """
 
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import brotli  # type: ignore[import-untyped]  # carries no annotations
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd  # the same module, for older versions of Python
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 PIECE_BYTES = 65_536

@@ -5,11 +5,6 @@ values, all known beforehand: never a URL, a host or an id. Each process has a r
 own, so each needs a port of its own to be scraped (`docs/operations.md`).
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
-from functools import wraps
-from time import perf_counter
-from typing import Any, ParamSpec, TypeVar
-
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -24,7 +19,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.errors import FetchError, PublishError
+from app.errors import FetchError
 from app.models import (
     Coalesced,
     Completed,
@@ -34,9 +29,6 @@ from app.models import (
     PutOff,
     RetryLater,
 )
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -135,7 +127,7 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off without using an attempt: database away, host busy, page being fetched.",
+    "Messages put off, their attempt unused: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(
@@ -170,26 +162,6 @@ for reason in ("malformed", "unhandled"):
 def exposition() -> bytes:
     """Return every metric in Prometheus' text format."""
     return generate_latest(REGISTRY)
-
-
-def measured_publish(send: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Count and time what publishes a message or raises `PublishError`."""
-
-    @wraps(send)
-    async def measured(*args: P.args, **kwargs: P.kwargs) -> T:
-        started = perf_counter()
-        outcome = "cancelled"
-        try:
-            result = await send(*args, **kwargs)
-            outcome = "success"
-        except PublishError as exc:
-            outcome = exc.reason
-            raise
-        finally:
-            PUBLISH_SECONDS.labels(outcome).observe(perf_counter() - started)
-        return result
-
-    return measured
 
 
 def observe_fetch(result: PageMetadata | FetchError, seconds: float) -> None:

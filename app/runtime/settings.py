@@ -4,6 +4,7 @@ Only the two `main.py` files build them; everything else receives plain values.
 """
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, Self
@@ -20,7 +21,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app import __version__
-from app.retries import Backoff
+from app.retries import WRITE_AGAIN, Backoff
 
 Network = IPv4Network | IPv6Network
 
@@ -58,6 +59,14 @@ def _check_hosts(url: str) -> None:
             raise ValueError("names no host and port, as in localhost:5672")
 
 
+def _not_reserved(queue_name: str) -> str:
+    if queue_name.split(".")[1] in ("retry", "retries", "dead"):
+        raise ValueError(
+            "its second part must not be retry, retries or dead: the other queues have these names"
+        )
+    return queue_name
+
+
 List = (NoDecode, BeforeValidator(_comma_separated))
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -65,121 +74,155 @@ Multiplier = Annotated[float, Field(ge=1, le=100)]
 Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
 """Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
 Port = Annotated[int, Field(ge=1, le=65535)]
-QueueName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
+Networks = Annotated[tuple[Network, ...], *List]
+QueueName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$", max_length=200),
+    AfterValidator(_not_reserved),
+]
 
 
 class Settings(BaseSettings):
-    """Every variable of `.env.example`, checked; durations are in seconds."""
+    """Every variable of `.env.example`, checked; durations are in seconds.
 
-    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+    The string below a field becomes its comment in `.env.example`.
+    """
 
-    broker_url: Annotated[str, _with_scheme("amqp", "amqps")] = Field(
-        "amqp://guest:guest@localhost:5672/",
-        description="RabbitMQ; amqps:// works too, and several hosts: amqp://host1,host2:5673/",
-    )
-    broker_queue_name: QueueName = Field(
-        "metadata.requests",
-        description="Request queue; its first part is the prefix of all queue names",
-    )
-    broker_queue_max_length: PositiveInt = Field(
-        1000, description="Waiting requests beyond which POST answers 503"
-    )
-    broker_queue_type: Literal["quorum", "classic"] = Field(
-        "quorum", description="quorum (replicated in a cluster) or classic"
-    )
-    broker_publish_timeout_seconds: Seconds = Field(
-        10, description="The whole wait for a publisher confirm"
-    )
-    broker_initial_backoff_seconds: Seconds = Field(
-        1, description="Delay after the first failed connection attempt"
-    )
-    broker_max_backoff_seconds: Seconds = Field(30, description="The longest such delay")
-    broker_backoff_multiplier: Multiplier = Field(2, description="Growth from delay to delay")
-    broker_max_connection_attempts: PositiveInt = Field(
-        10, description="Attempts at start before the process gives up; reconnection never does"
+    model_config = SettingsConfigDict(
+        env_file=".env", extra="ignore", frozen=True, use_attribute_docstrings=True
     )
 
-    database_url: Annotated[str, _with_scheme("mongodb", "mongodb+srv")] = Field(
-        "mongodb://localhost:27017", description="MongoDB; mongodb+srv:// works too"
-    )
-    database_name: str = Field(
-        "metadata_inventory",
-        pattern=r"^[A-Za-z0-9_-]{1,63}$",
-        description="Database; the collection is `pages`",
-    )
-    database_timeout_seconds: Seconds = Field(5, description="Bound on every database operation")
-    database_initial_backoff_seconds: Seconds = Field(
-        1, description="Delay after the first failed connection attempt"
-    )
-    database_max_backoff_seconds: Seconds = Field(30, description="The longest such delay")
-    database_backoff_multiplier: Multiplier = Field(2, description="Growth from delay to delay")
-    database_max_connection_attempts: PositiveInt = Field(
-        10, description="Attempts at start before the process gives up"
-    )
+    broker_url: Annotated[str, _with_scheme("amqp", "amqps")] = "amqp://guest:guest@localhost:5672/"
+    """RabbitMQ; amqps:// works too, and several hosts: amqp://host1,host2:5673/"""
 
-    worker_concurrency: PositiveInt = Field(
-        16, description="Pages fetched at once by one worker process"
-    )
-    worker_prefetch_count: PositiveInt = Field(
-        1, description="Unacknowledged messages per slot; QoS is concurrency x prefetch"
-    )
-    worker_max_attempts: PositiveInt = Field(
-        5, description="Fetch attempts for one request before it fails for good"
-    )
-    worker_retry_delays_seconds: Annotated[tuple[Delay, ...], *List] = Field(
-        (5, 30, 120, 600),
-        min_length=1,
-        description="Delay before attempt 2, 3, ...; the last one repeats",
-    )
-    worker_lease_seconds: Seconds = Field(
-        120, description="How long a claim on a page holds without its worker finishing"
-    )
-    worker_shutdown_grace_seconds: Seconds = Field(
-        30, description="How long pages in flight may finish after SIGTERM"
-    )
+    broker_queue_name: QueueName = "metadata.requests"
+    """Request queue; its first part is the prefix of all queue names"""
 
-    fetch_connect_timeout_seconds: Seconds = Field(5, description="Bound on opening one connection")
-    fetch_total_timeout_seconds: Seconds = Field(
-        20, description="Deadline over redirects, headers and body together"
-    )
-    fetch_max_body_bytes: PositiveInt = Field(
-        5_000_000, description="Decoded bytes kept of a body; the rest is cut and said so"
-    )
-    fetch_max_redirects: int = Field(5, ge=0, description="Redirects followed for one page")
-    fetch_user_agent: str = Field(
-        f"page-metadata/{__version__} (+https://github.com/page-metadata/page-metadata)",
-        min_length=1,
-        pattern=r"^[\x20-\x7e]+$",
-        description="How the fetcher introduces itself",
-    )
-    fetch_allowed_ports: Annotated[frozenset[Port], *List] = Field(
-        frozenset({80, 443}), min_length=1, description="Ports that may be fetched"
-    )
-    fetch_per_host_concurrency: int = Field(
-        8, ge=0, description="Connections to one host from one worker process; 0 is no limit"
-    )
-    fetch_respect_robots: bool = Field(False, description="Make robots.txt binding")
-    fetch_allowed_networks: Annotated[tuple[Network, ...], *List] = Field(
-        (),
-        description="CIDRs exempt from the guard on any port: for development, e.g. 127.0.0.0/8",
-    )
+    broker_queue_max_length: PositiveInt = 1000
+    """Waiting requests beyond which POST answers 503"""
 
-    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = Field(
-        "INFO", description="Least severe level that is logged"
+    broker_queue_type: Literal["quorum", "classic"] = "quorum"
+    """quorum (replicated in a cluster) or classic"""
+
+    broker_publish_timeout_seconds: Seconds = 10
+    """How long to wait for a publisher confirm, everything included"""
+
+    broker_initial_backoff_seconds: Seconds = 1
+    """Delay after the first failed connection attempt"""
+
+    broker_max_backoff_seconds: Seconds = 30
+    """The longest such delay"""
+
+    broker_backoff_multiplier: Multiplier = 2
+    """Factor by which the delay grows after each failed attempt"""
+
+    broker_max_connection_attempts: PositiveInt = 10
+    """Attempts at start before the process gives up; a reconnection never gives up"""
+
+    database_url: Annotated[str, _with_scheme("mongodb", "mongodb+srv")] = (
+        "mongodb://localhost:27017"
     )
-    log_format: Literal["json", "text"] = Field(
-        "json", description="json (one object a line) or text (for people)"
+    """MongoDB; mongodb+srv:// works too"""
+
+    database_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "metadata_inventory"
+    """Database; the collection is `pages`"""
+
+    database_timeout_seconds: Seconds = 5
+    """Bound on every database operation"""
+
+    database_initial_backoff_seconds: Seconds = 1
+    """Delay after the first failed connection attempt"""
+
+    database_max_backoff_seconds: Seconds = 30
+    """The longest such delay"""
+
+    database_backoff_multiplier: Multiplier = 2
+    """Factor by which the delay grows after each failed attempt"""
+
+    database_max_connection_attempts: PositiveInt = 10
+    """Attempts at start before the process gives up"""
+
+    worker_concurrency: PositiveInt = 16
+    """Pages fetched at once by one worker process"""
+
+    worker_prefetch_count: PositiveInt = 1
+    """Unacknowledged messages per slot; QoS is concurrency x prefetch"""
+
+    worker_max_attempts: PositiveInt = 5
+    """Fetch attempts for one request before it fails for good"""
+
+    worker_retry_delays_seconds: Annotated[tuple[Delay, ...], *List, Field(min_length=1)] = (
+        5,
+        30,
+        120,
+        600,
     )
+    """Delay before attempt 2, 3, ...; the last one repeats"""
+
+    worker_lease_seconds: Seconds = 120
+    """How long a claim on a page holds without its worker finishing"""
+
+    worker_shutdown_grace_seconds: Seconds = 30
+    """How long pages in flight may finish after SIGTERM"""
+
+    fetch_connect_timeout_seconds: Seconds = 5
+    """Bound on opening one connection"""
+
+    fetch_total_timeout_seconds: Seconds = 20
+    """Deadline for redirects, headers and body together"""
+
+    fetch_max_body_bytes: PositiveInt = 5_000_000
+    """Decoded bytes kept of a body; the rest is cut off, and the result says so"""
+
+    fetch_max_redirects: Annotated[int, Field(ge=0)] = 5
+    """Redirects followed for one page"""
+
+    fetch_user_agent: Annotated[str, Field(min_length=1, pattern=r"^[\x20-\x7e]+$")] = (
+        f"page-metadata/{__version__} (+https://github.com/page-metadata/page-metadata)"
+    )
+    """How the fetcher introduces itself"""
+
+    fetch_allowed_ports: Annotated[frozenset[Port], *List, Field(min_length=1)] = frozenset(
+        {80, 443}
+    )
+    """Ports that may be fetched"""
+
+    fetch_per_host_concurrency: Annotated[int, Field(ge=0)] = 8
+    """Connections to one host from one worker process; 0 is no limit"""
+
+    fetch_respect_robots: bool = False
+    """Obey robots.txt"""
+
+    fetch_allowed_networks: Networks = ()
+    """CIDRs exempt from the guard on any port: for development, e.g. 127.0.0.0/8"""
+
+    fetch_denied_networks: Networks = ()
+    """CIDRs that are never fetched, besides those the guard always refuses: your own public ranges,
+    a local NAT64 prefix"""
+
+    log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
+    """Least severe level that is logged"""
+
+    log_format: Literal["json", "text"] = "json"
+    """json (one object a line) or text (for people)"""
 
     @model_validator(mode="after")
-    def _queue_names_must_differ(self) -> Self:
-        reserved = ("retry", "retries", "dead")
-        if self.broker_queue_name.split(".", 1)[1].split(".")[0] in reserved:
-            raise ValueError(
-                "BROKER_QUEUE_NAME: its second part must not be retry, retries or dead; "
-                "the other queues are called so"
-            )
+    def _must_not_contradict_each_other(self) -> Self:
+        if found := list(_contradictions(self)):
+            raise ValueError("\n  ".join(found))
         return self
+
+    @property
+    def longest_attempt_seconds(self) -> float:
+        """How long a worker may need its claim on a page.
+
+        It takes the claim with one database operation, fetches the page, and stores the outcome,
+        if need be with every try that `WRITE_AGAIN` allows. What is not counted is short: some
+        seconds of waiting for a busy host, and the parsing of the page.
+        """
+        claiming = self.database_timeout_seconds
+        storing = WRITE_AGAIN.longest_seconds(self.database_timeout_seconds)
+        return claiming + self.fetch_total_timeout_seconds + storing
 
     @property
     def patience(self) -> timedelta:
@@ -204,6 +247,38 @@ class Settings(BaseSettings):
             maximum=self.database_max_backoff_seconds,
             multiplier=self.database_backoff_multiplier,
             attempts=self.database_max_connection_attempts,
+        )
+
+
+def _contradictions(settings: Settings) -> Iterator[str]:
+    """Yield a line for each two settings that cannot both be meant, which says what to do."""
+    for server in ("BROKER", "DATABASE"):
+        initial, longest = f"{server}_INITIAL_BACKOFF_SECONDS", f"{server}_MAX_BACKOFF_SECONDS"
+        yield from _out_of_order(settings, initial, longest)
+    yield from _out_of_order(
+        settings, "FETCH_CONNECT_TIMEOUT_SECONDS", "FETCH_TOTAL_TIMEOUT_SECONDS"
+    )
+    # A claim that ends while its worker is still at work is given to the next worker that asks.
+    # If every attempt takes longer than the lease, each result comes too late to be stored, and
+    # the page is fetched again and again.
+    needed = settings.longest_attempt_seconds
+    if settings.worker_lease_seconds < needed:
+        yield (
+            "WORKER_LEASE_SECONDS and FETCH_TOTAL_TIMEOUT_SECONDS: the lease of "
+            f"{settings.worker_lease_seconds:g} s may end before the worker has fetched the page "
+            f"and stored the result, which can take {needed:g} s; raise WORKER_LEASE_SECONDS to "
+            f"{needed:g} or more, or lower FETCH_TOTAL_TIMEOUT_SECONDS "
+            f"({settings.fetch_total_timeout_seconds:g}) or DATABASE_TIMEOUT_SECONDS "
+            f"({settings.database_timeout_seconds:g})"
+        )
+
+
+def _out_of_order(settings: Settings, lower: str, upper: str) -> Iterator[str]:
+    low, high = getattr(settings, lower.lower()), getattr(settings, upper.lower())
+    if low > high:
+        yield (
+            f"{lower} and {upper}: {low:g} is more than {high:g}; lower the first or raise the "
+            "second"
         )
 
 

@@ -141,7 +141,6 @@ class PageRepository:
         with translated_errors():
             await self._database.pages.update_one(_reserved(request), {"$set": as_it_was})
 
-    @TRACER.start_as_current_span("pages.is_suspect")
     async def is_suspect(self, delivery: Delivery) -> bool:
         """Say whether a worker died while it fetched the page for this very request."""
         signs: list[Document] = [{"processing.suspect": True}]

@@ -12,7 +12,7 @@ from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
 
 from app.assembly import Parts, assemble
-from app.broker.connection import loss_told_from_cancellation
+from app.broker.cluster import connection_error_if_closed
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.fetcher.client import HttpFetcher
@@ -155,7 +155,7 @@ async def _cancel_consumers(parts: Parts) -> None:
     """
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
-            with loss_told_from_cancellation():
+            with connection_error_if_closed():
                 channel = await consuming_channel(parts)
                 for tag in list(channel.consumers):
                     await channel.basic_cancel(tag)
@@ -172,5 +172,5 @@ async def consuming_channel(parts: Parts) -> Any:
 
 
 async def _stop(subscriber: RabbitSubscriber) -> None:
-    with suppress(*CONNECTION_EXCEPTIONS), loss_told_from_cancellation():
+    with suppress(*CONNECTION_EXCEPTIONS), connection_error_if_closed():
         await subscriber.stop()

@@ -1,12 +1,12 @@
-"""`just bench-compare [rounds]`: ours beside what a user would pick instead.
+"""`just bench-compare [rounds]`: our worker and publisher beside what else a user might choose.
 
-__main__.py     the rounds, and what comes of them
+__main__.py     the rounds and their results
 arena.py        a virtual host and a database for each measurement
-programs.py     a contestant's process
-workers.py      from a filled queue to stored records
-publishers.py   confirmed messages into a quorum queue
-sending.py      64 callers at once; send.py is the process they are in
-collecting.py   a page fetched and stored, as a task of any framework would do it
-on_*.py         the contestants, one each
+programs.py     the process of a contestant
+workers.py      measures workers: from a filled queue to stored records
+publishers.py   measures publishers: confirmed messages into a quorum queue
+sending.py      64 callers at once; send.py is the process that they run in
+collecting.py   fetches and stores a page, as a task of any framework would
+on_*.py         one contestant each
 report.py       the tables
 """

@@ -1,6 +1,6 @@
-"""The rounds: each measures everything once, one after the other, on the same servers.
+"""The rounds. Each measures every contestant once, one after the other, on the same servers.
 
-What counts are ratios within a round. Nothing else should run on the machine.
+A ratio is that of two figures of the same round. Nothing else should run on the machine meanwhile.
 """
 
 import sys
@@ -18,22 +18,23 @@ from bench.report import RESULTS
 from dev.stack import ROOT
 
 PREFACE = """\
-# Beside what a user would pick instead
+# Beside what else a user might choose
 
-Written by `just bench-compare`: medians of the rounds, with the lowest and the highest; a ratio is
-that of figures of the same round. The same pages of 10 KB, RabbitMQ and MongoDB for all, quorum
-queues, persistent messages, publisher confirms, acknowledgement after the work, write concern
-majority with journal. Each measurement has a virtual host and a database of its own.
+Written by `just bench-compare`. The figures are medians of the rounds, with the lowest and the
+highest round; a ratio is that of two figures of the same round. All contestants have the same pages
+of 10 KB, the same RabbitMQ and MongoDB, quorum queues, persistent messages, publisher confirms,
+acknowledgement after the work, and write concern majority with journal. Each measurement has a
+virtual host and a database of its own.
 """
 
 Measured = dict[str, list[float]]
-"""What came out, once a round."""
+"""For each contestant its figure of each round."""
 
 _console = Console(highlight=False)
 
 
 def main() -> None:
-    """Measure, print the tables and write them down."""
+    """Measure everything, print the tables and write them into a file."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 3
     with prepared_ground() as ground:
         comparisons = _compared(ground, rounds)

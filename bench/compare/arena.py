@@ -1,4 +1,4 @@
-"""What all contestants run on: the ground of every benchmark, and a place of its own for each."""
+"""A virtual host and a database of its own for each measurement, on the shared servers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from bench.ground import Ground
 COMPLETED = "COMPLETED"
 
 COMPRESSED = {"wiredTiger": {"configString": "block_compressor=zstd"}}
-"""As ours makes its collection."""
+"""The options with which our service creates its collection."""
 
 Pages = Any
 """A pymongo collection of page records."""
@@ -22,7 +22,7 @@ Pages = Any
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A virtual host and a database that nobody has used before, and the settings that say so."""
+    """A fresh virtual host and database, and the settings that name them."""
 
     folder: Path
     environment: dict[str, str]
@@ -31,7 +31,7 @@ class Place:
 
 @contextmanager
 def place_in(ground: Ground) -> Iterator[Place]:
-    """Make a place for one measurement; queues and records are gone after it."""
+    """Create them for one measurement, and delete them when the block is left."""
     name = uuid4().hex
     ground.rabbitmq.ctl("add_vhost", name)
     ground.rabbitmq.ctl("set_permissions", "--vhost", name, "guest", ".*", ".*", ".*")

@@ -1,9 +1,9 @@
-"""A page fetched by httpx and stored by pymongo, as a task of any framework would do it.
+"""Fetches a page by httpx and stores it by pymongo, as a task of any framework would.
 
-The record is what ours is less what ours alone finds out: url, status, headers, cookies, page
-source and times, under a unique URL, acknowledged by a majority from their journals. It is written
-so that a redelivered message changes nothing. Connections are not kept alive, because that is what
-httpx is fastest with.
+The record has what every such service would keep: URL, status, headers, cookies, page source and
+times. The URL is unique, and a write is acknowledged by a majority of members from their journals.
+A redelivered message replaces the record by an equal one. Connections to sites are not kept alive,
+because httpx is faster without its pool.
 """
 
 import os
@@ -33,7 +33,7 @@ _one_at_a_time = Lock()
 
 
 def collect(url: str) -> None:
-    """Fetch a page and store it, with the clients of this process."""
+    """Fetch a page and store it, by the clients that this process shares."""
     with _one_at_a_time:
         http, pages = _clients()
     started = datetime.now(UTC)
@@ -42,7 +42,7 @@ def collect(url: str) -> None:
 
 
 class Storage:
-    """Stores records; for one event loop, and to be made within it."""
+    """Stores records. Belongs to the event loop in which it is created."""
 
     def __init__(self) -> None:
         self._client: pymongo.AsyncMongoClient[Record] = pymongo.AsyncMongoClient(
@@ -51,7 +51,7 @@ class Storage:
         self._pages = self._client[os.environ["DATABASE_NAME"]].pages
 
     async def store(self, record: Record) -> None:
-        """Put the record in the place of an earlier one."""
+        """Insert the record, or replace the one that the URL has."""
         await self._pages.replace_one({"url": record["url"]}, record, upsert=True)
 
     async def close(self) -> None:
@@ -60,7 +60,7 @@ class Storage:
 
 
 class AsyncCollector:
-    """Fetches pages and stores them; for one event loop, and to be made within it."""
+    """Fetches and stores pages. Belongs to the event loop in which it is created."""
 
     def __init__(self) -> None:
         self._http = httpx.AsyncClient(**_FETCHING)
@@ -86,7 +86,7 @@ def _clients() -> tuple[httpx.Client, Any]:
 
 
 def record_of(url: str, response: httpx.Response, started: datetime) -> Record:
-    """Return the record of a page that was asked for at `started`."""
+    """Return the record of a page whose fetch began at `started`."""
     return make_record(
         url,
         final_url=str(response.url),
@@ -98,7 +98,7 @@ def record_of(url: str, response: httpx.Response, started: datetime) -> Record:
     )
 
 
-def make_record(  # noqa: PLR0913 (what a record is made of)
+def make_record(  # noqa: PLR0913 (each is a field of the record)
     url: str,
     *,
     final_url: str,
@@ -108,7 +108,7 @@ def make_record(  # noqa: PLR0913 (what a record is made of)
     page_source: str,
     started: datetime,
 ) -> Record:
-    """Return a record of these parts, made now."""
+    """Return a record of these parts, with the current time as its end."""
     now = datetime.now(UTC)
     return {
         "url": url,

@@ -10,7 +10,7 @@ from bench.compare.sending import CALLERS, Sending
 app = Celery("compare", broker=os.environ["BROKER_URL"])
 app.conf.update(
     broker_connection_retry_on_startup=True,
-    broker_pool_limit=CALLERS,  # connections of a process that publishes
+    broker_pool_limit=CALLERS,  # one connection for each thread that publishes
     broker_transport_options={"confirm_publish": True},
     task_acks_late=True,
     task_default_delivery_mode="persistent",
@@ -28,5 +28,5 @@ def collect(url: str) -> None:
 
 
 def send(sending: Sending) -> None:
-    """Send from threads, each by a connection of the pool."""
+    """Send from threads, each with a connection of the pool."""
     sending.in_threads(collect.delay)

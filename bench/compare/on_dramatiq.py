@@ -11,7 +11,7 @@ from bench.compare.sending import Sending
 
 
 class QuorumBroker(RabbitmqBroker):
-    """Declares quorum queues, for which Dramatiq has no option."""
+    """Declares quorum queues. Dramatiq 2.2 has no option for that, so this overrides its method."""
 
     def _build_queue_arguments(self, queue_name: str) -> Any:
         return {**super()._build_queue_arguments(queue_name), "x-queue-type": "quorum"}
@@ -28,6 +28,6 @@ def collect(url: str) -> None:
 
 
 def send(sending: Sending) -> None:
-    """Send from threads, each by a connection of its own."""
+    """Send from threads, each with a connection of its own."""
     sending.in_threads(collect.send)
     broker.close()

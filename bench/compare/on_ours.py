@@ -1,4 +1,4 @@
-"""Ours: the API's publisher, put together and logging as the API does it."""
+"""Our publisher, built from the same parts and with the same logging as in the API."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from bench.compare.sending import Sending
 
 
 def send(sending: Sending) -> None:
-    """Send from tasks, all by one channel; confirms are awaited side by side."""
+    """Send from tasks over one channel; the tasks await their confirms side by side."""
     uvloop.run(_send(sending))
 
 
@@ -26,13 +26,13 @@ async def _send(sending: Sending) -> None:
 
 
 def new_request(url: str) -> PageRequest:
-    """Return what the API makes of a POST."""
+    """Return the request that the API would make of a POST."""
     return PageRequest(url, uuid4(), datetime.now(UTC))
 
 
 @asynccontextmanager
 async def publishing() -> AsyncIterator[RequestPublisher]:
-    """Connect and declare the queues, and close at the end."""
+    """Connect, declare the queues, and close when the block is left."""
     settings = load_settings()
     configure_logging(service_name="api", level=settings.log_level, log_format=settings.log_format)
     parts = assemble(settings, service_name="api")

@@ -1,4 +1,4 @@
-"""The baseline of the publishers: ours with a lock that is held until the confirm is there."""
+"""The baseline of the publishers: ours, with a lock that is held until each confirm arrives."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from bench.compare.sending import Sending
 
 
 def send(sending: Sending) -> None:
-    """Send from tasks, one after the other."""
+    """Send from tasks; the lock lets one message at a time be under way."""
     uvloop.run(_send(sending))
 
 

@@ -1,6 +1,6 @@
-"""Scrapy, which has no broker: `python -m bench.compare.on_scrapy SITE_PORT PAGES`.
+"""Scrapy, which uses no broker: `python -m bench.compare.on_scrapy SITE_PORT PAGES`.
 
-It makes the URLs itself, and what it has not stored when it ends is lost.
+It makes the URLs itself. Pages that are not stored when it ends are lost.
 """
 
 import sys
@@ -17,14 +17,14 @@ from bench.compare.collecting import Record, Storage, make_record
 
 
 class MongoPipeline:
-    """Stores each item by pymongo's asynchronous client: the reactor goes on meanwhile."""
+    """Stores each item by pymongo's asynchronous client, which does not block the reactor."""
 
     async def open_spider(self) -> None:
         """Connect."""
         self._storage = Storage()
 
     async def process_item(self, item: Record) -> Record:
-        """Store one."""
+        """Store one record."""
         await self._storage.store(item)
         return item
 
@@ -34,10 +34,10 @@ class MongoPipeline:
 
 
 class PageSpider(scrapy.Spider):
-    """Takes so many pages of the site."""
+    """Fetches `pages` pages of the site."""
 
     name = "pages"
-    custom_settings = {  # noqa: RUF012 (Scrapy's way)
+    custom_settings = {  # noqa: RUF012 (Scrapy reads a class attribute of this name)
         "ASYNCIO_EVENT_LOOP": "uvloop.Loop",
         "CONCURRENT_REQUESTS": 16,
         "CONCURRENT_REQUESTS_PER_DOMAIN": 16,

@@ -1,4 +1,4 @@
-"""taskiq on RabbitMQ, by taskiq-aio-pika."""
+"""taskiq on RabbitMQ, with taskiq-aio-pika."""
 
 import os
 
@@ -18,13 +18,13 @@ broker = AioPikaBroker(os.environ["BROKER_URL"], qos=CONCURRENCY).with_queue(
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def open_clients(state: TaskiqState) -> None:
-    """Have clients for all tasks of the process."""
+    """Create the clients that all tasks of the process share."""
     state.collector = AsyncCollector()
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close_clients(state: TaskiqState) -> None:
-    """Close them."""
+    """Close the clients."""
     await state.collector.close()
 
 
@@ -35,7 +35,7 @@ async def collect(url: str) -> None:
 
 
 def send(sending: Sending) -> None:
-    """Send from tasks, all by one channel."""
+    """Send from tasks over one channel."""
     uvloop.run(_send(sending))
 
 

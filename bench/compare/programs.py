@@ -1,4 +1,4 @@
-"""A contestant's process, private to one measurement."""
+"""The process of a contestant, for one measurement."""
 
 import os
 import signal
@@ -14,7 +14,7 @@ from dev.stack import Process
 
 
 class Program(Process):
-    """`python -m <arguments>`, ended with its block, and with it what it has started itself."""
+    """Runs `python -m <arguments>` while its block lasts; its child processes end with it."""
 
     def __init__(
         self, folder: Path, arguments: Sequence[str], *, environment: Mapping[str, str]
@@ -26,7 +26,7 @@ class Program(Process):
         return self.launch()
 
     def kill(self) -> None:
-        """End all that is left of it at once."""
+        """End it by SIGKILL, and whatever is left of its process group."""
         group = self._process.pid if self._process else None
         super().kill()
         if group is not None:
@@ -34,7 +34,10 @@ class Program(Process):
                 os.killpg(group, signal.SIGKILL)
 
     def wait_until(self, done: Callable[[], bool], *, deadline: float = 120.0) -> None:
-        """Return once it has done something; raises `ServerFailed` if it won't, or takes long."""
+        """Return once `done()` is true.
+
+        Raises `ServerFailed` if the process ends before that, or at the deadline.
+        """
         give_up = time.monotonic() + deadline
         while True:
             may_do_more = self.running and time.monotonic() < give_up

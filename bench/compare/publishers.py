@@ -1,4 +1,4 @@
-"""Messages a second into a quorum queue, persistent and each confirmed to its caller."""
+"""How many messages a second go into a quorum queue, persistent, each confirmed to its caller."""
 
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +11,7 @@ LOCKED = "locked publisher"
 
 
 def messages_per_second(ground: Ground, *, sender: str) -> float:
-    """Have 64 callers send as much as they can."""
+    """Have 64 callers send as many messages as they can."""
     arguments = ("bench.compare.send", sender, str(ground.site_port))
     with place_in(ground) as place:
         environment = {"BROKER_QUEUE_MAX_LENGTH": "10000000", **place.environment}

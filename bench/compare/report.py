@@ -1,4 +1,4 @@
-"""The tables, for the terminal and as markdown, and what they were measured on."""
+"""The tables, for the terminal and in Markdown, and a sentence about machine and versions."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -15,7 +15,7 @@ PACKAGES = ("celery", "dramatiq", "taskiq", "taskiq-aio-pika", "scrapy", "pymong
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What was measured under each name, once a round, more being better."""
+    """The figures of each contestant, one for each round; more is better."""
 
     title: str
     unit: str
@@ -30,7 +30,7 @@ class Comparison:
 
     @property
     def rows(self) -> list[list[str]]:
-        """Medians; a ratio is that of the rounds' ratios, with its spread."""
+        """One row for each contestant: medians of figures and ratios, with their spread."""
         return [[name, *self._figures(values)] for name, values in self.measured.items()]
 
     def _figures(self, values: list[float]) -> list[str]:
@@ -44,7 +44,7 @@ class Comparison:
         return f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
     def table(self) -> Table:
-        """For the terminal."""
+        """Return the table for the terminal."""
         table = Table(*self.header, title=self.title, title_justify="left", box=None)
         for row in self.rows:
             table.add_row(*row)
@@ -57,7 +57,7 @@ class Comparison:
 
 
 def where(ground: Ground, rounds: int) -> str:
-    """Return the machine, the servers and the packages."""
+    """Return a sentence about machine, servers and packages."""
     with pymongo.MongoClient[dict[str, object]](ground.mongodb.url) as client:
         mongodb = str(client.server_info()["version"])
     rabbitmq = ground.rabbitmq.ctl("version").strip()

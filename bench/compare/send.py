@@ -1,6 +1,7 @@
-"""Send as one contestant does: `python -m bench.compare.send on_celery SITE_PORT [PAGES]`.
+"""Sends as one contestant does: `python -m bench.compare.send on_celery SITE_PORT [PAGES]`.
 
-So many pages, or for a time: then an event `sent` is logged with how many a second there were.
+It sends `PAGES` messages, or for some seconds, then prints the event `sent` with the messages a
+second.
 """
 
 import json
@@ -15,4 +16,4 @@ if __name__ == "__main__":
     sending = Sending(int(site_port), int(pages[0]) if pages else None)
     contestant.send(sending)
     event = {"event": "sent", "per_second": sending.per_second}
-    print(json.dumps(event), flush=True)  # noqa: T201 (its answer)
+    print(json.dumps(event), flush=True)  # noqa: T201 (the caller reads it)

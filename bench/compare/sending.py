@@ -1,4 +1,4 @@
-"""Callers who send side by side, in tasks or in threads, and how many a second they were."""
+"""64 callers that send side by side, in tasks or in threads, and their messages a second."""
 
 import asyncio
 import itertools
@@ -12,9 +12,10 @@ SECONDS = 4.0
 
 
 class Sending:
-    """URLs of a site to be sent, each by one caller: so many pages, or for a time if None.
+    """Hands out URLs to the callers: `pages` of them, or for `SECONDS` if it is None.
 
-    A URL counts as sent once its caller asks for the next one, so a caller waits for the confirm.
+    A URL counts as sent when its caller asks for the next one. So a caller has to wait for the
+    confirm before it asks.
     """
 
     def __init__(self, site_port: int, pages: int | None) -> None:
@@ -26,7 +27,7 @@ class Sending:
 
     @property
     def per_second(self) -> float:
-        """What was sent after the warm-up and in time, a second; for one that ends by its time."""
+        """Messages a second between the warm-up and the end; only if `pages` is None."""
         return sum(self._begin <= moment <= self._end for moment in self._sent_at) / SECONDS
 
     async def in_tasks(self, send: Callable[[str], Awaitable[object]]) -> None:
@@ -49,7 +50,8 @@ class Sending:
             list(pool.map(call, range(CALLERS)))
 
     def _urls(self) -> Iterator[str]:
-        # Threads share the numbers and the moments: both are taken in one step of the interpreter.
+        # Threads share the iterator and the list. `next()` and `append()` are atomic in CPython, so
+        # neither needs a lock.
         for number in self._numbers:
             yield f"{self._site}/0/{number}"
             now = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Pages a second from a filled queue to stored records."""
+"""How many pages a second go from a filled queue into stored records."""
 
 import subprocess
 import sys
@@ -27,9 +27,10 @@ ONE_AT_A_TIME = "ours, one page at a time"
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process: how to start it, and the module that fills its queue, if it has one.
+    """A worker process: how to start it, and the module that fills its queue.
 
-    In `arguments`, {port} is a free port, {site} the site's and {pages} how many there are.
+    In `arguments`, {port} becomes a free port, {site} the port of the site and {pages} the number
+    of pages. `sender` is None for a contestant without a queue.
     """
 
     arguments: tuple[str, ...]
@@ -37,7 +38,10 @@ class Worker:
     sender: str | None = None
 
     def pages_per_second(self, ground: Ground) -> float:
-        """Have it collect the pages. The clock starts with the first record, not the process."""
+        """Have it collect the pages.
+
+        The clock starts with the first record, so the start of the process does not count.
+        """
         with place_in(ground) as place:
             environment = self.environment | place.environment
             if self.sender:
@@ -56,7 +60,7 @@ def _rate(program: Program, place: Place) -> float:
         return count
 
     def begun(records: int) -> bool:
-        """Ask what costs the server nothing."""
+        """Return whether there are so many records, by a count that costs the server nothing."""
         return bool(place.pages.estimated_document_count() >= records)
 
     program.wait_until(lambda: begun(1))
@@ -66,7 +70,7 @@ def _rate(program: Program, place: Place) -> float:
 
 
 def bare(ground: Ground) -> float:
-    """Fetch the pages and keep them in no way."""
+    """Fetch the pages and store nothing."""
     numbers = map(str, (ground.site_port, PAGES, CONCURRENCY))
     command = [sys.executable, "-m", "bench.bare", *numbers]
     return float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
@@ -105,7 +109,7 @@ WORKERS: dict[str, Callable[[Ground], float]] = {
     ).pages_per_second,
     "Scrapy, 16 at once": Worker(SCRAPY).pages_per_second,
 }
-"""What is measured, each by a function of the ground."""
+"""The contestants by name, each with the function that measures it."""
 
 REMARKS = {
     BARE: "no queue, nothing stored: the reference",

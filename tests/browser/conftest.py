@@ -1,4 +1,4 @@
-"""The pages in a real Chromium, and a note of everything they do that they should not."""
+"""The pages in Chromium, with a record of errors and of requests to other servers."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,22 +12,22 @@ from dev.browser import chromium, serving_pages
 
 @dataclass
 class Visit:
-    """A page, with the complaints of the browser and the requests that were not to the service."""
+    """A page, with the errors of the browser and the requests that went to other servers."""
 
     page: Page
     origin: str
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     elsewhere: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.page.on("console", self._note_message)
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.errors.append(request.url))
         self.page.on("request", self._note_request)
 
     def _note_message(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
     def _note_request(self, request: Request) -> None:
         if not request.url.startswith((self.origin, "data:", "blob:")):

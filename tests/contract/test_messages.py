@@ -1,4 +1,4 @@
-"""The message contracts as they are checked in: valid AsyncAPI, and compatible with the last."""
+"""The message contracts in `asyncapi/`: valid AsyncAPI, and compatible with the last release."""
 
 import copy
 import json
@@ -40,14 +40,14 @@ def test_a_document_is_valid_asyncapi(asyncapi: Draft7Validator, path: Path) -> 
     asyncapi.validate(document(path))
 
 
-def test_a_document_that_is_not_is_noticed(asyncapi: Draft7Validator, released: Document) -> None:
+def test_an_invalid_document_is_noticed(asyncapi: Draft7Validator, released: Document) -> None:
     released["channels"]["requests"]["bindings"]["amqp"]["is"] = "topic"
     assert not asyncapi.is_valid(released)
 
 
 @pytest.mark.parametrize("name", ["api.yaml", "worker.yaml"])
-def test_nothing_breaks_who_relies_on_the_last_release(name: str) -> None:
-    """If it has to: release it as such, then `just asyncapi --release`."""
+def test_the_contract_is_compatible_with_the_last_release(name: str) -> None:
+    """After a release that breaks the contract on purpose, run `just asyncapi --release`."""
     assert breaking_changes(document(RELEASED / name), document(FOLDER / name)) == []
 
 
@@ -82,22 +82,22 @@ BREAKING: dict[str, tuple[Change, str]] = {
         lambda it: payload(it)["properties"]["attempt"].update(type=["integer", "null"]),
         "metadata.requests: payload.attempt.type was 'integer', now ['integer', 'null']",
     ),
-    "a field that was optional is demanded": (
+    "an optional field becomes required": (
         lambda it: payload(it)["required"].append("attempt"),
-        "metadata.requests: payload.attempt has to be there now",
+        "metadata.requests: payload.attempt is required now",
     ),
-    "a new field is demanded": (
+    "a required field is added": (
         lambda it: (
             payload(it)["properties"].update(priority={"type": "integer"}),
             payload(it)["required"].append("priority"),
         ),
-        "metadata.requests: payload.priority has to be there now",
+        "metadata.requests: payload.priority is required now",
     ),
-    "a field is no longer certain": (
+    "a required field becomes optional": (
         lambda it: payload(it)["required"].remove("requested_at"),
-        "metadata.requests: payload.requested_at may be missing now",
+        "metadata.requests: payload.requested_at is optional now",
     ),
-    "fields are refused that were ignored": (
+    "unknown fields are refused": (
         lambda it: payload(it).update(additionalProperties=False),
         "metadata.requests: payload.additionalProperties was None, now False",
     ),
@@ -127,17 +127,17 @@ BREAKING: dict[str, tuple[Change, str]] = {
     ),
     "a queue has another name": (
         lambda it: it["channels"]["retries"].update(address="metadata.again"),
-        "metadata.retries: there is no such queue any more",
+        "metadata.retries: the queue is gone",
     ),
-    "another kind of message comes": (
+    "another kind of message is added to a queue": (
         lambda it: it["channels"]["retries"]["messages"].update(Other={"$ref": "#/x"}),
         "metadata.retries: messages.Other was None, now {'$ref': '#/x'}",
     ),
     "an operation is removed": (
         lambda it: it["operations"].pop("retryIn5s"),
-        "retryIn5s: there is no such operation any more",
+        "retryIn5s: the operation is gone",
     ),
-    "an operation is turned round": (
+    "an operation changes its direction": (
         lambda it: it["operations"]["retryIn5s"].update(action="receive"),
         "retryIn5s: action was 'send', now 'receive'",
     ),
@@ -149,16 +149,16 @@ BREAKING: dict[str, tuple[Change, str]] = {
 
 HARMLESS: dict[str, Change] = {
     "nothing": lambda _: None,
-    "a field is added that may be missing": lambda it: payload(it)["properties"].update(
+    "an optional field is added": lambda it: payload(it)["properties"].update(
         priority={"type": "integer"}
     ),
-    "a header is added that may be missing": lambda it: message(it)["headers"]["properties"].update(
+    "an optional header is added": lambda it: message(it)["headers"]["properties"].update(
         {"x-priority": {"type": "integer"}}
     ),
-    "a field is described in other words": lambda it: payload(it)["properties"]["url"].update(
+    "the text of a field is changed": lambda it: payload(it)["properties"]["url"].update(
         title="URL", description="A page", examples=["https://example.org/"]
     ),
-    "an operation is described in other words": lambda it: it["operations"]["retryIn5s"].update(
+    "the text of an operation is changed": lambda it: it["operations"]["retryIn5s"].update(
         title="Again", summary="Soon.", description="In five seconds."
     ),
     "a queue and its operation are added": lambda it: (
@@ -173,16 +173,14 @@ HARMLESS: dict[str, Change] = {
 
 
 @pytest.mark.parametrize(("change", "says"), BREAKING.values(), ids=BREAKING.keys())
-def test_a_change_that_breaks_somebody_is_told(
-    released: Document, change: Change, says: str
-) -> None:
+def test_a_breaking_change_is_reported(released: Document, change: Change, says: str) -> None:
     current = copy.deepcopy(released)
     change(current)
     assert says in breaking_changes(released, current)
 
 
 @pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS.keys())
-def test_a_change_that_breaks_nobody_is_not(released: Document, change: Change) -> None:
+def test_a_compatible_change_is_not_reported(released: Document, change: Change) -> None:
     current = copy.deepcopy(released)
     change(current)
     assert breaking_changes(released, current) == []

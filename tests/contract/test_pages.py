@@ -64,7 +64,10 @@ PassTime = Callable[[float], Awaitable[None]]
 """Makes the page at URL as old as if so many seconds had passed."""
 
 
-@pytest.fixture(params=["fake", "motor", "pymongo"])
+ON_A_SERVER = [pytest.param(driver, marks=pytest.mark.servers) for driver in ("motor", "pymongo")]
+
+
+@pytest.fixture(params=["fake", *ON_A_SERVER])
 async def pages(request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Pages]:
     if request.param == "fake":
         yield FakePages(patience=timedelta(seconds=PATIENCE))

@@ -1,4 +1,4 @@
-"""Three nodes on one machine, and the one that leads the request queue is killed."""
+"""A RabbitMQ cluster of three nodes that loses one of them."""
 
 from collections.abc import Iterator
 from contextlib import closing

@@ -22,7 +22,7 @@ def _stall(service: Service) -> Callable[[], object]:
     return service.mongodb.resume
 
 
-@pytest.mark.parametrize("fault", [_die, _stall])
+@pytest.mark.parametrize("fault", [pytest.param(_die, marks=pytest.mark.representative), _stall])
 def test_a_database_that_goes_and_comes_back_loses_nothing(
     fragile: Service, site: Site, fault: Callable[[Service], Callable[[], object]]
 ) -> None:

@@ -21,6 +21,7 @@ MALFORMED = {
 }
 
 
+@pytest.mark.representative
 @pytest.mark.parametrize("queue", ["requests", "retries"])
 def test_malformed_messages_are_dead_lettered_at_once(
     service: Service, site: Site, queue: str

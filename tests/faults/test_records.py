@@ -57,6 +57,7 @@ def test_a_record_at_work_is_left_alone(service: Service, site: Site) -> None:
     assert service.queue("requests").ready == 0
 
 
+@pytest.mark.representative
 def test_a_refresh_keeps_the_old_result_readable_and_a_failed_one_too(
     service: Service, site: Site
 ) -> None:

@@ -2,12 +2,15 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from dev.stack import Worker
 from tests.load import Load, assert_nothing_is_lost, supervised
 from tests.service import Service, started
 from tests.site import Site
 
 
+@pytest.mark.representative
 def test_a_worker_killed_again_and_again_loses_nothing(service: Service, site: Site) -> None:
     api, worker = started(service.api(), service.worker())
     load = Load(service, api, (site.url(f"/slow/100/{n}") for n in range(150))).start()

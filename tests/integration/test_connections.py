@@ -1,4 +1,4 @@
-"""Start-up and reconnection: backoff, failing fast, and never giving up later."""
+"""Start-up gives up after some attempts; a reconnection never does."""
 
 import asyncio
 from unittest.mock import AsyncMock
@@ -9,11 +9,13 @@ import pytest
 from tests.service import Service, eventually, started
 from tests.site import Site
 
-NOBODY = "127.0.0.1:1"
+NO_SERVER = "127.0.0.1:1"
 
 
-def test_an_api_without_a_broker_fails_fast(service: Service) -> None:
-    api = service.api(BROKER_URL=f"amqp://{NOBODY}/", BROKER_MAX_CONNECTION_ATTEMPTS="3").launch()
+def test_an_api_without_a_broker_ends_after_its_attempts(service: Service) -> None:
+    api = service.api(
+        BROKER_URL=f"amqp://{NO_SERVER}/", BROKER_MAX_CONNECTION_ATTEMPTS="3"
+    ).launch()
     assert api.wait() != 0
     attempts = [(e["attempt"], e["delay"]) for e in api.events("rmq_connect_attempt")]
     assert attempts == [(1, 0.0), (2, 0.2), (3, 0.4)]
@@ -21,8 +23,10 @@ def test_an_api_without_a_broker_fails_fast(service: Service) -> None:
     assert "BROKER_URL" in api.log.read_text()
 
 
-def test_both_processes_start_on_the_host_that_answers(service: Service, site: Site) -> None:
-    hosts = {"BROKER_URL": service.rabbitmq.url.replace("@", f"@{NOBODY},")}
+def test_both_processes_connect_to_the_first_host_that_answers(
+    service: Service, site: Site
+) -> None:
+    hosts = {"BROKER_URL": service.rabbitmq.url.replace("@", f"@{NO_SERVER},")}
     api, worker = started(service.api(**hosts), service.worker(**hosts))
     for process in (api, worker):
         assert len(process.events("rmq_connect_failed")) == 1
@@ -30,9 +34,9 @@ def test_both_processes_start_on_the_host_that_answers(service: Service, site: S
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
 
 
-def test_an_api_without_a_database_fails_fast(service: Service) -> None:
+def test_an_api_without_a_database_ends_after_its_attempts(service: Service) -> None:
     api = service.api(
-        DATABASE_URL=f"mongodb://{NOBODY}",
+        DATABASE_URL=f"mongodb://{NO_SERVER}",
         DATABASE_TIMEOUT_SECONDS="0.2",
         DATABASE_MAX_CONNECTION_ATTEMPTS="2",
     ).launch()
@@ -41,22 +45,24 @@ def test_an_api_without_a_database_fails_fast(service: Service) -> None:
     assert "DATABASE_URL" in api.log.read_text()
 
 
-def test_a_worker_without_a_broker_fails_fast(service: Service) -> None:
+def test_a_worker_without_a_broker_ends_after_its_attempts(service: Service) -> None:
     worker = service.worker(
-        BROKER_URL=f"amqp://{NOBODY}/", BROKER_MAX_CONNECTION_ATTEMPTS="2"
+        BROKER_URL=f"amqp://{NO_SERVER}/", BROKER_MAX_CONNECTION_ATTEMPTS="2"
     ).launch()
     assert worker.wait() != 0
     assert "BROKER_URL" in worker.log.read_text()
 
 
-def test_a_bad_setting_stops_both_with_its_name(service: Service) -> None:
+def test_a_bad_setting_stops_both_processes_and_is_named(service: Service) -> None:
     bad = {"WORKER_CONCURRENCY": "none"}
     for process in (service.api(**bad).launch(), service.worker(**bad).launch()):
         assert process.wait() == 1
         assert "WORKER_CONCURRENCY" in process.log.read_text()
 
 
-def test_a_queue_with_other_arguments_stops_both_and_is_explained(service: Service) -> None:
+def test_a_queue_with_other_arguments_stops_both_processes_and_is_explained(
+    service: Service,
+) -> None:
     service.api().start().stop()
     other = {"BROKER_QUEUE_MAX_LENGTH": "7"}
     for process in (service.api(**other).launch(), service.worker(**other).launch()):
@@ -67,7 +73,7 @@ def test_a_queue_with_other_arguments_stops_both_and_is_explained(service: Servi
         assert "BROKER_QUEUE_NAME" in log
 
 
-async def test_a_worker_that_cannot_subscribe_ends_for_its_supervisor(service: Service) -> None:
+async def test_a_worker_that_cannot_subscribe_ends_with_status_1(service: Service) -> None:
     classic = {"BROKER_QUEUE_TYPE": "classic"}
     service.api(**classic).start()  # declares the queues
     async with await aio_pika.connect(service.rabbitmq.url) as connection:
@@ -79,7 +85,9 @@ async def test_a_worker_that_cannot_subscribe_ends_for_its_supervisor(service: S
     worker.wait_for_event("ended_by_itself")
 
 
-def test_the_api_survives_a_broker_that_goes_and_comes_back(fragile: Service, site: Site) -> None:
+def test_both_processes_work_again_after_the_broker_was_stopped_and_started(
+    fragile: Service, site: Site
+) -> None:
     api, worker = started(fragile.api(), fragile.worker())
     fragile.rabbitmq.stop()
     api.wait_for_event("rmq_connection_lost")
@@ -106,10 +114,12 @@ def test_the_api_survives_a_broker_that_goes_and_comes_back(fragile: Service, si
 
 
 @pytest.mark.parametrize("queue_type", ["quorum", "classic"])
-def test_requests_that_waited_in_a_stopped_broker_are_still_there(
+def test_queued_requests_survive_a_restart_of_the_broker(
     fragile: Service, site: Site, queue_type: str
 ) -> None:
-    fragile.environment["BROKER_QUEUE_TYPE"] = queue_type  # classic ones keep what is persistent
+    fragile.environment["BROKER_QUEUE_TYPE"] = (
+        queue_type  # a classic queue keeps persistent messages only
+    )
     api = fragile.api().start()
     urls = [site.url(f"/page/{n}") for n in range(20)]
     for url in urls:

@@ -1,4 +1,4 @@
-"""The published contracts, against the service as it runs."""
+"""The running service keeps to its published contracts."""
 
 import asyncio
 import json
@@ -33,13 +33,13 @@ async def a_channel(service: Service) -> AsyncIterator[AbstractChannel]:
 # --- What the service publishes ---
 
 
-def the_one_in(service: Service, queue: str) -> AbstractIncomingMessage:
-    """Take the only message of a queue, named without its prefix, once it is there."""
+def only_message(service: Service, queue: str) -> AbstractIncomingMessage:
+    """Wait for the only message of a queue and take it. The queue is named without its prefix."""
     eventually(lambda: service.queue(queue).ready, lambda ready: ready == 1)
-    return asyncio.run(taken(service, queue))
+    return asyncio.run(take(service, queue))
 
 
-async def taken(service: Service, name: str) -> AbstractIncomingMessage:
+async def take(service: Service, name: str) -> AbstractIncomingMessage:
     async with a_channel(service) as channel:
         queue = await channel.declare_queue(f"{service.name}.{name}", passive=True)
         message = await queue.get(no_ack=True)
@@ -52,8 +52,8 @@ def check(schema: Any, value: Any) -> None:
     Draft7Validator(whole, format_checker=FormatChecker()).validate(value)
 
 
-def assert_is_as_published(message: AbstractIncomingMessage, name: str) -> None:
-    """Hold a message that was really sent to all that its description says."""
+def assert_is_as_described(message: AbstractIncomingMessage, name: str) -> None:
+    """Compare a message that the service has sent with everything its description says."""
     described = MESSAGES[name]
     body = json.loads(message.body)
     check(described["payload"], body)
@@ -77,58 +77,56 @@ def check_headers(described: Any, message: AbstractIncomingMessage) -> None:
     check({**described["headers"], "additionalProperties": False}, headers)
 
 
-def test_a_request_that_the_api_publishes_is_as_its_document_says(service: Service) -> None:
+def test_a_request_from_the_api_is_as_described(service: Service) -> None:
     service.post(service.api().start(), "HTTPS://Example.com")
-    assert_is_as_published(the_one_in(service, "requests"), "MetadataRequested")
+    assert_is_as_described(only_message(service, "requests"), "MetadataRequested")
 
 
-def test_a_retry_that_a_worker_publishes_is_as_its_document_says(
-    service: Service, site: Site
-) -> None:
+def test_a_retry_from_a_worker_is_as_described(service: Service, site: Site) -> None:
     worker = service.worker(WORKER_RETRY_DELAYS_SECONDS="60").start()
     request(service, site.url("/status/503/retry"))
     worker.wait_for_event("metadata_retryable_failure")
-    assert_is_as_published(the_one_in(service, "retry.1m"), "MetadataRequestedAgain")
+    assert_is_as_described(only_message(service, "retry.1m"), "MetadataRequestedAgain")
 
 
-def test_a_retry_that_was_put_off_is_as_its_document_says(service: Service, site: Site) -> None:
+def test_a_request_that_was_put_off_is_as_described(service: Service, site: Site) -> None:
     service.worker(WORKER_RETRY_DELAYS_SECONDS="60").start()
     service.mongodb.pause()
     try:
         request(service, site.url("/put-off"))
-        message = the_one_in(service, "retry.1m")
+        message = only_message(service, "retry.1m")
     finally:
         service.mongodb.resume()
-    assert_is_as_published(message, "MetadataRequestedAgain")
+    assert_is_as_described(message, "MetadataRequestedAgain")
     assert message.headers["x-deferrals"] == 1
 
 
-def test_a_retry_that_is_due_is_as_its_document_says(service: Service, site: Site) -> None:
+def test_a_retry_that_is_due_is_as_described(service: Service, site: Site) -> None:
     worker = service.worker(WORKER_RETRY_DELAYS_SECONDS="2").start()
     request(service, site.url("/status/503/due"))
     worker.wait_for_event("metadata_retryable_failure")
     worker.terminate()
-    message = the_one_in(service, "retries")
-    assert_is_as_published(message, "MetadataRequestedAgain")
+    message = only_message(service, "retries")
+    assert_is_as_described(message, "MetadataRequestedAgain")
     assert message.headers["x-first-death-queue"] == f"{service.name}.retry.2s"
 
 
-def test_a_dead_letter_is_as_its_document_says(service: Service) -> None:
+def test_a_dead_letter_is_as_described(service: Service) -> None:
     service.worker().start()
     publish(service, [b'{"url": 7}'])
-    message = the_one_in(service, "dead")
+    message = only_message(service, "dead")
     check_headers(MESSAGES["DeadLetter"], message)
     assert message.headers["x-first-death-reason"] == "rejected"
 
 
 def request(service: Service, url: str) -> None:
-    """Publish the example of a request, for another page."""
+    """Publish the example of a request with the URL of another page."""
     example = MESSAGES["MetadataRequested"]["examples"][0]
     body = json.dumps({**example["payload"], "url": url})
     asyncio.run(send(service, "requests", body, {}))
 
 
-# --- What the service takes ---
+# --- What the service accepts ---
 
 
 class Example(NamedTuple):
@@ -145,7 +143,7 @@ def examples() -> Iterator[Example]:
 
 
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
-def test_a_worker_takes_every_example_there_is(service: Service, example: Example) -> None:
+def test_a_worker_accepts_every_example(service: Service, example: Example) -> None:
     # No port is allowed: nothing is fetched, wherever the example's host is.
     worker = service.worker(FETCH_ALLOWED_PORTS="1", FETCH_ALLOWED_NETWORKS="").start()
     published = next(
@@ -167,7 +165,7 @@ async def send(service: Service, queue: str, body: str, headers: dict[str, Any])
         await channel.default_exchange.publish(message, routing_key=f"{service.name}.{queue}")
 
 
-# --- What somebody can do who has nothing but the documents ---
+# --- Using the service with nothing but its documents ---
 
 AS_PUBLISHED = {
     "BROKER_QUEUE_NAME": "metadata.requests",
@@ -175,7 +173,7 @@ AS_PUBLISHED = {
 }
 
 
-def test_who_has_only_the_documents_can_request_a_page_and_read_its_retry(
+def test_the_documents_are_enough_to_request_a_page_and_read_its_retry(
     service: Service, site: Site
 ) -> None:
     url = site.url("/status/503/from-the-specs")
@@ -190,7 +188,7 @@ def test_who_has_only_the_documents_can_request_a_page_and_read_its_retry(
 
 
 def run_from_the_specs(service: Service, url: str) -> Any:
-    """Run the script where it finds nothing of the service but its documents."""
+    """Run the script in a place where it can import nothing of the service."""
     script = str(Path(__file__).parents[1] / "from_the_specs.py")
     command = [sys.executable, "-I", script, str(FOLDER), service.rabbitmq.url, url]
     done = subprocess.run(command, cwd="/", capture_output=True, check=False, text=True, timeout=60)
@@ -199,7 +197,7 @@ def run_from_the_specs(service: Service, url: str) -> Any:
 
 
 async def declare_as_published(service: Service) -> None:
-    """Declare every queue with the arguments its document has; the broker refuses any other."""
+    """Declare every queue with the published arguments; the broker would refuse any others."""
     async with a_channel(service) as channel:
         for described in DOCUMENT["channels"].values():
             binding = described["bindings"]["amqp"]
@@ -211,7 +209,7 @@ async def declare_as_published(service: Service) -> None:
 
 
 async def delete_published(service: Service) -> None:
-    """Leave nothing behind for others who use the names of the defaults."""
+    """Delete the queues with default names, which other tests may declare differently."""
     async with a_channel(service) as channel:
         for described in DOCUMENT["channels"].values():
             await channel.queue_delete(described["address"])

@@ -1,4 +1,4 @@
-"""The dead-letter command line on a real broker."""
+"""`pagemeta dead-letters` on a real broker."""
 
 import json
 import os
@@ -7,16 +7,20 @@ import sys
 
 import pytest
 from dirty_equals import IsPartialDict
+from typer.testing import CliRunner, Result
 
+from app.cli.main import app
 from dev.stack import ROOT
 from tests.messages import a_message, publish
 from tests.service import Service, eventually
 from tests.site import Site
 
+COMMAND = [sys.executable, "-m", "app.cli.main", "dead-letters"]
+
 
 @pytest.fixture
 def dead(service: Service) -> Service:
-    """A deployment with two messages in its dead-letter queue."""
+    """A service with two messages in its dead-letter queue."""
     worker = service.worker().start()
     publish(service, [b"{", b"[]"])
     eventually(lambda: service.queue("dead").ready, lambda count: count == 2)
@@ -24,53 +28,47 @@ def dead(service: Service) -> Service:
     return service
 
 
-def run(
-    service: Service, *arguments: str, typed: str = "", columns: int = 200
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "app.cli.main", "dead-letters", *arguments],
-        env={**os.environ, **service.environment, "PYTHONPATH": str(ROOT), "COLUMNS": str(columns)},
-        cwd=service.folder,
-        input=typed,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
+def run(service: Service, *arguments: str, typed: str = "") -> Result:
+    """Run the command in this process, with the settings of the service."""
+    return CliRunner().invoke(
+        app, ["dead-letters", *arguments], env=service.environment, input=typed
     )
 
 
 def ids(service: Service) -> list[str]:
-    lines = run(service, "list").stdout.splitlines()[1:-1]
-    return [line.split()[0] for line in lines]
+    letters = json.loads(run(service, "list", "--json").stdout)
+    return [letter["letter_id"] for letter in letters]
 
 
-def test_the_list_names_every_letter_and_leaves_it_where_it_is(dead: Service) -> None:
+def test_the_list_names_every_dead_letter_and_leaves_it_in_the_queue(dead: Service) -> None:
     answer = run(dead, "list")
-    assert answer.returncode == 0, answer.stderr
+    assert answer.exit_code == 0, answer.stderr
     assert "rejected" in answer.stdout
-    assert f"{dead.name}.requests" in answer.stdout
     assert "2 dead letters" in answer.stdout
+    letters = json.loads(run(dead, "list", "--json").stdout)
+    assert {letter["came_from"] for letter in letters} == {f"{dead.name}.requests"}
     assert dead.queue("dead").ready == 2
 
 
 def test_ids_are_shown_whole_on_a_narrow_terminal(service: Service) -> None:
     service.worker().start()
     publish(service, [a_message("https://example.com/")], queue="dead")
-    narrow = run(service, "list", columns=80).stdout
-    (letter,) = json.loads(run(service, "list", "--json").stdout)
-    assert len(letter["letter_id"]) == 32
-    assert letter["letter_id"] in narrow
+    (letter_id,) = ids(service)
+    assert len(letter_id) == 32
+    # The width of the terminal is read once, at the start of the program.
+    environment = {**os.environ, **service.environment, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    narrow = subprocess.check_output([*COMMAND, "list"], env=environment, text=True, timeout=30)
+    assert letter_id in narrow
 
 
-def test_one_letter_is_shown_whole(dead: Service) -> None:
-    letter_id = ids(dead)[0]
-    answer = run(dead, "show", letter_id)
-    assert answer.returncode == 0, answer.stderr
+def test_all_of_one_dead_letter_is_shown(dead: Service) -> None:
+    answer = run(dead, "show", ids(dead)[0])
+    assert answer.exit_code == 0, answer.stderr
     assert "x-death" in answer.stdout
     assert answer.stdout.rstrip().endswith("{")
 
 
-def test_scripts_are_answered_in_json(dead: Service) -> None:
+def test_scripts_get_json(dead: Service) -> None:
     letter_id = ids(dead)[0]
     shown = json.loads(run(dead, "show", letter_id, "--json").stdout)
     assert shown == IsPartialDict(letter_id=letter_id, reason="rejected", body="{")
@@ -80,29 +78,29 @@ def test_scripts_are_answered_in_json(dead: Service) -> None:
     assert json.loads(sent.stdout) == {"sent_back": 1}
 
 
-def test_an_unknown_letter_is_an_error(dead: Service) -> None:
+def test_an_unknown_id_is_an_error(dead: Service) -> None:
     for command in (("show", "none"), ("send-back", "none"), ("discard", "none", "--yes")):
         answer = run(dead, *command)
-        assert answer.returncode == 1
+        assert answer.exit_code == 1
         assert "no such dead letter" in answer.stderr
     assert dead.queue("dead").ready == 2
 
 
 def test_discarding_asks_first(dead: Service) -> None:
     refused = run(dead, "discard", "--all", typed="n\n")
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert dead.queue("dead").ready == 2
     agreed = run(dead, "discard", ids(dead)[0], typed="y\n")
-    assert agreed.returncode == 0, agreed.stderr
+    assert agreed.exit_code == 0, agreed.stderr
     assert dead.queue("dead").ready == 1
 
 
-def test_discarding_names_its_letters(dead: Service) -> None:
-    assert run(dead, "discard").returncode == 2
+def test_discarding_without_ids_or_all_is_wrong_usage(dead: Service) -> None:
+    assert run(dead, "discard").exit_code == 2
     assert dead.queue("dead").ready == 2
 
 
-def test_a_letter_that_is_sent_back_is_handled(service: Service, site: Site) -> None:
+def test_a_dead_letter_that_is_sent_back_is_handled(service: Service, site: Site) -> None:
     api = service.api().start()
     publish(service, [a_message(site.url("/page"))], queue="dead")
     answer = run(service, "send-back", "--all")
@@ -112,27 +110,38 @@ def test_a_letter_that_is_sent_back_is_handled(service: Service, site: Site) -> 
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
 
 
-def test_a_letter_that_the_full_queue_refuses_stays(service: Service) -> None:
-    full = {"BROKER_QUEUE_MAX_LENGTH": "1"}
-    service.environment |= full
+def test_a_dead_letter_that_the_full_request_queue_refuses_stays(service: Service) -> None:
+    service.environment["BROKER_QUEUE_MAX_LENGTH"] = "1"
     service.api().start()
     publish(service, [b"{"] * 5, queue="dead")
     answer = run(service, "send-back", "--all")
-    assert answer.returncode == 2
+    assert answer.exit_code == 2
     assert "queue_rejected" in answer.stderr
     left, sent = service.queue("dead").ready, service.queue("requests").ready
     assert left > 0
     assert left + sent == 5
 
 
-def test_without_a_broker_it_says_so(service: Service) -> None:
+def test_a_broker_that_does_not_answer_is_named(service: Service) -> None:
     service.environment["BROKER_URL"] = "amqp://127.0.0.1:1/"
     answer = run(service, "list")
-    assert answer.returncode == 2
+    assert answer.exit_code == 2
     assert "RabbitMQ could not be reached" in answer.stderr
 
 
-def test_without_the_queue_it_says_so(service: Service) -> None:
+def test_the_next_host_is_tried_if_one_does_not_answer(dead: Service) -> None:
+    dead.environment["BROKER_URL"] = dead.rabbitmq.url.replace("@", "@127.0.0.1:1,")
+    assert len(ids(dead)) == 2
+
+
+def test_a_missing_queue_is_named(service: Service) -> None:
     answer = run(service, "list")
-    assert answer.returncode == 2
+    assert answer.exit_code == 2
     assert f"no queue {service.name}.dead" in answer.stderr
+
+
+def test_invalid_settings_are_named(service: Service) -> None:
+    service.environment["BROKER_QUEUE_TYPE"] = "stream"
+    answer = run(service, "list")
+    assert answer.exit_code == 2
+    assert "BROKER_QUEUE_TYPE" in answer.stderr

@@ -1,9 +1,8 @@
-"""Stand-ins for aio-pika and FastStream: they remember what they are asked and never connect."""
+"""Fakes of aio-pika and FastStream, which record calls and never connect."""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self
 
 import aiormq.abc
@@ -31,9 +30,9 @@ BACKOFF = Backoff(initial=1, maximum=30, multiplier=2, attempts=5)
 
 
 class FakeChannel:
-    """Declares queues while `answering`.
+    """Declares queues while the event `answering` is set.
 
-    The `answers` are raised by the next declarations; None lets one pass.
+    Each of the next declarations raises one of `answers`, or succeeds where that is None.
     """
 
     def __init__(self) -> None:
@@ -60,37 +59,36 @@ class FakeChannel:
         self.options[name] = options
 
 
-class FakeLink:
-    """aiormq's connection, as far as we look at it."""
+class FakeTransport:
+    """aio-pika's `UnderlayConnection` and aiormq's connection in one.
+
+    While the event `unblocked` is not set, the broker has blocked the connection.
+    """
 
     def __init__(self) -> None:
-        self.allowed = asyncio.Event()
-        self.allowed.set()
-        self.closed_for: list[BaseException] = []
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
+        self.closed_with: list[BaseException] = []
+
+    @property
+    def connection(self) -> Self:
+        return self
 
     async def ready(self) -> None:
-        await self.allowed.wait()
+        await self.unblocked.wait()
 
     async def close(self, exc: BaseException) -> None:
-        self.closed_for.append(exc)
-
-
-@dataclass
-class FakeTransport:
-    connection: FakeLink
-
-    async def close(self, exc: BaseException) -> None:
-        await self.connection.close(exc)
+        self.closed_with.append(exc)
 
 
 class FakeConnection(RobustConnection):
-    """aio-pika's connection, never connected; `lose()` and `return_again()` are what it calls."""
+    """aio-pika's connection. `lose()` and `reconnect()` call what aio-pika then calls."""
 
     def __init__(self) -> None:
         super().__init__(URL("amqp://nowhere/"))
         self.queues = FakeChannel()
-        self.link = FakeLink()
-        self.transport = FakeTransport(self.link)  # type: ignore[assignment]  # a stand-in
+        self.fake_transport = FakeTransport()
+        self.transport = self.fake_transport  # type: ignore[assignment]  # a fake
 
     def channel(self, *_arguments: Any, **_options: Any) -> Any:
         return self.queues
@@ -98,12 +96,12 @@ class FakeConnection(RobustConnection):
     async def lose(self, exc: BaseException | None = None) -> None:
         await self.close_callbacks(exc)
 
-    async def return_again(self) -> None:
+    async def reconnect(self) -> None:
         await self.reconnect_callbacks()
 
 
 class FakeBroker(RabbitBroker):
-    """A broker that fails to connect with each of `failures`, then succeeds."""
+    """A broker whose first connection attempts fail with `failures`; the next one succeeds."""
 
     def __init__(self, *failures: Exception) -> None:
         super().__init__("amqp://nowhere/")
@@ -114,7 +112,7 @@ class FakeBroker(RabbitBroker):
         self.stop_failure: BaseException | None = None
 
     async def connect(self) -> RobustConnection:
-        self.tried.append(str(self._connection_kwargs["url"]))
+        self.tried.append(str(self._connection_kwargs["url"]))  # what `connect_to()` has set
         if self.failures:
             raise self.failures.popleft()
         return self.connection
@@ -136,30 +134,30 @@ def a_connection(broker: RabbitBroker, *, declare_timeout_seconds: float = 10) -
 
 
 class FakeDestination(RabbitPublisher):
-    """A queue to publish to; `fate` decides what becomes of each message.
+    """A queue to publish to.
 
-    It is called for every message and may raise, or return an event to wait for as one waits
-    for a confirm.
+    `answer` is called for every message. It may raise, or return an event that stands for the
+    confirm; without one the message is confirmed at once.
     """
 
-    def __init__(self, fate: Callable[[], asyncio.Event | None] = lambda: None) -> None:
+    def __init__(self, answer: Callable[[], asyncio.Event | None] = lambda: None) -> None:
         self.queue = RabbitQueue("metadata.requests")
-        self.fate = fate
+        self.answer = answer
         self.sent: list[dict[str, Any]] = []
         self.confirmed = 0
 
     async def publish(self, message: Any, *_arguments: Any, **options: Any) -> None:
         self.sent.append({"body": message, **options})
-        event = self.fate()
-        if event is not None:
-            await event.wait()
+        confirm = self.answer()
+        if confirm is not None:
+            await confirm.wait()
         self.confirmed += 1
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    """Let other tasks run until something holds."""
+async def until(condition: Callable[[], bool]) -> None:
+    """Let other tasks run until the condition is true."""
     async with asyncio.timeout(5):
-        while not holds():  # noqa: ASYNC110 (what is waited for sets no event)
+        while not condition():  # noqa: ASYNC110 (the condition has no event to wait for)
             await asyncio.sleep(0)
 
 
@@ -173,13 +171,13 @@ def unroutable() -> PublishError:
         delivery=returned,
         header=ContentHeader(),
         body=b"",
-        channel=None,  # type: ignore[arg-type]  # nothing is done with it
+        channel=None,  # type: ignore[arg-type]  # the channel is not used
     )
     return PublishError(message, returned)
 
 
 class DeliveredMessage(PatchedMessage):
-    """A message as aio-pika hands it over; it remembers how it was settled."""
+    """A message as aio-pika delivers it. It records how it was settled."""
 
     def __init__(
         self,

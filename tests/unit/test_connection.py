@@ -1,25 +1,30 @@
-"""The connection: its states in order, its backoff, and what it says about them."""
+"""The connection: its states in order, its backoff, and what it logs."""
 
 import asyncio
+from typing import Any
 
+import faststream.rabbit.broker.broker as faststream_broker
 import pytest
 from aio_pika.exceptions import AMQPConnectionError, ChannelPreconditionFailed
 from dirty_equals import IsPartialDict
 from faststream.rabbit import RabbitBroker
 from yarl import URL
 
-from app.broker.connection import (
-    BrokerConnection,
-    ConnectionState,
-    broker_urls,
-    describe,
-    make_broker,
-)
+from app.broker.cluster import broker_urls, describe
+from app.broker.connection import BrokerConnection, ConnectionState, make_broker
+from app.broker.private_api import connect_to
 from app.errors import BrokerUnreachable, StartupError, TopologyMismatch
-from tests.unit.amqp import TOPOLOGY, FakeBroker, FakeConnection, a_connection, until
+from tests.unit.amqp import (
+    TOPOLOGY,
+    FakeBroker,
+    FakeConnection,
+    FakeTransport,
+    a_connection,
+    until,
+)
 from tests.unit.recorded import Log
 
-UP = ["CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED", "QUEUE_DECLARED", "READY"]
+TO_READY = ["CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED", "QUEUE_DECLARED", "READY"]
 QUEUES = [queue.name for queue in TOPOLOGY]
 MISMATCH = ChannelPreconditionFailed("inequivalent arg 'x-max-length' for queue 'metadata.dead'")
 
@@ -31,7 +36,7 @@ async def broker() -> FakeBroker:
 
 @pytest.fixture
 async def opened(broker: FakeBroker, slept: list[float]) -> BrokerConnection:
-    del slept  # from here on no delay is waited
+    del slept  # this fixture skips every delay from here on
     connection = a_connection(broker)
     await connection.open()
     return connection
@@ -39,28 +44,44 @@ async def opened(broker: FakeBroker, slept: list[float]) -> BrokerConnection:
 
 @pytest.fixture
 def link(broker: FakeBroker) -> FakeConnection:
+    """The aio-pika connection below the one under test."""
     return broker.connection
 
 
-def is_(connection: BrokerConnection, state: ConnectionState) -> bool:
+@pytest.fixture
+def transport(link: FakeConnection) -> FakeTransport:
+    return link.fake_transport
+
+
+def is_in(connection: BrokerConnection, state: ConnectionState) -> bool:
     return connection.state is state
+
+
+async def let_other_tasks_run() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+# --- Opening ---
 
 
 async def test_opening_passes_every_state_in_order(broker: FakeBroker, log: Log) -> None:
     connection = a_connection(broker)
     assert (connection.state, connection.is_ready) == (ConnectionState.DISCONNECTED, False)
     await connection.open()
-    assert log.states == ["CONNECTING", *UP]
+    assert log.states == ["CONNECTING", *TO_READY]
     assert connection.is_ready
     assert connection.why_not_ready() is None
     assert broker.connection.queues.declared == QUEUES
 
 
-async def test_messages_are_not_taken_before_the_queues_are_declared(broker: FakeBroker) -> None:
+async def test_the_connection_is_not_ready_before_the_queues_are_declared(
+    broker: FakeBroker,
+) -> None:
     connection = a_connection(broker)
     broker.connection.queues.answering.clear()
     opening = asyncio.create_task(connection.open())
-    await until(lambda: is_(connection, ConnectionState.CONFIRM_ENABLED))
+    await until(lambda: is_in(connection, ConnectionState.CONFIRM_ENABLED))
     assert not connection.is_ready
     assert connection.why_not_ready() == "publisher is CONFIRM_ENABLED"
     broker.connection.queues.answering.set()
@@ -83,25 +104,25 @@ async def test_failed_attempts_are_followed_by_growing_delays(slept: list[float]
     assert attempts == [(1, 0), (2, 1), (3, 2), (4, 4)]
     failures = [(it["attempt"], it["reason"]) for it in log.all("rmq_connect_failed")]
     assert failures == [(n, "ConnectionRefusedError: refused") for n in (1, 2, 3)]
-    assert log.states == ["CONNECTING", *UP]
+    assert log.states == ["CONNECTING", *TO_READY]
 
 
-async def test_after_the_last_attempt_the_process_does_not_start(
-    slept: list[float], log: Log
-) -> None:
+async def test_opening_fails_after_the_last_attempt(slept: list[float], log: Log) -> None:
     broker = FakeBroker(*(AMQPConnectionError("no") for _ in range(5)))
     connection = a_connection(broker)
     with pytest.raises(
         BrokerUnreachable, match=r"in 5 attempts \(AMQPConnectionError: no\)"
-    ) as end:
+    ) as failure:
         await connection.open()
-    assert "BROKER_URL" in str(end.value)
+    assert "BROKER_URL" in str(failure.value)
     assert (len(broker.tried), slept) == (5, [1, 2, 4, 8])
     assert not connection.is_ready
     assert log.states == ["CONNECTING"]
 
 
-async def test_an_error_of_another_kind_is_not_tried_again(slept: list[float]) -> None:
+async def test_an_error_that_is_not_of_the_connection_is_not_tried_again(
+    slept: list[float],
+) -> None:
     broker = FakeBroker(ValueError("a bug"))
     with pytest.raises(ValueError, match="a bug"):
         await a_connection(broker).open()
@@ -119,7 +140,7 @@ async def test_a_queue_with_other_arguments_stops_the_start_at_once(
 
 
 @pytest.mark.parametrize("fault", ["a declaration hangs", "the connection is lost"])
-async def test_a_broker_that_fails_after_connecting_stops_the_start_in_words(
+async def test_a_broker_that_fails_while_queues_are_declared_stops_the_start(
     broker: FakeBroker, slept: list[float], fault: str
 ) -> None:
     del slept
@@ -130,7 +151,7 @@ async def test_a_broker_that_fails_after_connecting_stops_the_start_in_words(
         await a_connection(broker, declare_timeout_seconds=0.01).open()
 
 
-async def test_an_attempt_that_fails_half_way_is_closed_and_made_again(
+async def test_an_attempt_that_fails_after_connecting_is_closed_and_made_again(
     broker: FakeBroker, slept: list[float], log: Log
 ) -> None:
     broker.connection.queues.answers.extend([None, AMQPConnectionError("gone")])
@@ -140,25 +161,16 @@ async def test_an_attempt_that_fails_half_way_is_closed_and_made_again(
     assert log.one("rmq_connect_failed") == IsPartialDict(
         attempt=1, reason="AMQPConnectionError: gone"
     )
-    half_way = ["CONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
-    assert log.states == [*half_way, "CONNECTING", *UP]
+    first_attempt = ["CONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
+    assert log.states == [*first_attempt, "CONNECTING", *TO_READY]
     assert connection.is_ready
 
 
-async def test_the_hosts_of_a_cluster_are_tried_in_turn(slept: list[float]) -> None:
+async def test_each_attempt_tries_the_next_host_of_a_cluster(slept: list[float]) -> None:
     del slept
     broker = FakeBroker(*(ConnectionRefusedError("refused") for _ in range(2)))
     await a_connection(broker).open()
     assert broker.tried == ["amqp://one/", "amqp://two/", "amqp://one/"]
-
-
-@pytest.mark.usefixtures("opened")
-async def test_so_they_are_after_a_loss(link: FakeConnection) -> None:
-    tried = []
-    for _ in range(3):
-        await link.lose()
-        tried.append(str(link.url))
-    assert tried == ["amqp://two/", "amqp://one/", "amqp://two/"]
 
 
 async def test_a_connection_that_was_never_opened_has_no_channel(broker: FakeBroker) -> None:
@@ -166,7 +178,7 @@ async def test_a_connection_that_was_never_opened_has_no_channel(broker: FakeBro
         a_connection(broker).channel()
 
 
-async def test_a_channel_for_a_short_errand_is_closed_again(
+async def test_a_channel_is_closed_at_the_end_of_its_block(
     opened: BrokerConnection, link: FakeConnection
 ) -> None:
     async with opened.channel():
@@ -174,7 +186,10 @@ async def test_a_channel_for_a_short_errand_is_closed_again(
     assert not link.queues.is_open
 
 
-async def test_a_lost_connection_takes_no_messages(
+# --- Losing the connection and getting it back ---
+
+
+async def test_a_lost_connection_is_not_ready(
     opened: BrokerConnection, link: FakeConnection, log: Log
 ) -> None:
     await link.lose(ConnectionResetError("reset by peer"))
@@ -185,9 +200,16 @@ async def test_a_lost_connection_takes_no_messages(
 
 
 @pytest.mark.usefixtures("opened")
-async def test_the_backoff_of_reconnection_is_that_of_the_settings(
-    link: FakeConnection, log: Log
-) -> None:
+async def test_each_reconnection_attempt_tries_the_next_host(link: FakeConnection) -> None:
+    tried = []
+    for _ in range(3):
+        await link.lose()
+        tried.append(str(link.url))
+    assert tried == ["amqp://two/", "amqp://one/", "amqp://two/"]
+
+
+@pytest.mark.usefixtures("opened")
+async def test_reconnection_waits_as_the_backoff_says(link: FakeConnection, log: Log) -> None:
     intervals = []
     for _ in range(8):
         await link.lose(ConnectionRefusedError("refused"))
@@ -206,30 +228,30 @@ async def test_reconnection_never_gives_up(link: FakeConnection, log: Log) -> No
     assert log.all("rmq_reconnect_attempt")[-1]["attempt"] == 2000
 
 
-async def test_a_connection_that_returns_declares_its_queues_before_it_is_ready(
+async def test_a_reconnected_connection_declares_its_queues_before_it_is_ready(
     opened: BrokerConnection, link: FakeConnection, log: Log
 ) -> None:
     await link.lose()
     await link.lose()
     link.queues.answering.clear()
-    await link.return_again()
-    await until(lambda: is_(opened, ConnectionState.CONFIRM_ENABLED))
+    await link.reconnect()
+    await until(lambda: is_in(opened, ConnectionState.CONFIRM_ENABLED))
     assert not opened.is_ready
     link.queues.answering.set()
     await until(lambda: opened.is_ready)
     assert link.queues.declared == QUEUES * 2
-    assert log.states == ["RECONNECTING", *UP]
+    assert log.states == ["RECONNECTING", *TO_READY]
     await until(lambda: "rmq_reconnected" in log.events)
     assert log.one("rmq_reconnected")["attempt"] == 2
     assert log.one("rmq_connection_lost")["reason"] == "closed"
 
 
-async def test_the_backoff_starts_anew_after_a_reconnection(
+async def test_a_reconnection_resets_the_backoff(
     opened: BrokerConnection, link: FakeConnection, log: Log
 ) -> None:
     for _ in range(5):
         await link.lose()
-    await link.return_again()
+    await link.reconnect()
     await until(lambda: opened.is_ready)
     await link.lose()
     assert link.reconnect_interval == 1
@@ -237,78 +259,86 @@ async def test_the_backoff_starts_anew_after_a_reconnection(
     assert len(log.all("rmq_connection_lost")) == 2
 
 
-async def test_a_queue_that_has_changed_meanwhile_is_reported_until_it_fits(
+async def test_a_queue_that_has_other_arguments_now_is_reported_until_it_has_the_right_ones(
     opened: BrokerConnection, link: FakeConnection, slept: list[float], log: Log
 ) -> None:
     await link.lose()
     link.queues.answers.extend([MISMATCH, ConnectionResetError("again"), MISMATCH])
-    await link.return_again()
+    await link.reconnect()
     await until(lambda: opened.is_ready)
     failures = log.all("rmq_connect_failed")
     assert [failure["level"] for failure in failures] == ["ERROR"] * 3
     assert failures[0]["reason"].startswith("TopologyMismatch: queue 'metadata.dead'")
     assert slept == [1, 2, 4]
-    until_declared = ["RECONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
-    assert log.states == [*until_declared * 3, "RECONNECTING", *UP]
+    failed_attempt = ["RECONNECTING", "CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED"]
+    assert log.states == [*failed_attempt * 3, "RECONNECTING", *TO_READY]
 
 
-async def test_a_connection_lost_again_while_it_recovers_starts_over(
+async def test_a_connection_lost_while_it_recovers_recovers_from_the_start(
     opened: BrokerConnection, link: FakeConnection
 ) -> None:
     await link.lose()
     link.queues.answering.clear()
-    await link.return_again()
-    await until(lambda: is_(opened, ConnectionState.CONFIRM_ENABLED))
+    await link.reconnect()
+    await until(lambda: is_in(opened, ConnectionState.CONFIRM_ENABLED))
     await link.lose()
     link.queues.answering.set()
-    assert is_(opened, ConnectionState.RECONNECTING)
-    await link.return_again()
+    assert is_in(opened, ConnectionState.RECONNECTING)
+    await link.reconnect()
     await until(lambda: opened.is_ready)
     assert link.queues.declared == QUEUES * 2
 
 
-async def test_a_connection_blocked_by_an_alarm_is_not_ready_until_it_is_over(
-    opened: BrokerConnection, link: FakeConnection
+# --- A connection that is open but can not be used ---
+
+
+async def test_a_connection_is_not_ready_while_the_broker_blocks_it(
+    opened: BrokerConnection, transport: FakeTransport
 ) -> None:
-    link.link.allowed.clear()
+    transport.unblocked.clear()
     assert not opened.is_ready
     assert opened.why_not_ready() == "publisher is blocked by a resource alarm of the broker"
     assert opened.state is ConnectionState.READY
-    link.link.allowed.set()
+    transport.unblocked.set()
     assert opened.is_ready
 
 
-async def test_a_connection_that_does_not_work_is_dropped_for_a_new_one(
-    opened: BrokerConnection, link: FakeConnection, log: Log
+async def test_a_renewed_connection_is_dropped_and_reconnects(
+    opened: BrokerConnection, link: FakeConnection, transport: FakeTransport, log: Log
 ) -> None:
     opened.renew("confirm_timeout")
-    assert is_(opened, ConnectionState.RECONNECTING)
-    await until(lambda: bool(link.link.closed_for))
-    assert [str(reason) for reason in link.link.closed_for] == ["confirm_timeout"]
-    await link.lose(link.link.closed_for[0])
+    assert is_in(opened, ConnectionState.RECONNECTING)
+    await until(lambda: bool(transport.closed_with))
+    assert [str(reason) for reason in transport.closed_with] == ["confirm_timeout"]
+    await link.lose(transport.closed_with[0])
     assert log.one("rmq_connection_lost")["reason"] == "confirm_timeout"
-    await link.return_again()
+    await link.reconnect()
     await until(lambda: opened.is_ready)
 
 
-async def test_a_blocked_connection_is_kept(opened: BrokerConnection, link: FakeConnection) -> None:
-    link.link.allowed.clear()
+async def test_a_blocked_connection_is_not_renewed(
+    opened: BrokerConnection, transport: FakeTransport
+) -> None:
+    transport.unblocked.clear()
     opened.renew("confirm_timeout")
-    link.link.allowed.set()
+    transport.unblocked.set()
     assert opened.is_ready
-    assert link.link.closed_for == []
+    assert transport.closed_with == []
 
 
 async def test_a_connection_that_is_being_renewed_is_not_dropped_twice(
-    opened: BrokerConnection, link: FakeConnection, log: Log
+    opened: BrokerConnection, transport: FakeTransport, log: Log
 ) -> None:
     for _ in range(3):
         opened.renew("confirm_timeout")
-    await until(lambda: bool(link.link.closed_for))
-    assert len(link.link.closed_for) == len(log.all("rmq_connection_lost")) == 1
+    await until(lambda: bool(transport.closed_with))
+    assert len(transport.closed_with) == len(log.all("rmq_connection_lost")) == 1
 
 
-async def test_closing_takes_no_messages_then_closes_the_broker(
+# --- Closing ---
+
+
+async def test_closing_refuses_messages_first_and_then_closes_the_broker(
     opened: BrokerConnection, broker: FakeBroker, log: Log
 ) -> None:
     opened.start_closing()
@@ -319,13 +349,13 @@ async def test_closing_takes_no_messages_then_closes_the_broker(
 
 
 @pytest.mark.parametrize("failure", [asyncio.CancelledError(), ConnectionResetError()])
-async def test_a_channel_that_does_not_close_keeps_nothing_open(
-    opened: BrokerConnection, broker: FakeBroker, link: FakeConnection, failure: BaseException
+async def test_the_connection_is_closed_even_if_the_channel_fails_to_close(
+    opened: BrokerConnection, broker: FakeBroker, transport: FakeTransport, failure: BaseException
 ) -> None:
     broker.stop_failure = failure
     await opened.close()
     assert opened.state is ConnectionState.CLOSED
-    assert len(link.link.closed_for) == 1
+    assert len(transport.closed_with) == 1
 
 
 async def test_closing_can_be_cancelled(opened: BrokerConnection, broker: FakeBroker) -> None:
@@ -337,7 +367,7 @@ async def test_closing_can_be_cancelled(opened: BrokerConnection, broker: FakeBr
         await closing
 
 
-async def test_the_loss_that_closing_brings_about_is_none(
+async def test_closing_is_not_logged_as_a_lost_connection(
     opened: BrokerConnection, link: FakeConnection, log: Log
 ) -> None:
     opened.start_closing()
@@ -351,35 +381,26 @@ async def test_the_loss_that_closing_brings_about_is_none(
 async def test_closing_ends_a_recovery(opened: BrokerConnection, link: FakeConnection) -> None:
     await link.lose()
     link.queues.answering.clear()
-    await link.return_again()
-    await until(lambda: is_(opened, ConnectionState.CONFIRM_ENABLED))
+    await link.reconnect()
+    await until(lambda: is_in(opened, ConnectionState.CONFIRM_ENABLED))
     opened.start_closing()
     link.queues.answering.set()
     await opened.close()
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert is_(opened, ConnectionState.CLOSED)
+    await let_other_tasks_run()
+    assert is_in(opened, ConnectionState.CLOSED)
 
 
-async def test_a_connection_that_returns_while_closing_stays_closing(
+async def test_a_reconnection_during_closing_does_not_make_it_ready(
     opened: BrokerConnection, link: FakeConnection
 ) -> None:
     await link.lose()
     opened.start_closing()
-    await link.return_again()
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert is_(opened, ConnectionState.CLOSING)
+    await link.reconnect()
+    await let_other_tasks_run()
+    assert is_in(opened, ConnectionState.CLOSING)
 
 
-def a_broker(url: str) -> RabbitBroker:
-    return make_broker(
-        url, service_name="api", connect_timeout_seconds=7, shutdown_grace_seconds=11
-    )
-
-
-def kwargs_of(broker: RabbitBroker) -> dict[str, object]:
-    return broker._connection_kwargs  # noqa: SLF001 (what connect_robust() is called with)
+# --- The URLs of the hosts ---
 
 
 @pytest.mark.parametrize(
@@ -408,34 +429,73 @@ def sorted_query(url: str) -> str:
     return str(URL(url).with_query(sorted(URL(url).query.items())))
 
 
-def test_connecting_is_bounded_and_fails_fast() -> None:
-    assert kwargs_of(a_broker("amqp://u:p@h:5672/")) == {
-        "url": "amqp://u:p@h:5672/",
-        "ssl_context": None,
-        "timeout": 7,
-        "fail_fast": True,
-        "reconnect_interval": 5.0,
-    }
+# --- The FastStream broker ---
 
 
-def test_the_publishing_channel_confirms_and_raises_what_is_returned() -> None:
-    manager = a_broker("amqp://u:p@h:5672/").config.channel_manager
-    channel = manager._ChannelManagerImpl__default_channel  # noqa: SLF001 (there is no other way)
-    assert (channel.publisher_confirms, channel.on_return_raises) == (True, True)
+class RecordedConnect:
+    """Stands in for `aio_pika.connect_robust()` and records how it is called."""
+
+    def __init__(self) -> None:
+        self.options: dict[str, Any] = {}
+        self.channels: list[dict[str, Any]] = []
+
+    async def __call__(self, **options: Any) -> "RecordedConnect":
+        self.options = options
+        return self
+
+    async def channel(self, **options: Any) -> None:
+        self.channels.append(options)
 
 
-def test_the_documented_address_has_no_credentials() -> None:
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> RecordedConnect:
+    connect = RecordedConnect()
+    monkeypatch.setattr(faststream_broker, "connect_robust", connect)
+    return connect
+
+
+def a_broker(url: str) -> RabbitBroker:
+    return make_broker(
+        url, service_name="api", connect_timeout_seconds=7, shutdown_grace_seconds=11
+    )
+
+
+async def test_connecting_has_a_timeout_and_raises_a_failed_first_attempt(
+    recorded: RecordedConnect,
+) -> None:
+    await a_broker("amqp://u:p@h:5672/").connect()
+    assert recorded.options == IsPartialDict(url="amqp://u:p@h:5672/", timeout=7, fail_fast=True)
+
+
+async def test_a_broker_connects_to_the_host_it_is_told_to(recorded: RecordedConnect) -> None:
+    broker = a_broker("amqp://one/")
+    connect_to(broker, "amqp://two/")
+    await broker.connect()
+    assert recorded.options["url"] == "amqp://two/"
+
+
+async def test_the_publishing_channel_confirms_and_raises_for_a_message_without_a_queue(
+    recorded: RecordedConnect,
+) -> None:
+    await a_broker("amqp://u:p@h:5672/").connect()
+    (channel,) = recorded.channels
+    assert channel == IsPartialDict(publisher_confirms=True, on_return_raises=True)
+
+
+def test_the_address_in_the_asyncapi_document_has_no_credentials() -> None:
     broker = a_broker("amqps://user:secret@broker.example:5671/vhost?heartbeat=5")
     assert broker.specification.url == ["amqps://broker.example:5671/vhost"]
 
 
 @pytest.mark.parametrize(
-    ("exc", "words"),
+    ("exc", "text"),
     [
         (None, "closed"),
         (ConnectionResetError(), "ConnectionResetError"),
         (OSError("no route"), "OSError: no route"),
     ],
 )
-def test_an_exception_fits_a_log_line(exc: BaseException | None, words: str) -> None:
-    assert describe(exc) == words
+def test_an_exception_is_described_by_its_type_and_its_message(
+    exc: BaseException | None, text: str
+) -> None:
+    assert describe(exc) == text

@@ -1,20 +1,32 @@
 """The AsyncAPI documents of both processes."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from dirty_equals import IsPartialDict, IsStr
-from faststream.rabbit import RabbitBroker
+from faststream.rabbit import ExchangeType, RabbitBroker, RabbitExchange
 from jsonschema import Draft7Validator, FormatChecker
 
 from app import __version__
 from app.api.application import create_app as create_api
 from app.assembly import assemble
-from app.broker.messages import MetadataRequested
+from app.broker.messages import (
+    CONTENT_TYPE,
+    DEFERRALS_HEADER,
+    MESSAGE_TYPE,
+    MetadataRequested,
+)
 from app.broker.topology import Topology
-from app.contract.documents import Documents, as_yaml, worker_specification
+from app.contract.documents import (
+    OVERLAY,
+    Documents,
+    api_specification,
+    as_yaml,
+    worker_specification,
+)
 from app.runtime.settings import Settings
 from app.urls import canonical_url
 from app.worker.application import create_app as create_worker
@@ -23,34 +35,34 @@ from tests.fakes import a_request
 DELAYS = ("5s", "30s", "2m", "10m")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def with_password() -> Settings:
     url = "amqps://user:secret@broker.example:5671/vhost?heartbeat=5"
     return Settings(_env_file=None, broker_url=url, broker_queue_name="pages.requests")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def topology(with_password: Settings) -> Topology:
     return assemble(with_password, service_name="test").topology
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def documents(with_password: Settings) -> Documents:
     documents: Documents = create_api(with_password).state.documents
     return documents
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def api(documents: Documents) -> Any:
     return documents.api
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def worker(documents: Documents) -> Any:
     return documents.worker
 
 
-@pytest.fixture(params=["api", "worker"])
+@pytest.fixture(scope="module", params=["api", "worker"])
 def either(request: pytest.FixtureRequest) -> Any:
     return request.getfixturevalue(request.param)
 
@@ -67,7 +79,7 @@ def operations(document: Any) -> set[tuple[str, str, str]]:
     }
 
 
-def test_a_document_says_what_it_is(either: Any) -> None:
+def test_a_document_has_a_title_a_version_and_a_license(either: Any) -> None:
     assert either == IsPartialDict(
         asyncapi="3.0.0",
         id=IsStr(regex="urn:page-metadata:(api|worker)"),
@@ -112,7 +124,7 @@ def test_channels_and_messages_have_names_a_person_would_choose(worker: Any) -> 
     assert titles == {"Page URL", "Request ID", "Time of the request", "Attempt"}
 
 
-def test_both_documents_say_the_same_of_what_they_share(api: Any, worker: Any) -> None:
+def test_both_documents_describe_what_they_share_in_the_same_way(api: Any, worker: Any) -> None:
     for part in ("servers", "defaultContentType"):
         assert api[part] == worker[part]
     assert api["channels"].items() <= worker["channels"].items()
@@ -121,7 +133,7 @@ def test_both_documents_say_the_same_of_what_they_share(api: Any, worker: Any) -
     assert api["components"]["schemas"] == worker["components"]["schemas"]
 
 
-def test_the_api_shows_the_document_of_the_worker_as_a_worker_has_it(
+def test_the_api_serves_the_same_worker_document_as_a_worker_would(
     worker: Any, with_password: Settings, topology: Topology
 ) -> None:
     broker = create_worker(with_password).broker
@@ -129,7 +141,7 @@ def test_the_api_shows_the_document_of_the_worker_as_a_worker_has_it(
     assert worker == worker_specification(broker, topology)
 
 
-def test_every_part_is_introduced_to_a_person(worker: Any) -> None:
+def test_every_channel_operation_and_message_is_described(worker: Any) -> None:
     parts = [
         *worker["channels"].values(),
         *worker["operations"].values(),
@@ -144,7 +156,7 @@ def test_every_part_is_introduced_to_a_person(worker: Any) -> None:
         assert {tag["name"] for tag in part["tags"]} <= known
 
 
-def test_each_queue_has_the_type_and_arguments_that_are_declared(
+def test_each_queue_is_described_with_the_arguments_that_are_declared(
     worker: Any, topology: Topology
 ) -> None:
     channels = {channel["address"]: channel for channel in worker["channels"].values()}
@@ -162,7 +174,7 @@ def test_each_queue_has_the_type_and_arguments_that_are_declared(
         assert binding["x-queue-arguments"] == queue.arguments
 
 
-def test_a_person_reads_every_argument_in_the_description(worker: Any, topology: Topology) -> None:
+def test_every_argument_is_in_the_description_of_its_queue(worker: Any, topology: Topology) -> None:
     channels = {channel["address"]: channel for channel in worker["channels"].values()}
     for queue in topology:
         for name, value in (queue.arguments or {}).items():
@@ -170,18 +182,18 @@ def test_a_person_reads_every_argument_in_the_description(worker: Any, topology:
             assert f"| `{name}` | {shown} | " in channels[queue.name]["description"]
 
 
-def test_what_is_sent_is_said_to_be_persistent_mandatory_and_timed(worker: Any) -> None:
+def test_messages_are_described_as_persistent_mandatory_and_with_a_timestamp(worker: Any) -> None:
     sends = [it for name, it in worker["operations"].items() if name.startswith("retryIn")]
     expected = {"deliveryMode": 2, "mandatory": True, "timestamp": True, "bindingVersion": "0.3.0"}
     assert [it["bindings"]["amqp"] for it in sends] == [expected] * len(DELAYS)
 
 
-def test_a_dead_letter_is_sent_as_it_was(worker: Any) -> None:
+def test_a_dead_letter_keeps_the_properties_it_had(worker: Any) -> None:
     binding = worker["operations"]["rejectMessage"]["bindings"]["amqp"]
     assert binding == {"bindingVersion": "0.3.0"}
 
 
-def test_what_is_received_is_said_to_be_acknowledged(worker: Any) -> None:
+def test_received_messages_are_described_as_acknowledged(worker: Any) -> None:
     binding = worker["operations"]["collectMetadata"]["bindings"]["amqp"]
     assert binding == {"ack": True, "bindingVersion": "0.3.0"}
 
@@ -208,8 +220,9 @@ def test_a_message_names_its_properties(either: Any) -> None:
     for name in ("message_id", "correlation_id", "type", "content_type"):
         assert described[name]["description"]
         assert f"| `{name}` | " in message["description"]
-    assert message["contentType"] == "application/json"
-    assert message["bindings"]["amqp"]["messageType"] == "MetadataRequested"
+    assert described["content_type"]["const"] == message["contentType"] == CONTENT_TYPE
+    message_type = message["bindings"]["amqp"]["messageType"]
+    assert described["type"]["const"] == message_type == MESSAGE_TYPE
     assert message["correlationId"]["location"] == "$message.payload#/request_id"
 
 
@@ -237,7 +250,7 @@ def validator(document: Any, schema: Any) -> Draft7Validator:
         "https://example.com/{a}|\\%zz?[b]",
     ],
 )
-def test_every_url_that_is_taken_fits_once_it_is_canonical(worker: Any, url: str) -> None:
+def test_every_accepted_url_fits_the_schema_once_it_is_canonical(worker: Any, url: str) -> None:
     schema = {"$ref": "#/components/schemas/MetadataRequested"}
     body = MetadataRequested.from_request(a_request(canonical_url(url))).model_dump_json()
     validator(worker, schema).validate(json.loads(body))
@@ -247,8 +260,52 @@ def test_every_url_that_is_taken_fits_once_it_is_canonical(worker: Any, url: str
     "url",
     ["example.com", "ftp://example.com/", "https://example.com", "https://a/#b", "https://u@a/"],
 )
-def test_a_url_that_is_not_canonical_does_not_fit(worker: Any, url: str) -> None:
+def test_a_url_that_is_not_canonical_does_not_fit_the_schema(worker: Any, url: str) -> None:
     assert not Draft7Validator(fields(worker)["url"]).is_valid(url)
+
+
+def test_the_header_of_a_message_that_was_put_off_is_described(worker: Any) -> None:
+    message = worker["components"]["messages"]["MetadataRequestedAgain"]
+    assert DEFERRALS_HEADER in message["headers"]["properties"]
+
+
+def test_the_overlay_describes_nothing_that_no_process_has(worker: Any, api: Any) -> None:
+    overlay = yaml.safe_load(OVERLAY.read_text())
+
+    def described(section: str) -> set[str]:
+        return {name.replace("{delay}", delay) for name in overlay[section] for delay in DELAYS}
+
+    assert described("channels") == worker["channels"].keys() | api["channels"].keys()
+    assert described("operations") == worker["operations"].keys() | api["operations"].keys()
+    assert described("messages") == worker["components"]["messages"].keys()
+    arguments = {
+        name
+        for channel in worker["channels"].values()
+        for name in channel["bindings"]["amqp"]["x-queue-arguments"]
+    }
+    assert overlay["arguments"].keys() == arguments
+
+
+def test_an_operation_that_the_overlay_does_not_describe_is_an_error(topology: Topology) -> None:
+    broker = RabbitBroker()
+    broker.publisher(topology.requests, title="forgotten")
+    with pytest.raises(KeyError, match=r"not described in overlay\.yaml: forgotten"):
+        api_specification(broker, topology)
+
+
+def test_what_goes_through_an_exchange_keeps_the_binding_that_faststream_generates(
+    topology: Topology, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    overlay = yaml.safe_load(OVERLAY.read_text())
+    overlay["channels"]["requests"]["address"] = "page.completed"
+    (tmp_path / "overlay.yaml").write_text(yaml.safe_dump(overlay))
+    monkeypatch.setattr("app.contract.documents.OVERLAY", tmp_path / "overlay.yaml")
+    broker = RabbitBroker()
+    events = RabbitExchange("events", ExchangeType.TOPIC)
+    broker.publisher(exchange=events, routing_key="page.completed", title="requestMetadata")
+    channel = api_specification(broker, topology)["channels"]["requests"]
+    assert channel["bindings"]["amqp"]["exchange"]["name"] == "events"
+    assert channel["description"].endswith("new messages.")
 
 
 def test_every_reference_leads_somewhere(either: Any) -> None:
@@ -273,7 +330,7 @@ def test_servers_are_named_without_credentials(either: Any) -> None:
     assert "secret" not in json.dumps(either)
 
 
-def test_the_text_of_a_document_is_the_document(either: Any) -> None:
+def test_a_document_written_as_yaml_reads_back_as_the_same_document(either: Any) -> None:
     text = as_yaml(either)
     assert yaml.safe_load(text) == either
     assert "\\n" not in text

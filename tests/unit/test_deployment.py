@@ -25,7 +25,7 @@ QUERIES = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["
 
 API_COMMAND = ["python", "-m", "app.api", "--host", "0.0.0.0", "--port", "6577"]
 WORKER_COMMAND = ["faststream", "run", "app.worker.main:app", "--host", "0.0.0.0", "--port", "6578"]
-PASSWORDS = {"RABBITMQ_PASSWORD", "GRAFANA_PASSWORD"}
+PASSWORDS = {"RABBITMQ_PASSWORD", "MONGO_PASSWORD", "MONGO_ROOT_PASSWORD", "GRAFANA_PASSWORD"}
 PROMETHEUS_OWN = {"up"}
 
 
@@ -81,7 +81,7 @@ def test_what_watches_comes_with_its_profile_alone() -> None:
 def test_every_mounted_file_is_there() -> None:
     mounts = [volume for service in SERVICES.values() for volume in service.get("volumes", ())]
     folders = [volume.split(":")[0] for volume in mounts if volume.startswith("./")]
-    assert len(folders) == 4
+    assert len(folders) == 6
     assert all((ROOT / folder).exists() for folder in folders)
 
 
@@ -151,3 +151,15 @@ def test_prometheus_looks_where_the_processes_listen() -> None:
 def test_the_publisher_can_be_shown_in_every_state() -> None:
     for state in ConnectionState:
         PUBLISHER_STATE.state(state)
+
+
+@pytest.mark.parametrize("process", ["api", "worker"])
+def test_a_process_of_the_service_gets_no_password_of_another_container(process: str) -> None:
+    environment = SERVICES[process]["environment"]
+    assert environment["GRAFANA_PASSWORD"] == environment["MONGO_ROOT_PASSWORD"] == ""
+
+
+def test_no_server_is_on_the_network_by_which_workers_reach_the_internet() -> None:
+    on_it = {name for name, it in SERVICES.items() if "internet" in it["networks"]}
+    assert on_it == {"worker"}
+    assert yaml.safe_load((ROOT / "compose.yaml").read_text())["networks"]["servers"]["internal"]

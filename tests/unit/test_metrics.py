@@ -1,8 +1,6 @@
 """Metrics: each thing is counted once, under labels that are known beforehand."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any, Self, cast
 from uuid import UUID
@@ -16,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.api.application import create_app
 from app.broker.queues import observe
-from app.errors import FetchError, PublishFailed
+from app.errors import FetchError
 from app.models import (
     Coalesced,
     Completed,
@@ -135,41 +133,6 @@ async def test_every_answer_is_logged(client: httpx.AsyncClient, log: Log) -> No
 
 
 # --- Publishing ---
-
-
-@pytest.mark.parametrize("reason", ["queue_rejected", "confirm_timeout", "publisher_not_ready"])
-async def test_a_publish_that_fails_is_counted_by_its_reason(since: Since, reason: str) -> None:
-    @metrics.measured_publish
-    async def send() -> None:
-        raise PublishFailed(reason)
-
-    with suppress(PublishFailed):
-        await send()
-    assert since("publish_seconds_count", outcome=reason) == 1
-    assert since("publish_seconds_count", outcome="success") == 0
-
-
-async def test_a_publish_that_is_confirmed_is_a_success(since: Since) -> None:
-    @metrics.measured_publish
-    async def send() -> str:
-        return "confirmed"
-
-    assert await send() == "confirmed"
-    assert since("publish_seconds_count", outcome="success") == 1
-
-
-async def test_a_publish_that_is_cancelled_is_no_success(since: Since) -> None:
-    @metrics.measured_publish
-    async def send() -> None:
-        await asyncio.Event().wait()
-
-    sending = asyncio.create_task(send())
-    await asyncio.sleep(0)
-    sending.cancel()
-    with suppress(asyncio.CancelledError):
-        await sending
-    assert since("publish_seconds_count", outcome="cancelled") == 1
-    assert since("publish_seconds_count", outcome="success") == 0
 
 
 def test_the_outcomes_of_publishing_are_shown_before_anything_is_published() -> None:

@@ -9,10 +9,21 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator, FormatChecker
 
 from app.api.application import create_app
-from app.errors import InventoryError, PublisherNotReady, PublishFailed, StoreUnavailable
+from app.api.problems import (
+    BODY_TOO_LARGE,
+    DATABASE_UNAVAILABLE,
+    INTERNAL_ERROR,
+    INVALID_BODY,
+    INVALID_QUERY,
+    INVALID_URL,
+    NOT_QUEUED,
+    ProblemKind,
+)
+from app.errors import InventoryError, PublishFailed, StoreUnavailable
 from app.models import PageRequest
 from app.runtime.settings import Settings
 from app.services import Inventory
+from dev.specs import default_settings
 from tests.fakes import URL, FakePages, FakePublisher
 
 JSON, PROBLEM = "application/json", "application/problem+json"
@@ -23,9 +34,9 @@ def app(settings: Settings) -> FastAPI:
     return create_app(settings)
 
 
-@pytest.fixture
-def document(app: FastAPI) -> Any:
-    return app.openapi()
+@pytest.fixture(scope="module")
+def document() -> Any:
+    return create_app(default_settings()).openapi()
 
 
 class Answer(NamedTuple):
@@ -42,7 +53,7 @@ def answers(document: Any) -> Iterator[Answer]:
                 yield Answer(method, path, status, described)
 
 
-def test_every_status_there_is_and_no_other_is_described(document: Any) -> None:
+def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> None:
     described = {
         f"{method} {path}": set(call["responses"])
         for path, calls in document["paths"].items()
@@ -98,7 +109,7 @@ def test_every_field_is_described(document: Any) -> None:
     assert bare == []
 
 
-def test_nothing_is_left_of_validation_as_fastapi_would_answer_it(document: Any) -> None:
+def test_the_schemas_of_fastapis_own_validation_errors_are_left_out(document: Any) -> None:
     assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])
 
 
@@ -108,7 +119,25 @@ def test_calls_have_names_a_person_would_choose(document: Any) -> None:
     assert {tag["name"] for tag in document["tags"]} == {"metadata", "health"}
 
 
-# --- The examples are what is answered ---
+# --- Problems ---
+
+TYPES = [
+    (INVALID_URL, 400, "invalid-url"),
+    (INVALID_BODY, 400, "invalid-request"),
+    (INVALID_QUERY, 400, "invalid-request"),
+    (BODY_TOO_LARGE, 413, "request-entity-too-large"),
+    (NOT_QUEUED, 503, "not-queued"),
+    (DATABASE_UNAVAILABLE, 503, "database-unavailable"),
+    (INTERNAL_ERROR, 500, "internal-error"),
+]
+
+
+@pytest.mark.parametrize(("kind", "status", "end"), TYPES, ids=[it[2] for it in TYPES])
+def test_programs_can_rely_on_the_status_and_type_of_a_problem(
+    kind: ProblemKind, status: int, end: str
+) -> None:
+    problem = kind.problem("something")
+    assert (problem.status, problem.type) == (status, f"urn:page-metadata:problem:{end}")
 
 
 class RefusingPublisher(FakePublisher):
@@ -154,9 +183,7 @@ async def answered(client: httpx.AsyncClient, method: str, url: str | None = URL
 
 
 @pytest.mark.parametrize("method", ["post", "get"])
-@pytest.mark.parametrize(
-    ("url", "name"), [("example.com", "Not a URL that is taken"), (None, "No URL at all")]
-)
+@pytest.mark.parametrize(("url", "name"), [("example.com", "No scheme"), (None, "No URL")])
 async def test_the_examples_of_bad_requests_are_what_is_answered(
     client: httpx.AsyncClient, document: Any, method: str, url: str | None, name: str
 ) -> None:
@@ -168,45 +195,34 @@ async def test_the_example_of_a_body_that_is_too_large_is_what_is_answered(
     client: httpx.AsyncClient, document: Any
 ) -> None:
     answer = await client.post("/metadata", content=b" " * 20_000)
-    assert answer.json() == example_of(document, "post", 413, "Too large")
+    assert answer.json() == example_of(document, "post", 413, "Over 16 KiB")
 
 
-@pytest.mark.parametrize(
-    ("error", "name"),
-    [
-        (PublishFailed("queue_rejected"), "The queue is full"),
-        (PublisherNotReady("publisher_not_ready"), "No broker"),
-        (PublishFailed("confirm_timeout"), "No confirm"),
-    ],
-)
-async def test_the_examples_of_what_is_not_queued_are_what_is_answered(
-    app: FastAPI,
-    client: httpx.AsyncClient,
-    document: Any,
-    error: InventoryError,
-    name: str,
+@pytest.mark.parametrize("reason", NOT_QUEUED.examples)
+async def test_the_example_of_a_request_that_cannot_be_queued_is_what_is_answered(
+    app: FastAPI, client: httpx.AsyncClient, document: Any, reason: str
 ) -> None:
-    put_together(app, refusing=error)
+    put_together(app, refusing=PublishFailed(reason))
     for method in ("post", "get"):
         answer = await answered(client, method)
-        assert answer.json() == example_of(document, method, 503, name)
+        assert answer.json() == example_of(document, method, 503, reason)
 
 
 async def test_the_example_of_a_missing_database_is_what_is_answered(
     app: FastAPI, client: httpx.AsyncClient, document: Any
 ) -> None:
-    example = example_of(document, "get", 503, "No database")
+    example = example_of(document, "get", 503, "No answer")
     put_together(app, failing=StoreUnavailable(example["detail"]))
     assert (await answered(client, "get")).json() == example
 
 
 @pytest.mark.parametrize("method", ["post", "get"])
-async def test_the_example_of_a_mistake_is_what_is_answered(
+async def test_the_example_of_an_internal_error_is_what_is_answered(
     app: FastAPI, client: httpx.AsyncClient, document: Any, method: str
 ) -> None:
     put_together(app, failing=ZeroDivisionError())
     answer = await answered(client, method)
-    assert answer.json() == example_of(document, method, 500, "A mistake of ours")
+    assert answer.json() == example_of(document, method, 500, "A bug")
 
 
 async def test_a_method_that_is_not_allowed_is_told_all_that_are(client: httpx.AsyncClient) -> None:

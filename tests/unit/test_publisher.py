@@ -1,4 +1,4 @@
-"""Publishing: what was confirmed, what was not and why, and that messages do not wait in turn."""
+"""Publishing: confirmed or an error with its reason, and many messages at once."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from app.broker.connection import BrokerConnection, ConnectionState
 from app.broker.messages import MetadataRequested
 from app.broker.publisher import ConfirmedPublisher, RequestPublisher, RetryPublisher
 from app.errors import PublisherNotReady, PublishFailed
+from app.runtime.metrics import REGISTRY
 from tests.fakes import URL, a_request
 from tests.unit.amqp import (
     TOPOLOGY,
@@ -45,22 +46,31 @@ def sender(connection: BrokerConnection) -> ConfirmedPublisher:
 
 
 def failing(exc: BaseException) -> FakeDestination:
-    def fate() -> None:
+    def answer() -> None:
         raise exc
 
-    return FakeDestination(fate)
+    return FakeDestination(answer)
 
 
-def waiting_for(event: asyncio.Event) -> FakeDestination:
+def confirming_at(event: asyncio.Event) -> FakeDestination:
+    """A queue that confirms each message once the event is set."""
     return FakeDestination(lambda: event)
 
 
-async def test_a_confirmed_message_is_logged_with_how_long_it_took(
+def published(outcome: str) -> float:
+    """Return how many publishes were timed with this outcome so far."""
+    name = "page_metadata_publish_seconds_count"
+    return REGISTRY.get_sample_value(name, {"outcome": outcome}) or 0.0
+
+
+async def test_a_confirmed_message_is_logged_with_its_latency(
     sender: ConfirmedPublisher, log: Log
 ) -> None:
+    before = published("success")
     request, destination = a_request(), FakeDestination()
     await sender.send(destination, request)
     assert destination.confirmed == 1
+    assert published("success") == before + 1
     assert log.one("publish_success") == IsPartialDict(
         level="INFO",
         request_id=request.request_id,
@@ -70,7 +80,7 @@ async def test_a_confirmed_message_is_logged_with_how_long_it_took(
     )
 
 
-async def test_a_message_carries_the_request_and_its_names(sender: ConfirmedPublisher) -> None:
+async def test_a_message_carries_the_request_and_its_ids(sender: ConfirmedPublisher) -> None:
     request, destination = a_request(attempt=3), FakeDestination()
     await sender.send(destination, request, {"x-deferrals": 2})
     (sent,) = destination.sent
@@ -90,11 +100,11 @@ async def test_every_message_has_an_id_of_its_own(sender: ConfirmedPublisher) ->
     assert first != second
 
 
-async def test_nothing_is_reported_as_sent_before_it_is_confirmed(
+async def test_a_message_counts_as_published_only_once_it_is_confirmed(
     sender: ConfirmedPublisher, log: Log
 ) -> None:
     confirm = asyncio.Event()
-    destination = waiting_for(confirm)
+    destination = confirming_at(confirm)
     publishing = asyncio.create_task(sender.send(destination, a_request()))
     await until(lambda: len(destination.sent) == 1)
     for _ in range(20):
@@ -106,9 +116,9 @@ async def test_nothing_is_reported_as_sent_before_it_is_confirmed(
     assert "publish_success" in log.events
 
 
-async def test_confirms_are_awaited_side_by_side(sender: ConfirmedPublisher) -> None:
+async def test_many_messages_wait_for_their_confirms_at_once(sender: ConfirmedPublisher) -> None:
     confirm = asyncio.Event()
-    destination = waiting_for(confirm)
+    destination = confirming_at(confirm)
     publishing = [asyncio.create_task(sender.send(destination, a_request())) for _ in range(50)]
     await until(lambda: len(destination.sent) == 50)
     assert destination.confirmed == 0
@@ -124,7 +134,7 @@ FAILURES = {
     "the connection is lost": (lambda: AMQPConnectionError("gone"), "connection_lost"),
     "the socket is broken": (lambda: BrokenPipeError(32, "broken"), "connection_lost"),
     "the transport is closing": (lambda: RuntimeError("closing"), "connection_lost"),
-    "a torn-down connection cancels": (asyncio.CancelledError, "connection_lost"),
+    "closing the connection cancels": (asyncio.CancelledError, "connection_lost"),
     "the library's own timeout": (TimeoutError, "confirm_timeout"),
 }
 
@@ -133,10 +143,11 @@ FAILURES = {
 async def test_a_message_that_is_not_confirmed_fails_with_its_reason(
     sender: ConfirmedPublisher, log: Log, cause: Callable[[], BaseException], reason: str
 ) -> None:
-    request = a_request()
+    request, before = a_request(), published(reason)
     with pytest.raises(PublishFailed) as failure:
         await sender.send(failing(cause()), request)
     assert failure.value.reason == reason
+    assert published(reason) == before + 1
     assert log.one("publish_failed") == IsPartialDict(
         level="WARNING",
         request_id=request.request_id,
@@ -147,27 +158,27 @@ async def test_a_message_that_is_not_confirmed_fails_with_its_reason(
     assert "publish_success" not in log.events
 
 
-async def test_a_confirm_that_never_comes_is_not_waited_for_forever(
+async def test_the_wait_for_a_confirm_has_a_timeout(
     connection: BrokerConnection,
 ) -> None:
     sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
     with pytest.raises(PublishFailed, match="confirm_timeout"):
         async with asyncio.timeout(5):
-            await sender.send(waiting_for(asyncio.Event()), a_request())
+            await sender.send(confirming_at(asyncio.Event()), a_request())
 
 
-async def test_a_connection_that_does_not_confirm_is_replaced(
+async def test_a_connection_that_does_not_confirm_is_renewed(
     connection: BrokerConnection, broker: FakeBroker
 ) -> None:
     sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
     with pytest.raises(PublishFailed):
         async with asyncio.timeout(5):
-            await sender.send(waiting_for(asyncio.Event()), a_request())
+            await sender.send(confirming_at(asyncio.Event()), a_request())
     assert connection.state is ConnectionState.RECONNECTING
-    await until(lambda: bool(broker.connection.link.closed_for))
+    await until(lambda: bool(broker.connection.fake_transport.closed_with))
 
 
-async def test_a_queue_that_is_missing_is_declared_before_more_is_published(
+async def test_a_missing_queue_is_declared_before_the_next_message_is_published(
     sender: ConfirmedPublisher, connection: BrokerConnection, broker: FakeBroker
 ) -> None:
     declared = len(broker.connection.queues.declared)
@@ -176,10 +187,10 @@ async def test_a_queue_that_is_missing_is_declared_before_more_is_published(
     assert not connection.is_ready
     await until(lambda: connection.is_ready)
     assert len(broker.connection.queues.declared) == 2 * declared
-    assert broker.connection.link.closed_for == []
+    assert broker.connection.fake_transport.closed_with == []
 
 
-async def test_a_full_queue_is_no_reason_to_replace_the_connection(
+async def test_a_full_queue_does_not_renew_the_connection(
     sender: ConfirmedPublisher, connection: BrokerConnection
 ) -> None:
     with pytest.raises(PublishFailed):
@@ -187,30 +198,31 @@ async def test_a_full_queue_is_no_reason_to_replace_the_connection(
     assert connection.is_ready
 
 
-async def test_a_task_that_is_really_cancelled_stays_so(
-    sender: ConfirmedPublisher, log: Log
-) -> None:
-    destination = waiting_for(asyncio.Event())
+async def test_a_cancelled_task_stays_cancelled(sender: ConfirmedPublisher, log: Log) -> None:
+    before = published("cancelled")
+    destination = confirming_at(asyncio.Event())
     publishing = asyncio.create_task(sender.send(destination, a_request()))
     await until(lambda: len(destination.sent) == 1)
     publishing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await publishing
     assert "publish_failed" not in log.events
+    assert published("cancelled") == before + 1
 
 
-async def test_an_error_that_nobody_foresaw_is_not_renamed(sender: ConfirmedPublisher) -> None:
+async def test_an_unexpected_error_is_not_translated(sender: ConfirmedPublisher) -> None:
     with pytest.raises(ZeroDivisionError):
         await sender.send(failing(ZeroDivisionError()), a_request())
 
 
-async def test_before_it_is_ready_nothing_is_sent(log: Log) -> None:
+async def test_nothing_is_sent_before_the_connection_is_ready(log: Log) -> None:
     connection = a_connection(FakeBroker())
     sender, destination = ConfirmedPublisher(connection, timeout_seconds=10), FakeDestination()
-    request = a_request()
+    request, before = a_request(), published("publisher_not_ready")
     with pytest.raises(PublisherNotReady, match="publisher_not_ready"):
         await sender.send(destination, request)
     assert destination.sent == []
+    assert published("publisher_not_ready") == before + 1
     assert log.one("publish_rejected") == IsPartialDict(
         level="WARNING", request_id=request.request_id, url=URL, reason="publisher_not_ready"
     )
@@ -218,14 +230,14 @@ async def test_before_it_is_ready_nothing_is_sent(log: Log) -> None:
 
 
 @pytest.mark.parametrize("cause", ["lost", "blocked", "closing"])
-async def test_a_connection_that_can_not_be_used_refuses_at_once(
+async def test_a_message_is_refused_at_once_while_the_connection_can_not_be_used(
     sender: ConfirmedPublisher, connection: BrokerConnection, broker: FakeBroker, cause: str
 ) -> None:
     match cause:
         case "lost":
             await broker.connection.lose()
         case "blocked":
-            broker.connection.link.allowed.clear()
+            broker.connection.fake_transport.unblocked.clear()
         case _:
             connection.start_closing()
     destination = FakeDestination()
@@ -234,11 +246,11 @@ async def test_a_connection_that_can_not_be_used_refuses_at_once(
     assert destination.sent == []
 
 
-async def test_closing_waits_for_messages_in_flight_and_takes_no_more(
+async def test_closing_waits_for_messages_in_flight_and_refuses_new_ones(
     sender: ConfirmedPublisher, broker: FakeBroker, log: Log
 ) -> None:
     confirm = asyncio.Event()
-    destination = waiting_for(confirm)
+    destination = confirming_at(confirm)
     publishing = [asyncio.create_task(sender.send(destination, a_request())) for _ in range(2)]
     await until(lambda: len(destination.sent) == 2)
     closing = asyncio.create_task(sender.close())
@@ -254,7 +266,7 @@ async def test_closing_waits_for_messages_in_flight_and_takes_no_more(
     assert log.events.index("publisher_shutdown") > log.events.index("publish_success")
 
 
-async def test_closing_does_not_wait_for_a_message_that_failed(
+async def test_closing_does_not_wait_for_a_message_that_has_failed(
     sender: ConfirmedPublisher, broker: FakeBroker
 ) -> None:
     with pytest.raises(PublishFailed):
@@ -264,7 +276,7 @@ async def test_closing_does_not_wait_for_a_message_that_failed(
 
 
 class RecordingProducer:
-    """Stands in for what writes to the channel."""
+    """Stands in for FastStream's producer, which writes to the channel."""
 
     def __init__(self) -> None:
         self.commands: list[RabbitPublishCommand] = []
@@ -276,7 +288,7 @@ class RecordingProducer:
 @pytest.fixture
 def producer(broker: FakeBroker) -> RecordingProducer:
     producer = RecordingProducer()
-    broker.config.broker_config.producer = producer  # type: ignore[assignment]  # a stand-in
+    broker.config.broker_config.producer = producer  # type: ignore[assignment]  # a fake
     return producer
 
 
@@ -331,7 +343,7 @@ async def test_a_retry_goes_to_the_queue_of_its_delay(
     assert MetadataRequested.model_validate_json(command.body).attempt == 2
 
 
-async def test_a_retry_that_was_put_off_says_how_often(
+async def test_a_deferred_retry_says_how_often_it_was_deferred(
     sender: ConfirmedPublisher, producer: RecordingProducer
 ) -> None:
     retries = RetryPublisher(sender, TOPOLOGY)
@@ -339,7 +351,7 @@ async def test_a_retry_that_was_put_off_says_how_often(
     assert producer.commands[0].headers == {"x-deferrals": 3}
 
 
-async def test_what_is_published_to_one_queue_and_lost_there_is_raised(
+async def test_a_request_that_the_broker_refuses_is_raised(
     sender: ConfirmedPublisher, producer: RecordingProducer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def refuse(_command: RabbitPublishCommand) -> None:

@@ -58,13 +58,21 @@ def test_the_compose_file_is_valid() -> None:
 @pytest.mark.parametrize("service", ["api", "worker"])
 def test_the_compose_file_sets_variables_that_exist(service: str) -> None:
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    assert set(compose["services"][service]["environment"]) <= VARIABLES
+    environment = compose["services"][service]["environment"]
+    # What is set to nothing is a password of another container, kept away from this one.
+    assert {name for name, value in environment.items() if value} <= VARIABLES
 
 
 def test_containers_get_no_password_from_this_repository() -> None:
     text = (ROOT / "compose.yaml").read_text()
-    assert re.findall(r"\$\{(?!RABBITMQ_PASSWORD:\?)", text) == []
-    assert re.findall(r"PASS\w*: (?!\$)", text) == []
+    assert re.findall(r"\$\{(?!(?:RABBITMQ|MONGO|MONGO_ROOT)_PASSWORD:\?)", text) == []
+    assert re.findall(r"PASS\w*: (?!\$|\"\"$)", text, re.MULTILINE) == []
+
+
+def test_the_readme_names_every_password_that_compose_asks_for() -> None:
+    required = set(re.findall(r"\$\{(\w+):\?", (ROOT / "compose.yaml").read_text()))
+    assert required
+    assert required <= set(re.findall(r"`(\w+)`", (ROOT / "README.md").read_text()))
 
 
 def test_the_image_runs_the_commands_that_the_code_answers_to() -> None:
@@ -116,10 +124,13 @@ def test_every_recipe_says_what_it_does(recipes: dict[str, Any]) -> None:
     assert [name for name, recipe in recipes.items() if not recipe["doc"]] == []
 
 
-def test_the_readme_names_recipes_that_exist(recipes: dict[str, Any]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    named = set(re.findall(r"(?:^|[\s`/])just ([a-z][a-z-]*)\b", readme, re.MULTILINE))
-    assert {"demo", "test"} <= named <= set(recipes)
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench/README.md"])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_recipe_that_a_document_names_exists(recipes: dict[str, Any], document: Path) -> None:
+    named = re.findall(r"(?:^\$ |[`/])just ([a-z][a-z-]*)\b", document.read_text(), re.MULTILINE)
+    assert set(named) <= set(recipes)
 
 
 def test_continuous_integration_starts_as_the_readme_says() -> None:
@@ -129,10 +140,37 @@ def test_continuous_integration_starts_as_the_readme_says() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
-@pytest.mark.parametrize("results", ["bench.md", "compare.md"])
-def test_the_readme_shows_what_was_measured_last(results: str) -> None:
-    measured = (ROOT / "bench/results" / results).read_text()
-    tables = re.findall(r"(?:^\|.*\n)+", measured, re.MULTILINE)
-    readme = (ROOT / "README.md").read_text()
-    assert tables
-    assert [table for table in tables if table not in readme] == []
+WORKFLOW = ROOT / ".github/workflows/ci.yml"
+
+
+@pytest.mark.parametrize(
+    "schema", ["vendor.github-workflows", "custom.github-workflows-require-timeout"]
+)
+def test_the_workflow_is_valid(schema: str) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        check_jsonschema(["--builtin-schema", schema, str(WORKFLOW)])
+
+
+def test_the_workflow_pins_its_actions_and_may_only_read() -> None:
+    workflow = yaml.safe_load(WORKFLOW.read_text())
+    actions = re.findall(r"uses: (\S+)", WORKFLOW.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    assert actions
+    assert [it for it in actions if not re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", it)] == []
+
+
+def test_the_workflow_checks_the_oldest_python_that_is_supported() -> None:
+    job = yaml.safe_load(WORKFLOW.read_text())["jobs"]["check"]
+    assert job["steps"][-1]["run"] == ".just/bin/just check"
+    project = (ROOT / "pyproject.toml").read_text()
+    requires = re.findall(r'^requires-python = ">=(.+)"$', project, re.MULTILINE)
+    assert requires == job["strategy"]["matrix"]["python"][:1]
+
+
+def test_every_hook_calls_a_recipe(recipes: dict[str, Any]) -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert hooks
+    for hook in hooks:
+        program, recipe = hook["entry"].split()
+        assert program == ".venv/bin/just"
+        assert recipe in recipes

@@ -1,6 +1,7 @@
-"""The settings: their defaults, what is refused, and in which words."""
+"""The settings: their defaults, and which values are refused with which message."""
 
 import os
+import re
 import subprocess
 import sys
 from ipaddress import ip_network
@@ -47,6 +48,7 @@ DEFAULTS: dict[str, Any] = {
     "FETCH_PER_HOST_CONCURRENCY": 8,
     "FETCH_RESPECT_ROBOTS": False,
     "FETCH_ALLOWED_NETWORKS": (),
+    "FETCH_DENIED_NETWORKS": (),
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "json",
 }
@@ -81,7 +83,11 @@ REFUSED = [
     *(("FETCH_PER_HOST_CONCURRENCY", value) for value in ("-1", "all")),
     *(("FETCH_USER_AGENT", value) for value in ("", "a\nb", "é")),
     *(("FETCH_ALLOWED_PORTS", value) for value in ("", "0", "65536", "80,http")),
-    *(("FETCH_ALLOWED_NETWORKS", value) for value in ("localhost", "127.0.0.1/8", "10.0.0.0/33")),
+    *(
+        (f"FETCH_{it}_NETWORKS", value)
+        for it in ("ALLOWED", "DENIED")
+        for value in ("localhost", "127.0.0.1/8", "10.0.0.0/33")
+    ),
     ("FETCH_RESPECT_ROBOTS", "perhaps"),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
@@ -141,12 +147,78 @@ def test_a_bad_value_ends_the_process_with_a_message_that_names_it(
         ("WORKER_RETRY_DELAYS_SECONDS", "0.0001"),
     ],
 )
-def test_a_value_nothing_can_be_done_with_is_bad_too(
+def test_a_value_that_is_well_formed_but_useless_is_bad_too(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)
     with pytest.raises(SystemExit, match=name):
         load_settings()
+
+
+LEASE_AND_FETCH = ("WORKER_LEASE_SECONDS", "FETCH_TOTAL_TIMEOUT_SECONDS")
+BROKER_BACKOFF = ("BROKER_INITIAL_BACKOFF_SECONDS", "BROKER_MAX_BACKOFF_SECONDS")
+DATABASE_BACKOFF = ("DATABASE_INITIAL_BACKOFF_SECONDS", "DATABASE_MAX_BACKOFF_SECONDS")
+CONNECT_AND_FETCH = ("FETCH_CONNECT_TIMEOUT_SECONDS", "FETCH_TOTAL_TIMEOUT_SECONDS")
+
+CONTRADICTIONS = {
+    # With the defaults an attempt may take 57.5 s: a claim (5), a fetch (20), and five tries to
+    # store the result (5 each) with 7.5 s between them.
+    "a lease shorter than a fetch": ({"WORKER_LEASE_SECONDS": "5"}, LEASE_AND_FETCH),
+    "a lease just too short": ({"WORKER_LEASE_SECONDS": "57"}, LEASE_AND_FETCH),
+    "a fetch longer than a lease": ({"FETCH_TOTAL_TIMEOUT_SECONDS": "120"}, LEASE_AND_FETCH),
+    "writes longer than a lease": ({"DATABASE_TIMEOUT_SECONDS": "30"}, LEASE_AND_FETCH),
+    "backoff to the broker": ({"BROKER_MAX_BACKOFF_SECONDS": "0.5"}, BROKER_BACKOFF),
+    "backoff to the database": ({"DATABASE_INITIAL_BACKOFF_SECONDS": "31"}, DATABASE_BACKOFF),
+    "a connection longer than a fetch": (
+        {"FETCH_CONNECT_TIMEOUT_SECONDS": "21"},
+        CONNECT_AND_FETCH,
+    ),
+    "a fetch shorter than a connection": ({"FETCH_TOTAL_TIMEOUT_SECONDS": "4"}, CONNECT_AND_FETCH),
+}
+
+
+@pytest.mark.parametrize(("given", "both"), CONTRADICTIONS.values(), ids=CONTRADICTIONS.keys())
+def test_settings_that_contradict_each_other_end_the_process_with_a_message_that_names_both(
+    environment: pytest.MonkeyPatch, given: dict[str, str], both: tuple[str, str]
+) -> None:
+    for name, value in given.items():
+        environment.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
+        load_settings()
+    (line,) = str(end.value.code).splitlines()[1:-1]
+    assert line.startswith(f"  {' and '.join(both)}: ")
+    assert re.search("; (raise|lower) ", line)
+    assert all(value in line for value in given.values())
+
+
+AGREEMENTS: dict[str, dict[str, str]] = {
+    "a lease just long enough": {"WORKER_LEASE_SECONDS": "57.5"},
+    "equal backoff": {"BROKER_INITIAL_BACKOFF_SECONDS": "2", "BROKER_MAX_BACKOFF_SECONDS": "2"},
+    "equal timeouts": {"FETCH_CONNECT_TIMEOUT_SECONDS": "3", "FETCH_TOTAL_TIMEOUT_SECONDS": "3"},
+    # In-flight pages that do not finish in time are delivered again, so this is no contradiction.
+    "a grace shorter than a fetch": {"WORKER_SHUTDOWN_GRACE_SECONDS": "1"},
+}
+
+
+@pytest.mark.parametrize("given", AGREEMENTS.values(), ids=AGREEMENTS.keys())
+def test_settings_that_just_agree_are_accepted(
+    environment: pytest.MonkeyPatch, given: dict[str, str]
+) -> None:
+    for name, value in given.items():
+        environment.setenv(name, value)
+    load_settings()
+
+
+def test_every_contradiction_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("WORKER_LEASE_SECONDS", "5")
+    environment.setenv("BROKER_MAX_BACKOFF_SECONDS", "0.5")
+    with pytest.raises(SystemExit) as end:
+        load_settings()
+    lines = str(end.value.code).splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == [
+        "BROKER_INITIAL_BACKOFF_SECONDS",
+        "WORKER_LEASE_SECONDS",
+    ]
 
 
 def test_every_bad_value_is_named_at_once(environment: pytest.MonkeyPatch) -> None:
@@ -156,7 +228,7 @@ def test_every_bad_value_is_named_at_once(environment: pytest.MonkeyPatch) -> No
         load_settings()
 
 
-def test_a_message_says_what_would_be_taken(environment: pytest.MonkeyPatch) -> None:
+def test_a_message_says_what_would_be_accepted(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("BROKER_URL", "http://localhost")
     with pytest.raises(SystemExit, match="must start with amqp:// or amqps://"):
         load_settings()
@@ -210,6 +282,7 @@ def test_a_value_is_read_from_the_env_file_unless_the_environment_has_it(
             (ip_network("127.0.0.0/8"), ip_network("::1")),
         ),
         ("FETCH_ALLOWED_NETWORKS", "192.0.2.1", (ip_network("192.0.2.1/32"),)),
+        ("FETCH_DENIED_NETWORKS", "198.51.100.0/24", (ip_network("198.51.100.0/24"),)),
     ],
 )
 def test_a_list_is_separated_by_commas(
@@ -229,7 +302,7 @@ def test_a_list_is_separated_by_commas(
         ("FETCH_USER_AGENT", "Someone/1.0 (+https://example.com/)"),
     ],
 )
-def test_a_good_value_is_taken_as_it_is(
+def test_a_good_value_is_accepted_unchanged(
     environment: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     environment.setenv(name, value)

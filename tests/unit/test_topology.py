@@ -1,4 +1,4 @@
-"""The queues: names, arguments, and the words for one that exists with others."""
+"""The queues: names, arguments, and the message about a queue that has others."""
 
 from typing import Any
 
@@ -61,12 +61,12 @@ def test_every_queue_has_the_published_name_and_arguments(settings: Settings) ->
     }
 
 
-def test_every_queue_survives_the_broker() -> None:
+def test_every_queue_survives_a_restart_of_the_broker() -> None:
     assert all(queue.durable and not queue.exclusive for queue in TOPOLOGY)
     assert not any(queue.auto_delete for queue in TOPOLOGY)
 
 
-def test_queues_of_the_classic_type_have_no_delivery_limit() -> None:
+def test_classic_queues_have_no_delivery_limit() -> None:
     of = arguments(a_topology(queue_type="classic"))
     to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "metadata.dead"}
     bounded = {"x-max-length": 1000, "x-overflow": "reject-publish"}
@@ -75,7 +75,7 @@ def test_queues_of_the_classic_type_have_no_delivery_limit() -> None:
     assert of["metadata.dead"] == {"x-queue-type": "classic"}
 
 
-def test_delays_are_quorum_queues_even_then_as_only_those_lose_nothing() -> None:
+def test_delay_queues_are_quorum_queues_for_the_classic_type_too() -> None:
     of = arguments(a_topology(queue_type="classic"))
     assert of["metadata.retry.5s"] == a_retry_queue(5_000)
 
@@ -84,14 +84,16 @@ def test_delays_are_quorum_queues_even_then_as_only_those_lose_nothing() -> None
     ("queue_name", "prefix"),
     [("metadata.requests", "metadata"), ("t1.requests", "t1"), ("a.b.c", "a")],
 )
-def test_the_first_part_of_the_name_is_the_prefix_of_all(queue_name: str, prefix: str) -> None:
+def test_the_first_part_of_the_queue_name_is_the_prefix_of_every_name(
+    queue_name: str, prefix: str
+) -> None:
     topology = a_topology(queue_name=queue_name, retry_delays_seconds=(5,))
     names = [f"{prefix}.dead", f"{prefix}.retries", f"{prefix}.retry.5s", queue_name]
     assert [queue.name for queue in topology] == names
     assert arguments(topology)[queue_name]["x-dead-letter-routing-key"] == f"{prefix}.dead"
 
 
-def test_what_others_dead_letter_to_is_declared_before_them() -> None:
+def test_each_queue_is_declared_after_the_one_it_dead_letters_to() -> None:
     declared: set[str] = set()
     for queue in TOPOLOGY:
         target = (queue.arguments or {}).get("x-dead-letter-routing-key")
@@ -99,7 +101,7 @@ def test_what_others_dead_letter_to_is_declared_before_them() -> None:
         declared.add(queue.name)
 
 
-def test_a_delay_that_is_given_twice_has_one_queue() -> None:
+def test_a_delay_that_is_set_twice_has_one_queue() -> None:
     assert list(a_topology(retry_delays_seconds=(30, 5, 30)).retry_delays) == [5, 30]
 
 
@@ -120,11 +122,11 @@ def test_a_delay_that_is_given_twice_has_one_queue() -> None:
         (86_400, "24h"),
     ],
 )
-def test_a_delay_is_spelled_in_its_largest_whole_unit(seconds: float, label: str) -> None:
+def test_a_delay_is_written_in_its_largest_whole_unit(seconds: float, label: str) -> None:
     assert delay_label(seconds) == label
 
 
-async def test_every_queue_is_declared_as_it_is_described() -> None:
+async def test_every_queue_is_declared_with_its_arguments() -> None:
     connection = FakeConnection()
     await declare(connection, TOPOLOGY)
     assert connection.queues.declared == [queue.name for queue in TOPOLOGY]
@@ -152,8 +154,8 @@ async def test_a_queue_with_another_argument_is_named_with_what_to_do() -> None:
     )
     assert message == (
         "queue 'metadata.requests' exists with another x-max-length: "
-        "received '1000' but current is '5'. Set the settings to what the queue has, or set "
-        "BROKER_QUEUE_NAME to a name that is not taken, or, once the queue is drained, delete it "
+        "received '1000' but current is '5'. Change the settings to what the queue has, or "
+        "set BROKER_QUEUE_NAME to a name that is not in use, or delete the queue once it is empty "
         "(rabbitmqctl delete_queue metadata.requests)."
     )
 
@@ -177,7 +179,7 @@ async def test_a_queue_with_another_argument_is_named_with_what_to_do() -> None:
         pytest.param(
             "PRECONDITION_FAILED - something new",
             "could not be declared: PRECONDITION_FAILED - something new",
-            id="words that are not known",
+            id="an answer of another form",
         ),
     ],
 )

@@ -1,17 +1,21 @@
-"""Servers that others use too: work there under names of one's own, and leave nothing behind."""
+"""Names for queues and a database that only one run uses, for servers that other programs use too.
+
+RabbitMQ and MongoDB may be servers that BROKER_URL and DATABASE_URL name and that hold data of
+others. Whoever works there under private names disturbs nobody and can delete everything at the
+end.
+"""
 
 import asyncio
 import secrets
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 
-import aio_pika
-from aio_pika.abc import AbstractConnection
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from app.broker.connection import broker_urls
-from app.broker.topology import build_topology
+from app.assembly import topology_of
+from app.broker.cluster import connected
+from app.errors import BrokerUnreachable
 from app.runtime.settings import Settings, load_settings
 from dev.stack import Say
 
@@ -19,12 +23,14 @@ TIMEOUT_SECONDS = 10
 
 
 @contextmanager
-def names_of_our_own(
-    environment: Mapping[str, str], *, ours: Container[str], say: Say
+def private_names(
+    environment: Mapping[str, str], *, started_here: Container[str], say: Say
 ) -> Iterator[dict[str, str]]:
-    """Yield an environment whose queues and database nobody else has.
+    """Yield the environment with queue and database names that nobody else uses.
 
-    They are deleted when the block is left, on each server whose variable is not among `ours`.
+    When the block is left, the queues and the database are deleted. A server that this run has
+    started itself is skipped, because its data are deleted with it; `started_here` holds the
+    variables, BROKER_URL or DATABASE_URL, that name such servers.
     """
     token = secrets.token_hex(3)
     names = {
@@ -35,16 +41,16 @@ def names_of_our_own(
         yield {**environment, **names}
     finally:
         settings = _settings({**environment, **names})
-        if "BROKER_URL" not in ours:
+        if "BROKER_URL" not in started_here:
             say(f"Deleting the queues demo-{token}.* ...")
             _delete_queues(settings, say)
-        if "DATABASE_URL" not in ours:
+        if "DATABASE_URL" not in started_here:
             say(f"Deleting the database {settings.database_name} ...")
             _delete_database(settings, say)
 
 
 def _settings(environment: Mapping[str, str]) -> Settings:
-    """Read the settings as a process with this environment would."""
+    """Return the settings that a process started with this environment reads."""
     fields = {name.lower(): value for name, value in environment.items()}
     known = {name: value for name, value in fields.items() if name in Settings.model_fields}
     return Settings.model_validate({**load_settings().model_dump(), **known})
@@ -53,28 +59,17 @@ def _settings(environment: Mapping[str, str]) -> Settings:
 def _delete_queues(settings: Settings, say: Say) -> None:
     try:
         asyncio.run(asyncio.wait_for(_delete_each_queue(settings), TIMEOUT_SECONDS))
-    except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as exc:
+    except (BrokerUnreachable, TimeoutError) as exc:
         say(f"  they could not be deleted: {exc!r}")
 
 
 async def _delete_each_queue(settings: Settings) -> None:
-    topology = build_topology(
-        queue_name=settings.broker_queue_name,
-        queue_type=settings.broker_queue_type,
-        max_length=settings.broker_queue_max_length,
-        retry_delays_seconds=settings.worker_retry_delays_seconds,
-    )
-    connection = await _connect(broker_urls(settings.broker_url))
-    async with connection, connection.channel() as channel:
-        for queue in topology:
+    async with (
+        connected(settings.broker_url, timeout_seconds=TIMEOUT_SECONDS) as connection,
+        connection.channel() as channel,
+    ):
+        for queue in topology_of(settings):
             await channel.queue_delete(queue.name)
-
-
-async def _connect(urls: Sequence[str]) -> AbstractConnection:
-    for url in urls:
-        with suppress(OSError):
-            return await aio_pika.connect(url)
-    raise ConnectionError("RabbitMQ does not answer")
 
 
 def _delete_database(settings: Settings, say: Say) -> None:

@@ -1,0 +1,5 @@
+SwaggerUIBundle({
+  url: "./openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+});

@@ -1,0 +1,102 @@
+"""The hosts of a RabbitMQ cluster, and a connection to the first one that answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
+
+import aio_pika
+from aio_pika.abc import AbstractRobustConnection
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from yarl import URL
+
+from app.errors import BrokerUnreachable
+
+AttemptT = TypeVar("AttemptT")
+ConnectionT = TypeVar("ConnectionT")
+
+HEARTBEAT_SECONDS = 10
+"""How often to exchange heartbeats, unless the URL says otherwise.
+
+aiormq gives up a silent peer after three missed heartbeats: half a minute. With RabbitMQ's default
+of 60 seconds it would take three minutes.
+"""
+
+
+def broker_urls(url: str) -> tuple[str, ...]:
+    """Return one URL for each host of `amqp://user:password@host1:5672,host2:5672/vhost`.
+
+    Each sets `HEARTBEAT_SECONDS` unless it has a `heartbeat` of its own.
+    """
+    scheme, _, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    credentials, at, hosts = authority.rpartition("@")
+    one_each = (
+        URL(f"{scheme}://{credentials}{at}{host}{slash}{path}") for host in hosts.split(",")
+    )
+    return tuple(str(one % {"heartbeat": HEARTBEAT_SECONDS, **one.query}) for one in one_each)
+
+
+async def first_connection(
+    attempts: Iterable[AttemptT], connect: Callable[[AttemptT], Awaitable[ConnectionT]]
+) -> ConnectionT:
+    """Call `connect` with each attempt until one succeeds, and return its connection.
+
+    What an attempt is, the caller decides: a URL, or its place in a backoff schedule. Raises
+    `BrokerUnreachable` with the reason of the last failure.
+    """
+    failures = []
+    for attempt in attempts:
+        try:
+            return await connect(attempt)
+        except CONNECTION_EXCEPTIONS as exc:
+            failures.append(describe(exc))
+    raise BrokerUnreachable(
+        f"RabbitMQ could not be reached in {len(failures)} attempts ({failures[-1]}). "
+        "Is it running, and is BROKER_URL right?"
+    )
+
+
+@asynccontextmanager
+async def connected(url: str, *, timeout_seconds: float) -> AsyncIterator[AbstractRobustConnection]:
+    """Connect for a short task, such as a command of the command line. Nothing is declared.
+
+    `url` may name several hosts; each has `timeout_seconds` to answer. Raises `BrokerUnreachable`,
+    also if the connection is lost while it is used.
+    """
+
+    async def connect(host_url: str) -> AbstractRobustConnection:
+        # Not `connect(timeout=...)`, which does not bound the wait for a blocked connection.
+        async with asyncio.timeout(timeout_seconds):
+            return await aio_pika.connect_robust(host_url)
+
+    connection = await first_connection(broker_urls(url), connect)
+    try:
+        with connection_error_if_closed():
+            async with connection:
+                yield connection
+    except CONNECTION_EXCEPTIONS as exc:
+        raise BrokerUnreachable(f"the connection to RabbitMQ was lost: {describe(exc)}") from exc
+
+
+@contextmanager
+def connection_error_if_closed() -> Iterator[None]:
+    """Raise `ConnectionError` where aiormq raises `CancelledError` because it was closed.
+
+    A connection that closes makes aiormq raise `CancelledError` in whoever waits for an answer,
+    as if their own task had been cancelled. A task that really was cancelled stays so.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise ConnectionError("the connection was closed") from exc
+
+
+def describe(exc: BaseException | None) -> str:
+    """Return an exception as text for a log line: its type, and its message if it has one."""
+    if exc is None:
+        return "closed"
+    return f"{type(exc).__name__}: {exc}".removesuffix(": ")

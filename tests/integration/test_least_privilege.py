@@ -1,0 +1,56 @@
+"""The service with the rights that Compose gives it, on the real servers."""
+
+import re
+from collections.abc import Iterator
+
+import pymongo
+import pytest
+
+from dev.servers import MongoDB, RabbitMQ
+from dev.stack import ROOT
+from tests.service import Service, started
+from tests.site import Site
+
+PERMISSIONS = (ROOT / "deploy/rabbitmq/permissions.conf").read_text()
+USER, PASSWORD = "metadata", "secret"
+
+
+def permission(kind: str) -> str:
+    found = re.search(rf"^default_permissions\.{kind} = (.*)$", PERMISSIONS, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+@pytest.fixture
+def broker_url(rabbitmq: RabbitMQ, unique_name: str) -> Iterator[str]:
+    """A user and a virtual host as in Compose: queue names begin with `metadata.` there."""
+    rabbitmq.ctl("add_vhost", unique_name)
+    rabbitmq.ctl("add_user", unique_name, PASSWORD)
+    rights = [permission(kind) for kind in ("configure", "write", "read")]
+    rabbitmq.ctl("set_permissions", "--vhost", unique_name, unique_name, *rights)
+    yield f"amqp://{unique_name}:{PASSWORD}@127.0.0.1:{rabbitmq.port}/{unique_name}"
+    rabbitmq.ctl("delete_user", unique_name)
+    rabbitmq.ctl("delete_vhost", unique_name)
+
+
+@pytest.fixture
+def database_url(mongodb: MongoDB, unique_name: str) -> str:
+    roles = [{"role": "readWrite", "db": unique_name}]
+    with pymongo.MongoClient[dict[str, object]](mongodb.url) as client:
+        client[unique_name].command("createUser", USER, pwd=PASSWORD, roles=roles)
+    return f"mongodb://{USER}:{PASSWORD}@127.0.0.1:{mongodb.port}/?authSource={unique_name}"
+
+
+def test_the_rights_of_compose_are_enough_for_the_whole_service(
+    service: Service, site: Site, broker_url: str, database_url: str
+) -> None:
+    settings = {
+        "BROKER_URL": broker_url,
+        "BROKER_QUEUE_NAME": "metadata.requests",
+        "DATABASE_URL": database_url,
+    }
+    api, worker = started(service.api(**settings), service.worker(**settings))
+    service.post(api, site.url("/page"))
+    assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
+    service.post(api, site.url("/status/503/page"))
+    worker.wait_for_event("metadata_retryable_failure")

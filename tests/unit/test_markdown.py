@@ -1,0 +1,256 @@
+"""What the Markdown documents say is held to the code that they speak of."""
+
+import json
+import re
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+import yaml
+
+from app import __version__
+from app.api.application import create_app
+from app.api.schemas import CompletedPage
+from app.assembly import topology_of
+from app.broker.messages import MetadataRequested
+from app.cli.main import app as pagemeta
+from app.models import Cookie, ErrorKind, PageMetadata, PageStatus
+from app.runtime.metrics import REGISTRY
+from app.runtime.settings import Settings
+from dev.demo import expected_at, verdict
+from dev.specs import RELEASED
+from dev.stack import ROOT
+
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench/README.md"])
+README = (ROOT / "README.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
+HTTP = (ROOT / "docs/http.md").read_text()
+MESSAGES = (ROOT / "docs/messages.md").read_text()
+RUNBOOK = (ROOT / "docs/operations.md").read_text()
+
+each_document = pytest.mark.parametrize(
+    "document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
+)
+
+
+# --- All documents ---
+
+
+def anchors(document: Path) -> set[str]:
+    """The fragments by which GitHub links to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@each_document
+def test_every_link_within_the_repository_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", document.read_text())
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, fragment = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not fragment or fragment in anchors(target), link
+
+
+@each_document
+def test_every_file_that_is_named_exists(document: Path) -> None:
+    named = re.findall(
+        r"`((?:app|asyncapi|bench|deploy|dev|docs|tests)/[\w./-]*)`", document.read_text()
+    )
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@each_document
+def test_every_setting_that_is_named_exists(document: Path) -> None:
+    if document.name == "CHANGELOG.md":  # it also names settings of earlier versions
+        return
+    named = re.findall(
+        r"\b(?:BROKER|DATABASE|WORKER|FETCH|API|LOG)_[A-Z_]+\b", document.read_text()
+    )
+    assert {name.lower() for name in named} <= set(Settings.model_fields)
+
+
+@each_document
+def test_every_metric_that_is_named_exists(document: Path) -> None:
+    families = [*REGISTRY.collect()]
+    known = {family.name for family in families}
+    known |= {sample.name for family in families for sample in family.samples}
+    assert set(re.findall(r"\bpage_metadata_[a-z_]+", document.read_text())) <= known
+
+
+def commands(group: Any, prefix: str = "pagemeta") -> set[str]:
+    """Every command line of the program, without its arguments."""
+    found = set()
+    for name, command in group.commands.items():
+        line = f"{prefix} {name}"
+        found |= commands(command, line) if hasattr(command, "commands") else {line}
+    return found
+
+
+@each_document
+def test_every_command_of_pagemeta_that_is_named_exists(document: Path) -> None:
+    named = re.findall(
+        r"(?:`|\bjust )(pagemeta (?:dead-letters )?[a-z][a-z-]*)", document.read_text()
+    )
+    assert set(named) <= commands(typer.main.get_command(pagemeta))
+
+
+def test_the_runbook_names_every_command_of_pagemeta() -> None:
+    for line in commands(typer.main.get_command(pagemeta)):
+        assert line.removeprefix("pagemeta dead-letters ") in RUNBOOK
+
+
+def test_every_name_in_the_runbook_occurs_in_the_code() -> None:
+    code = "".join(path.read_text() for path in ROOT.glob("app/**/*.py"))
+    named = re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK)
+    assert {"consumers_lost", "unhandled_error"} <= set(named)
+    assert [name for name in named if name not in code] == []
+
+
+# --- README ---
+
+
+def test_the_readme_shows_the_demo_as_it_runs() -> None:
+    shown = README.partition("rust-just && .just/bin/just demo\n")[2].partition("\n```")[0]
+    lines = shown.splitlines()
+    rows = {line.split()[0]: line.split() for line in lines if line.startswith(" http")}
+    site = next(iter(rows)).rstrip("/")
+    for page in expected_at(site):
+        row = rows[page.url]
+        assert row[1] == page.status
+        assert row[2] == str(page.http_status or page.error_kind)
+        assert row[6] == str(page.attempts or 1)
+    assert lines[-1:] == verdict([])
+
+
+@pytest.mark.parametrize("row", ["POST", "GET of 20 KB", "worker"])
+def test_the_readme_tells_what_was_measured_last(row: str) -> None:
+    ours = re.findall(rf"^\| {row} \| (\d+) ", bench_results(), re.MULTILINE)
+    assert len(ours) == 1
+    assert ours[0] in README
+
+
+def test_the_readme_tells_how_many_targets_are_missed() -> None:
+    missed = {0: "No target", 1: "One of ten targets", 2: "Two of ten targets"}
+    assert bench_results().count("| yes |") + bench_results().count("| **no** |") == 10
+    assert missed[bench_results().count("| **no** |")] in README
+
+
+@pytest.mark.parametrize("row", ["POST", "worker", "two workers"])
+def test_the_benchmarks_are_explained_by_the_ratios_that_were_measured_last(row: str) -> None:
+    (ratio,) = re.findall(rf"^\| {row} \|[^|]*\|[^|]*\| ([\d.]+) ", bench_results(), re.MULTILINE)
+    assert f"{float(ratio):.2f}" in (ROOT / "bench/README.md").read_text()
+
+
+def bench_results() -> str:
+    return (ROOT / "bench/results/bench.md").read_text()
+
+
+# --- CONTRIBUTING, CHANGELOG ---
+
+
+def test_the_layout_names_every_package_and_module_of_the_application() -> None:
+    tree = CONTRIBUTING.partition("```text\n")[2].partition("```")[0]
+    named = re.findall(r"^[├└]── (\S+)", tree, re.MULTILINE)
+    present = [path for path in (ROOT / "app").iterdir() if path.name != "__pycache__"]
+    assert sorted(named) == sorted(path.name + "/" * path.is_dir() for path in present)
+    for folder in re.findall(r"^(\w+)/", tree, re.MULTILINE):
+        assert (ROOT / folder).is_dir()
+
+
+def test_the_version_is_that_of_the_last_release_everywhere() -> None:
+    releases = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
+    assert releases[0] == __version__
+    for document in RELEASED.glob("*.yaml"):
+        assert yaml.safe_load(document.read_text())["info"]["version"] == __version__
+
+
+def test_the_package_takes_its_version_from_the_application() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "app/__init__.py"
+
+
+# --- docs/http.md ---
+
+
+def first_cells(text: str, heading: str) -> list[str]:
+    """The first column of the table whose first heading this is."""
+    table = text.partition(f"\n| {heading} |")[2].partition("\n\n")[0]
+    return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
+
+
+@pytest.fixture
+def openapi(settings: Settings) -> Any:
+    return create_app(settings).openapi()
+
+
+def documented_paths() -> list[str]:
+    cells = " ".join(first_cells(HTTP, "call"))
+    return re.findall(r"(?<=[` ])(/[\w/.]*)", cells)
+
+
+def test_every_endpoint_of_the_openapi_document_is_in_the_table(openapi: Any) -> None:
+    assert set(openapi["paths"]) <= set(documented_paths())
+
+
+async def test_every_endpoint_in_the_table_is_served(settings: Settings) -> None:
+    transport = httpx.ASGITransport(create_app(settings))
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for path in documented_paths():
+            if path != "/health/ready":  # it asks the servers
+                assert (await client.get(path)).status_code in {200, 400}, path
+
+
+def test_every_status_and_kind_of_error_is_explained() -> None:
+    assert set(first_cells(HTTP, "`status`")) == {f"`{status}`" for status in PageStatus}
+    assert set(first_cells(HTTP, "`error.kind`")) == {f"`{kind}`" for kind in ErrorKind}
+
+
+def test_every_type_of_problem_is_explained(openapi: Any) -> None:
+    types = set()
+    for answer in answers(openapi):
+        for example in answer.get("examples", {}).values():
+            types.add((example["value"]["status"], example["value"]["type"]))
+    explained = set(re.findall(r"^\| (\d+) \| `(urn:[\w:-]+)` ", HTTP, re.MULTILINE))
+    assert {(str(status), name) for status, name in types} == explained
+
+
+def answers(openapi: Any) -> list[Any]:
+    calls = [call for path in openapi["paths"].values() for call in path.values()]
+    contents = [
+        answer["content"]
+        for call in calls
+        for answer in call["responses"].values()
+        if "content" in answer
+    ]
+    return [content[kind] for content in contents for kind in content if "problem" in kind]
+
+
+def test_the_page_that_is_shown_has_every_field() -> None:
+    page = json.loads(HTTP.partition("```json\n")[2].partition("```")[0])
+    CompletedPage.model_validate(page)
+    assert set(page) == set(CompletedPage.model_fields)
+    assert set(page["metadata"]) == {field.name for field in fields(PageMetadata)}
+    assert set(page["metadata"]["cookies"][0]) == {field.name for field in fields(Cookie)}
+
+
+# --- docs/messages.md ---
+
+
+def test_every_queue_is_in_the_table(settings: Settings) -> None:
+    named = re.findall(r"`([\w.]+)`", " ".join(first_cells(MESSAGES, "queue")))
+    assert set(named) == {queue.name for queue in topology_of(settings)}
+
+
+def test_the_message_that_is_shown_is_a_request() -> None:
+    body = MESSAGES.partition("```json\n")[2].partition("```")[0]
+    MetadataRequested.model_validate_json(body)
+    assert set(json.loads(body)) <= set(MetadataRequested.model_fields)
