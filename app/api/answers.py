@@ -1,8 +1,8 @@
 """Answers about a page: small ones whole, large ones one after another and piece by piece.
 
-The largest page source takes 15 MB in MongoDB, up to seven times its size while it is read, and
-its own size until the client has received it. So a large page waits for a place in two bounded
-rooms, one for reading and one for sending; who finds no place in time is answered 503.
+The largest page source takes 15 MB in MongoDB. Memory needs up to seven times the size of a
+source while it is read, and its size until the client has received it. So both are bounded: a
+request for a large page waits until there is room, and is answered 503 if there is none in time.
 """
 
 import asyncio
@@ -29,13 +29,17 @@ POLL_AFTER_SECONDS: dict[PageStatus | str, int] = {PageStatus.FAILED_RETRYABLE: 
 """`Retry-After` by status, for pages that have not ended; 1 for other statuses."""
 
 READING_BYTES = 16 * 1024 * 1024
-"""Of page sources that are being read from MongoDB: one of the largest, or several others."""
+"""How many bytes of page sources may be read from MongoDB at once: one of the largest sources,
+or several others."""
 
 SENDING_BYTES = 96 * 1024 * 1024
-"""Of page sources that are being sent."""
+"""How many bytes of page sources may be held at once while they are sent."""
 
 WAIT_SECONDS = 5.0
+"""How long a request waits for room before it is answered 503."""
+
 MAX_WAITING = 200
+"""How many requests may wait for room; any further one is answered 503 at once."""
 
 PIECE_BYTES = 64 * 1024
 
@@ -65,9 +69,9 @@ def _headers(record: PageRecord) -> dict[str, str]:
 
 
 class Room:
-    """Bytes that may be in use at once. Who needs more than are free waits, for a time.
+    """A number of bytes that may be in use at once; whoever needs more than are free waits.
 
-    A small need may overtake a large one, so that pages of usual size do not wait for the largest.
+    A small request may overtake a large one, so that ordinary pages do not wait for the largest.
     """
 
     def __init__(
@@ -170,7 +174,7 @@ async def _pieces(before: bytes, source: bytes, after: bytes) -> AsyncIterator[b
 
 
 def _text_of(source: bytes) -> Iterator[str]:
-    """Yield the text piece by piece; a character may be cut only between two pieces."""
+    """Decode UTF-8 piece by piece. A character that a cut divides comes with the later piece."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(source), PIECE_BYTES):
         yield decoder.decode(source[start : start + PIECE_BYTES])

@@ -50,14 +50,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed_bytes = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # as uvicorn
-        """Expect the first request."""
+        """Start the clock of the first request."""
         super().connection_made(transport)
         # Have `pause_writing()` called as soon as any byte waits for the client to accept it.
         transport.set_write_buffer_limits(high=0)
         self._receiving.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Expect nothing any more."""
+        """Stop both clocks."""
         self._receiving.stop()
         self._sending.stop()
         super().connection_lost(exc)
@@ -65,23 +65,23 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- How long a request and its answer may take ---
 
     def on_message_begin(self) -> None:
-        """Expect the rest of a request."""
+        """Start the clock of a request, unless it runs since the connection was made."""
         super().on_message_begin()
         self._head_bytes = 0
         self._receiving.start()
 
     def on_message_complete(self) -> None:
-        """Note that a request is complete."""
+        """Stop the clock of a request: it is complete."""
         self._receiving.stop()
         super().on_message_complete()
 
     def pause_writing(self) -> None:
-        """Expect the client to accept what was written."""
+        """Start the clock of the client, which has not accepted all that was written."""
         super().pause_writing()
         self._sending.start()
 
     def resume_writing(self) -> None:
-        """Note that the client has accepted everything."""
+        """Stop the clock of the client, which has accepted everything."""
         self._sending.stop()
         super().resume_writing()
 
@@ -92,7 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # --- How large a head may be ---
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has arrived; refuse a part of a head that grows without end."""
+        """Parse what has arrived; refuse a header that grows without end."""
         self._unparsed_bytes += len(data)
         super().data_received(data)
         # httptools keeps an unfinished header to itself until it is complete.
@@ -141,12 +141,12 @@ class Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Let the time run, if it does not run already."""
+        """Start the clock, if it does not run already."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self._expire)
 
     def stop(self) -> None:
-        """Let the time stand still; the next `start()` begins anew."""
+        """Stop the clock; the next `start()` begins from zero."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
