@@ -113,6 +113,35 @@ async def status_of(pages: Pages, url: str = URL) -> PageStatus | str:
     return (await found(pages, url)).status
 
 
+async def complete_with_source(pages: Pages, source: str) -> None:
+    claim = await pages.claim(Delivery(a_request()), lease_seconds=LEASE)
+    assert isinstance(claim, Claim)
+    await pages.complete(claim, a_page(page_source=source))
+
+
+async def test_a_source_of_64_kib_is_read_with_its_record(pages: Pages) -> None:
+    await complete_with_source(pages, "x" * 65_536)
+    record = await pages.find(URL)
+    assert record is not None
+    assert record.metadata == a_page(page_source="x" * 65_536)
+    assert record.omitted_source_bytes == 0
+
+
+async def test_a_larger_source_is_left_out_until_it_is_asked_for(pages: Pages) -> None:
+    source = "é" * 32_769  # two bytes each
+    await complete_with_source(pages, source)
+    record, whole = await pages.find(URL), await pages.find_with_source(URL)
+    assert record is not None
+    assert whole is not None
+    assert record.metadata == a_page(page_source=None)
+    assert record.omitted_source_bytes == 65_538
+    assert whole == replace(record, metadata=a_page(page_source=source), omitted_source_bytes=0)
+
+
+async def test_an_unknown_page_has_no_record_with_a_source_either(pages: Pages) -> None:
+    assert await pages.find_with_source(URL) is None
+
+
 async def test_an_unknown_page_is_not_found(pages: Pages) -> None:
     assert await pages.find(URL) is None
 
