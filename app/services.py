@@ -16,7 +16,14 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
-from app.errors import FetchError, HostBusy, NotStorable, PublishError, StoreUnavailable
+from app.errors import (
+    FetchError,
+    HostBusy,
+    NotStorable,
+    PublishError,
+    StoreUnavailable,
+    UnknownPage,
+)
 from app.models import (
     Busy,
     Claim,
@@ -98,15 +105,19 @@ class Inventory:
             logger.bind(request_id=request.request_id, url=url).warning("queued_without_record")
         return request
 
-    async def read(self, url: str, request_id: UUID | None = None) -> PageRecord:
+    async def read(
+        self, url: str, request_id: UUID | None = None, *, may_queue: bool = True
+    ) -> PageRecord:
         """Return the record of a page, without its source if that is large.
 
         A page that is unknown or has stalled is queued, once.
 
         Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if the page can't be
-        queued.
+        queued. Without `may_queue` nothing is queued, and an unknown page raises `UnknownPage`.
         """
         record = await self._pages.find(url)
+        if not may_queue:
+            return _known(record, url)
         if record is None:
             return await self._request_unknown(_new_request(url, request_id))
         if record.has_stalled:
@@ -298,6 +309,12 @@ WORKER_DIED = FetchError(
 def _unforeseen(exc: Exception) -> FetchError:
     message = f"something unforeseen happened in the service: {type(exc).__name__}"
     return FetchError(ErrorKind.INTERNAL, message, retryable=True)
+
+
+def _known(record: PageRecord | None, url: str) -> PageRecord:
+    if record is None:
+        raise UnknownPage(f"there is no record of {url}; ask for it by POST /metadata")
+    return record
 
 
 def _new_request(url: str, request_id: UUID | None) -> PageRequest:

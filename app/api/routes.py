@@ -5,6 +5,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
+from starlette.datastructures import Headers
 
 from app.api import examples
 from app.api.answers import about_page, as_json
@@ -19,6 +20,7 @@ from app.api.problems import (
     INVALID_URL,
     LARGE_PAGES_BUSY,
     NOT_QUEUED,
+    UNKNOWN_PAGE,
 )
 from app.api.schemas import (
     PAGE_URL,
@@ -67,6 +69,7 @@ async def request_metadata(
     | problems(
         INVALID_URL,
         INVALID_QUERY,
+        UNKNOWN_PAGE,
         DATABASE_UNAVAILABLE,
         LARGE_PAGES_BUSY,
         NOT_QUEUED,
@@ -79,10 +82,26 @@ async def read_metadata(
     large_pages: LargePagesDep,
     http: Request,
 ) -> Response:
-    """Return what is known of a page. An unknown page is queued; the call never waits for it."""
-    record = await inventory.read(canonical_url(url), http.scope["request_id"])
+    """Return what is known of a page. An unknown page is queued; the call never waits for it.
+
+    A request that a page of another site makes a browser send queues nothing: for an unknown page
+    it is answered 404.
+    """
+    record = await inventory.read(
+        canonical_url(url), http.scope["request_id"], may_queue=not _is_cross_site(http.headers)
+    )
     if record.has_ended and record.omitted_source_bytes:
         return large_pages.answer(
             record.omitted_source_bytes, lambda: inventory.read_with_source(record.url)
         )
     return about_page(record)
+
+
+def _is_cross_site(headers: Headers) -> bool:
+    """Say whether a browser sends the request on behalf of another site.
+
+    Any web page can have its visitors' browsers send a GET, by an image for example, and so have
+    this service fetch what it likes. Browsers then say so (Fetch Metadata, `Sec-Fetch-Site`).
+    Other clients do not send the header.
+    """
+    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")

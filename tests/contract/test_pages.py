@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from dirty_equals import IsNow, IsPartialDict
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 
 from app.errors import NotStorable, UnreadableRecord
 from app.models import (
@@ -548,6 +548,19 @@ async def test_opening_a_second_time_keeps_the_indexes(
     indexes = await database.pages.index_information()
     assert indexes["url_1"]["unique"] is True
     assert set(indexes) == {"_id_", "url_1", "created_at_1"}
+
+
+async def test_an_index_that_takes_longer_to_build_than_an_operation_may_is_waited_for(
+    mongodb: MongoDB, unique_name: str
+) -> None:
+    with MongoClient[dict[str, Any]](mongodb.url) as client:
+        urls = [{"url": f"{URL}{number}"} for number in range(300_000)]
+        client[unique_name].pages.insert_many(urls, ordered=False)
+    database = Database(mongodb.url, unique_name, timeout_seconds=0.2, backoff=ONCE)
+    await database.open()
+    indexes = await database.pages.index_information()
+    await database.close()
+    assert indexes["url_1"]["unique"] is True
 
 
 async def test_a_put_off_copy_that_takes_a_claim_over_leaves_the_other_void(pages: Pages) -> None:
