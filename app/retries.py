@@ -98,7 +98,7 @@ def retry_after_seconds(metadata: PageMetadata) -> float:
 def _seconds_until(http_date: str, now: datetime) -> float:
     try:
         moment = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter where a number is longer than a C int
         return 0.0
     # A date with the zone "-0000" comes back naive; HTTP dates are in UTC.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -4,7 +4,13 @@ import argparse
 
 import uvicorn
 
+from app.api.protocol import BoundedProtocol
+
 DEFAULT_PORT = 6577
+
+STOP_TIMEOUT_SECONDS = 20
+"""How long requests that are under way may take to be answered after SIGTERM. Then connections to
+RabbitMQ and MongoDB are closed, so that the process ends within 35 s whatever its clients do."""
 
 
 def main() -> None:
@@ -16,7 +22,9 @@ def main() -> None:
         port=options.port,
         log_config=None,  # `app/runtime/logs.py` has all records, uvicorn's too
         access_log=False,  # `RequestObserver` logs each request
+        http=BoundedProtocol,
         ws="none",
+        timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
     )
 
 

@@ -1,4 +1,4 @@
-"""What httpx, httpcore, ssl and the system raise, and which `FetchError` each becomes."""
+"""What httpx, ssl and the system raise, and which `FetchError` each becomes."""
 
 import os
 import socket
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import httpcore
 import httpx
 from loguru import logger
 
@@ -37,7 +36,7 @@ def _unless_lasting(failure: Exception) -> bool:
 class Fault:
     """One row of the table: `raised` in, kind and words out."""
 
-    raised: type[Exception] | tuple[type[Exception], ...]
+    raised: type[Exception]
     kind: ErrorKind
     is_retryable: Callable[[Exception], bool]
     words: str
@@ -50,12 +49,6 @@ FAULTS = (
     Fault(ssl.SSLCertVerificationError, ErrorKind.TLS, _never, "the certificate does not verify"),
     Fault(ssl.SSLError, ErrorKind.TLS, _never, "TLS failed"),
     Fault(OSError, ErrorKind.CONNECT, _always, "the connection failed"),
-    Fault(
-        (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
-        ErrorKind.INVALID_RESPONSE,
-        _never,
-        "the server's answer is not valid HTTP",
-    ),
     Fault(httpx.InvalidURL, ErrorKind.BLOCKED_ADDRESS, _never, "not a URL that can be fetched"),
 )
 """The first row that fits counts, so a subclass stands above its base."""
@@ -78,9 +71,10 @@ def as_fetch_error(exc: Exception) -> FetchError:
         if isinstance(exc, fault.raised):
             words = f"{fault.words}{_reason(exc)}"
             return FetchError(fault.kind, words, retryable=fault.is_retryable(exc))
-    # A page must not bring a worker down by what nobody thought of, nor must that stay unseen.
-    logger.opt(exception=exc).error("unhandled_error")
-    return FetchError(ErrorKind.INVALID_RESPONSE, "the page could not be read", retryable=False)
+    # Nobody thought of this one. The page still ends in a record, and the log has the cause.
+    logger.opt(exception=exc).error("fetch_failed_unforeseen")
+    message = f"something unforeseen happened in the fetcher: {type(exc).__name__}"
+    return FetchError(ErrorKind.INTERNAL, message, retryable=True)
 
 
 def _reason(exc: Exception) -> str:

@@ -1,8 +1,4 @@
-"""Which addresses may be reached, and the network backend that reaches no others.
-
-A name is resolved once, every address it resolves to is checked, and only checked addresses
-are dialled, so a name that answers differently the second time gains nothing. Host header and
-SNI stay those of the URL.
+"""Which URLs, addresses and ports may be fetched from.
 
 The refused networks are all those of the IANA IPv4 and IPv6 Special-Purpose Address Registries
 (https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry),
@@ -11,11 +7,9 @@ globally reachable or not: none of them is there to serve web pages. Of IPv6, gl
 -compatible, NAT64, unique local, link-local, site-local and multicast addresses in one stroke.
 """
 
-# ruff: noqa: ARG002, ASYNC109 - httpcore decides what its backends and streams are called with
-
-import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -24,19 +18,17 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from itertools import chain, zip_longest
 
-import httpcore
 import httpx
 
 from app.errors import FetchError
-from app.fetcher.resolver import Resolve
-from app.fetcher.stream import dial
 from app.models import ErrorKind
 from app.urls import DEFAULT_PORTS
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+MAX_PORT = 65_535
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 
@@ -69,8 +61,6 @@ REFUSED_NETWORKS: tuple[Network, ...] = tuple(
         "3fff::/20",  # documentation
     )
 )
-
-_MAX_DIALLED = 6
 
 
 class Guard:
@@ -118,72 +108,23 @@ def check_url(url: httpx.URL) -> None:
         raise _blocked("only http and https URLs are fetched")
     if url.userinfo:
         raise _blocked("a URL with credentials is not fetched")
+    if not url.raw_host:
+        raise _blocked("the URL names no host")
+    if (url.port or 0) > MAX_PORT:
+        raise _blocked("the URL names a port that does not exist")
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to nothing that its guard has not let through."""
+def literal_address(host: str) -> str | None:
+    """Return the address that `host` spells, or None if it is a name.
 
-    def __init__(self, guard: Guard, resolve: Resolve) -> None:
-        self._guard = guard
-        self._resolve = resolve
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to `host`; its resolution and each dialling may take `timeout` seconds.
-
-        Raises `FetchError` if one of its addresses is refused, `socket.gaierror` and `OSError`.
-        """
-        addresses = await self._addresses(host, timeout)
-        self._guard.check(addresses, port)
-        return await dial(alternating(addresses)[:_MAX_DIALLED], port, timeout)
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no page is behind a Unix socket."""
-        raise _blocked("Unix sockets are not fetched from")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, as httpcore asks before it tries again (which it is told not to)."""
-        await asyncio.sleep(seconds)
-
-    async def _addresses(self, host: str, timeout: float | None) -> Sequence[str]:
-        if _is_literal(host):
-            return [host]
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._resolve(host)
-        except TimeoutError as exc:
-            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from exc
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def alternating(addresses: Sequence[str]) -> list[str]:
-    """Return the addresses with the families taking turns (RFC 8305, section 4).
-
-    Where one family does not work, the other one is tried second, not last.
+    inet_aton() knows the spellings that getaddrinfo() and browsers know too: `127.1`,
+    `2130706433`, `0x7f000001` and `0177.0.0.1` are all 127.0.0.1.
     """
-    families: dict[bool, list[str]] = {}
-    for address in addresses:
-        families.setdefault(":" in address, []).append(address)
-    pairs = chain.from_iterable(zip_longest(*families.values()))
-    return [address for address in pairs if address is not None]
+    with suppress(ValueError):
+        return str(ip_address(host))
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    return None
 
 
 def _blocked(message: str) -> FetchError:
