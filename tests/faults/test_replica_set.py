@@ -31,11 +31,13 @@ def _initiate(members: list[MongoDB]) -> None:
     hosts = [{"_id": n, "host": f"{LOOPBACK}:{member.port}"} for n, member in enumerate(members)]
     # A primary counts as lost after 10 s by default.
     settings = {"electionTimeoutMillis": 2000, "heartbeatIntervalMillis": 500}
-    with pymongo.MongoClient(LOOPBACK, members[0].port, directConnection=True) as client:
+    with pymongo.MongoClient[dict[str, object]](
+        LOOPBACK, members[0].port, directConnection=True
+    ) as client:
         client.admin.command(
             "replSetInitiate", {"_id": "pages", "members": hosts, "settings": settings}
         )
-    with pymongo.MongoClient(members[0].url) as client:
+    with pymongo.MongoClient[dict[str, object]](members[0].url) as client:
         eventually(lambda: client.primary, bool, within=60)
 
 
@@ -50,7 +52,7 @@ def replicated(
 
 
 def _primary(members: list[MongoDB]) -> MongoDB:
-    with pymongo.MongoClient(members[0].url) as client:
+    with pymongo.MongoClient[dict[str, object]](members[0].url) as client:
         _, port = eventually(lambda: client.primary, bool, within=30) or ("", 0)
     return next(member for member in members if member.port == port)
 
