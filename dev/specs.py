@@ -2,7 +2,8 @@
 
 Without an option the documents are generated and written. `--check` only compares them with the
 files. `--release` also keeps them as those of the last release, with which later documents have to
-be compatible (`dev/compatibility.py`).
+be compatible (`dev/compatibility.py`), except for the changes in `breaking-changes.txt`, which are
+intended. A release empties that file.
 """
 
 import sys
@@ -21,6 +22,7 @@ from dev.stack import ROOT
 
 FOLDER = ROOT / "asyncapi"
 RELEASED = FOLDER / "released"
+INTENDED = FOLDER / "breaking-changes.txt"
 
 
 def default_settings() -> Settings:
@@ -49,7 +51,7 @@ def main() -> None:
     """Write the documents or compare them, as the options say."""
     files = documents()
     if "--release" in sys.argv[1:]:
-        files |= {RELEASED / path.name: text for path, text in files.items()}
+        files |= {RELEASED / path.name: text for path, text in files.items()} | {INTENDED: ""}
     write_or_check(files, recipe="asyncapi")
 
 
