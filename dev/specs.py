@@ -10,13 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from faststream.rabbit import RabbitBroker
-
 from app.api.application import create_app as create_api
-from app.assembly import assemble
 from app.contract.documents import api_specification, as_yaml, worker_specification
 from app.runtime.settings import Settings
-from app.worker.application import create_app as create_worker
+from app.worker.application import Worker
 from dev.generated import write_or_check
 from dev.stack import ROOT
 
@@ -36,14 +33,14 @@ def default_settings() -> Settings:
 def documents() -> dict[Path, str]:
     """Return the text of each file, generated from the two applications."""
     settings = default_settings()
-    topology = assemble(settings, service_name="specs").topology
-    api = create_api(settings).state.broker
-    worker = create_worker(settings).broker
-    if not isinstance(worker, RabbitBroker):
-        raise TypeError("the worker has no broker")
+    api = create_api(settings).state
+    worker = Worker(settings)
+    topology = worker.parts.topology
     return {
-        FOLDER / "api.yaml": as_yaml(api_specification(api, topology)),
-        FOLDER / "worker.yaml": as_yaml(worker_specification(worker, topology)),
+        FOLDER / "api.yaml": as_yaml(api_specification(api.broker, topology)),
+        FOLDER / "worker.yaml": as_yaml(
+            worker_specification(worker.consumer.broker, worker.parts.broker, topology)
+        ),
     }
 
 
