@@ -25,7 +25,7 @@ from app.runtime.settings import Settings
 from app.runtime.tracing import stop_tracing
 from app.services import Collector
 from app.worker.handlers import MessageHandler
-from app.worker.held import HeldMessages
+from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.probes import health_routes
 from app.worker.rejections import DeadLetterMiddleware, decode
 from app.worker.watchdog import Watchdog
@@ -64,7 +64,7 @@ class Worker:
             decoder=decode,
         )
         prefetch = settings.worker_concurrency * settings.worker_prefetch_count
-        held = HeldMessages(self.consumer.broker, prefetch=prefetch)
+        held = HeldMessages(ExtraConsumers(self.consumer.broker, prefetch=prefetch))
         self._fetcher = _make_fetcher(settings)
         self._handler = _make_handler(settings, self.parts, self._fetcher, held)
         self._watchdog = Watchdog(self.consumer, self._handler)

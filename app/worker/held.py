@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+from aio_pika.abc import AbstractRobustQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import RabbitBroker
 from faststream.rabbit.subscriber import RabbitSubscriber
@@ -20,25 +21,70 @@ from loguru import logger
 from app.broker.cluster import connection_error_if_closed
 
 MAX_EXTRA_CONSUMERS = 15
-"""For each queue. They bound what a worker holds: (1 + 15) x prefetch messages of some KB each.
+"""For each queue. It bounds what a worker holds: (1 + 15) x prefetch messages of some KB each.
 
-With more the queue is left alone until retries are taken again, and POST answers 503 once it is
-full.
+With that many held the worker takes nothing from the queue until retries are taken again, and POST
+answers 503 once the queue is full.
 """
 
 
-class HeldMessages:
-    """Counts the messages that are held, and makes room for others beside them.
+class ExtraConsumers:
+    """More consumers of the queues that the broker's subscribers consume, on the same channel.
 
-    Room is another consumer of the same queue, with a prefetch of its own: one for every
-    `prefetch` messages that are held. They are cancelled once the queue has no held message.
+    RabbitMQ gives each consumer a prefetch of its own, as large as the channel's.
     """
 
     def __init__(self, broker: RabbitBroker, *, prefetch: int) -> None:
         self._broker = broker
         self._prefetch = prefetch
-        self._held: Counter[str] = Counter()
         self._adjusting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def adjust(self, queue: str, *, held: int) -> None:
+        """Have one extra consumer for every `prefetch` messages that are held; none for none."""
+        try:
+            async with self._adjusting[queue]:
+                with connection_error_if_closed():
+                    await self._adjust(queue, held)
+        except CONNECTION_EXCEPTIONS as exc:
+            logger.warning("consumers_not_adjusted", reason=type(exc).__name__)
+
+    async def _adjust(self, name: str, held: int) -> None:
+        subscribers = cast("list[RabbitSubscriber]", self._broker.subscribers)
+        subscriber = next(it for it in subscribers if it.queue.name == name)
+        # FastStream keeps the queues that it has declared, each with its subscriber's channel.
+        queue = await self._broker.declare_queue(subscriber.queue)
+        channel = cast("Any", await queue.channel.get_underlay_channel())
+        tags = [f"{name}.extra.{number}" for number in range(MAX_EXTRA_CONSUMERS)]
+        open_tags = [tag for tag in tags if tag in channel.consumers]
+        for tag in tags[: self._wanted(held)]:
+            if tag not in open_tags:
+                await _consume(queue, subscriber, tag)
+        # They are cancelled together: one that comes and goes with each message would be costly.
+        for tag in [] if held else open_tags:
+            await queue.cancel(tag)
+            logger.info("extra_consumer_cancelled", queue=name)
+
+    def _wanted(self, held: int) -> int:
+        # Rounded half up, so that at least half of a prefetch is always free.
+        return (2 * held + self._prefetch) // (2 * self._prefetch)
+
+
+async def _consume(queue: AbstractRobustQueue, subscriber: RabbitSubscriber, tag: str) -> None:
+    await queue.consume(
+        subscriber.consume,  # type: ignore[arg-type]  # FastStream does the same
+        consumer_tag=tag,
+        # After a loss of the connection nothing is held any more, so it is not to be restored.
+        robust=False,
+    )
+    logger.info("extra_consumer_opened", queue=queue.name)
+
+
+class HeldMessages:
+    """Counts the messages that are held, and makes room for others beside them."""
+
+    def __init__(self, consumers: ExtraConsumers) -> None:
+        self._consumers = consumers
+        self._held: Counter[str] = Counter()
 
     @property
     def any(self) -> bool:
@@ -55,42 +101,8 @@ class HeldMessages:
             self._held[queue] -= 1
         # Not if the block was cancelled: then the connection is lost, and its consumers with it.
         if not self._held[queue]:
-            await self._adjust(queue)
+            await self._consumers.adjust(queue, held=0)
 
     async def make_room(self, queue: str) -> None:
-        """Open as many extra consumers as the messages that are held now call for."""
-        await self._adjust(queue)
-
-    async def _adjust(self, queue: str) -> None:
-        try:
-            async with self._adjusting[queue]:
-                with connection_error_if_closed():
-                    await self._open_or_cancel(queue)
-        except CONNECTION_EXCEPTIONS as exc:
-            logger.warning("consumers_not_adjusted", reason=type(exc).__name__)
-
-    async def _open_or_cancel(self, name: str) -> None:
-        subscribers = cast("list[RabbitSubscriber]", self._broker.subscribers)
-        subscriber = next(it for it in subscribers if it.queue.name == name)
-        # FastStream keeps the queues that it has declared, each with its subscriber's channel.
-        queue = await self._broker.declare_queue(subscriber.queue)
-        channel = cast("Any", await queue.channel.get_underlay_channel())
-        tags = [f"{name}.extra.{number}" for number in range(MAX_EXTRA_CONSUMERS)]
-        if self._held[name]:
-            missing = [tag for tag in tags[: self._wanted(name)] if tag not in channel.consumers]
-            for tag in missing:
-                # Not a robust one: after a loss of the connection nothing is held any more.
-                await queue.consume(
-                    subscriber.consume,  # type: ignore[arg-type]  # FastStream does the same
-                    consumer_tag=tag,
-                    robust=False,
-                )
-                logger.info("extra_consumer_opened", queue=name, held=self._held[name])
-        else:
-            for tag in [tag for tag in tags if tag in channel.consumers]:
-                await queue.cancel(tag)
-                logger.info("extra_consumer_cancelled", queue=name)
-
-    def _wanted(self, name: str) -> int:
-        # Rounded half up, so that at least half of a prefetch is always free.
-        return (2 * self._held[name] + self._prefetch) // (2 * self._prefetch)
+        """Have the queue consumed beside the messages that are held now."""
+        await self._consumers.adjust(queue, held=self._held[queue])
