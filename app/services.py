@@ -70,6 +70,7 @@ class Pages(Protocol):
     """Keeps page records; raises `StoreUnavailable` and `NotStorable`."""
 
     async def find(self, url: str) -> PageRecord | None: ...
+    async def find_with_source(self, url: str) -> PageRecord | None: ...
     async def note_queued(self, request: PageRequest) -> None: ...
     async def reserve(self, request: PageRequest) -> bool: ...
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
@@ -107,7 +108,9 @@ class Inventory:
     async def read(
         self, url: str, request_id: UUID | None = None, *, may_queue: bool = True
     ) -> PageRecord:
-        """Return the record of a page; one that is unknown or has stalled is queued, once.
+        """Return the record of a page, without its source if that is large.
+
+        A page that is unknown or has stalled is queued, once.
 
         Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if the page can't be
         queued. Without `may_queue` nothing is queued, and an unknown page raises `UnknownPage`.
@@ -120,6 +123,13 @@ class Inventory:
         if record.has_stalled:
             return await self._request_again(record, _new_request(url, request_id))
         return record
+
+    async def read_with_source(self, url: str) -> PageRecord | None:
+        """Return the record of a page with its source, which `read()` leaves out if it is large.
+
+        Queues nothing. Raises `StoreUnavailable` and `UnreadableRecord`.
+        """
+        return await self._pages.find_with_source(url)
 
     async def _request_unknown(self, request: PageRequest) -> PageRecord:
         if await self._pages.reserve(request):

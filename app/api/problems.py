@@ -135,6 +135,12 @@ DATABASE_UNAVAILABLE = ProblemKind(
     "The database is not available",
     {"No answer": "the database did not answer"},
 )
+LARGE_PAGES_BUSY = ProblemKind(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "large-pages-busy",
+    "Too many large pages are being read",
+    {"No room": "too many large pages are being read at the moment"},
+)
 INTERNAL_ERROR = ProblemKind(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "internal-error",

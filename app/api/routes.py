@@ -5,11 +5,11 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
 from starlette.datastructures import Headers
 
 from app.api import examples
-from app.api.dependencies import InventoryDep
+from app.api.answers import about_page, as_json
+from app.api.dependencies import InventoryDep, LargePagesDep
 from app.api.openapi import LOCATION, RETRY_AFTER, answer, problems
 from app.api.problems import (
     BODY_TOO_LARGE,
@@ -18,6 +18,7 @@ from app.api.problems import (
     INVALID_BODY,
     INVALID_QUERY,
     INVALID_URL,
+    LARGE_PAGES_BUSY,
     NOT_QUEUED,
     UNKNOWN_PAGE,
 )
@@ -28,15 +29,10 @@ from app.api.schemas import (
     MetadataRequest,
     PendingPage,
     QueuedAnswer,
-    page_answer,
 )
-from app.models import PageRecord, PageStatus
 from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
-
-POLL_AFTER_SECONDS: dict[PageStatus | str, int] = {PageStatus.FAILED_RETRYABLE: 5}
-"""`Retry-After` by status, for pages that have not ended; 1 for other statuses."""
 
 
 @router.post(
@@ -61,7 +57,7 @@ async def request_metadata(
     """
     request = await inventory.request(canonical_url(body.url), http.scope["request_id"])
     location = f"/metadata?url={quote(request.url, safe='')}"
-    return _json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
+    return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
 
 
 @router.get(
@@ -71,11 +67,20 @@ async def request_metadata(
     responses=answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
     | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
     | problems(
-        INVALID_URL, INVALID_QUERY, UNKNOWN_PAGE, DATABASE_UNAVAILABLE, NOT_QUEUED, INTERNAL_ERROR
+        INVALID_URL,
+        INVALID_QUERY,
+        UNKNOWN_PAGE,
+        DATABASE_UNAVAILABLE,
+        LARGE_PAGES_BUSY,
+        NOT_QUEUED,
+        INTERNAL_ERROR,
     ),
 )
 async def read_metadata(
-    url: Annotated[str, Query(**PAGE_URL)], inventory: InventoryDep, http: Request
+    url: Annotated[str, Query(**PAGE_URL)],
+    inventory: InventoryDep,
+    large_pages: LargePagesDep,
+    http: Request,
 ) -> Response:
     """Return what is known of a page. An unknown page is queued; the call never waits for it.
 
@@ -85,7 +90,11 @@ async def read_metadata(
     record = await inventory.read(
         canonical_url(url), http.scope["request_id"], may_queue=not _is_cross_site(http.headers)
     )
-    return _json(page_answer(record), _status(record), _headers(record))
+    if record.has_ended and record.omitted_source_bytes:
+        return large_pages.answer(
+            record.omitted_source_bytes, lambda: inventory.read_with_source(record.url)
+        )
+    return about_page(record)
 
 
 def _is_cross_site(headers: Headers) -> bool:
@@ -96,18 +105,3 @@ def _is_cross_site(headers: Headers) -> bool:
     Other clients do not send the header.
     """
     return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
-
-
-def _json(body: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    """Answer with a model that is made of checked values, without validating them once more."""
-    return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
-
-
-def _status(record: PageRecord) -> HTTPStatus:
-    return HTTPStatus.OK if record.has_ended else HTTPStatus.ACCEPTED
-
-
-def _headers(record: PageRecord) -> dict[str, str]:
-    if record.has_ended:
-        return {}
-    return {"Retry-After": str(POLL_AFTER_SECONDS.get(record.status, 1))}

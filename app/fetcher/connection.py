@@ -68,7 +68,7 @@ class Connector:
         `ssl.SSLError`, `TimeoutError` and `OSError`.
         """
         host, port = host_of(url), url.port or DEFAULT_PORTS[url.scheme]
-        with self._turns_by_name.turn(host.rstrip(".")):
+        async with self._turns_by_name.turn(host.rstrip(".")):
             addresses = await self._checked_addresses(host)
             self._guard.check_port(addresses, port)
             async with AsyncExitStack() as stack:
@@ -111,7 +111,7 @@ class Connector:
 
     @asynccontextmanager
     async def _dialled(self, address: str, port: int) -> AsyncIterator[Connection]:
-        with self._turns_by_address.turn(address):
+        async with self._turns_by_address.turn(address):
             async with asyncio.timeout(self._timeout_seconds):
                 reader, writer = await asyncio.open_connection(address, port)
             try:

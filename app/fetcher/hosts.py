@@ -1,36 +1,70 @@
 """How many connections one host gets at once."""
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from app.errors import HostBusy
 
+PATIENCE_SECONDS = 0.25
+"""How long a page may wait for a turn. It holds a slot of the worker meanwhile, which pages of
+other hosts could use."""
+
+
+class _Host:
+    def __init__(self, limit: int) -> None:
+        self.turns = asyncio.Semaphore(limit)
+        self.users = 0
+        self.is_slow = False
+
 
 class HostTurns:
-    """At most `limit` turns at once for each host; 0 is no limit.
+    """At most `limit` turns at once for each host, first come, first served; 0 is no limit.
 
-    Nobody waits for a turn. Whoever did would keep a slot of the worker for it, and the pages of
-    one slow host could hold every slot there is.
+    At a host that answers quickly a turn becomes free within milliseconds: who waits for it keeps
+    the host's connections in use. At a slow host waiting would only hold a slot. So once somebody
+    has waited in vain, nobody waits for that host until one of its turns has been given back.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._limit = limit
-        self._taken: Counter[str] = Counter()
+        self._patience_seconds = patience_seconds
+        self._hosts: dict[str, _Host] = {}
 
     def __len__(self) -> int:
-        """Return how many hosts have a turn at the moment."""
-        return len(self._taken)
+        """Return how many hosts have a turn, or somebody waiting for one, at the moment."""
+        return len(self._hosts)
 
-    @contextmanager
-    def turn(self, host: str) -> Iterator[None]:
-        """Hold a turn of `host` until the block ends. Raises `HostBusy` if all are taken."""
-        if self._limit and self._taken[host] >= self._limit:
-            raise HostBusy(f"all {self._limit} connections to {host} are in use")
-        self._taken[host] += 1
-        try:
+    @asynccontextmanager
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """Hold a turn of a host until the block ends. Raises `HostBusy` if none becomes free."""
+        if not self._limit:
             yield
+            return
+        host = self._hosts.setdefault(name, _Host(self._limit))
+        host.users += 1
+        try:
+            await self._take(host, name)
+            try:
+                yield
+            finally:
+                host.turns.release()
+                host.is_slow = False
         finally:
-            self._taken[host] -= 1
-            if not self._taken[host]:
-                del self._taken[host]
+            host.users -= 1
+            if not host.users:
+                del self._hosts[name]
+
+    async def _take(self, host: _Host, name: str) -> None:
+        if not host.turns.locked():
+            await host.turns.acquire()
+            return
+        if not host.is_slow:
+            try:
+                async with asyncio.timeout(self._patience_seconds):
+                    await host.turns.acquire()
+            except TimeoutError:
+                host.is_slow = True
+            else:
+                return
+        raise HostBusy(f"all {self._limit} connections to {name} are in use")

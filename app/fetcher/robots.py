@@ -44,10 +44,14 @@ class Robots:
     async def check(self, url: httpx.URL) -> None:
         """Raise `FetchError` unless `url` may be fetched.
 
-        While another page asks for the same robots.txt, raise `HostBusy`.
+        One page asks for a robots.txt, and the others wait for the answer for a moment. If it
+        does not come they raise `HostBusy`.
         """
         origin = str(url.copy_with(raw_path=b"/", fragment=None))
-        answer = self._answers.get(origin) or await self._ask(origin)
+        answer = self._answers.get(origin)
+        if answer is None:
+            async with self._turns.turn(f"{origin}robots.txt"):
+                answer = self._answers.get(origin) or await self._ask(origin)
         if isinstance(answer, FetchError):
             raise _anew(answer)
         if not answer.can_fetch(str(url), self._agent):
@@ -57,12 +61,11 @@ class Robots:
 
     async def _ask(self, origin: str) -> _Answer:
         url, text = f"{origin}robots.txt", ""
-        with self._turns.turn(url):
-            try:
-                text = await self._rules_text(url)
-                answer: _Answer = await asyncio.to_thread(parse_robots_txt, text, self._agent)
-            except FetchError as exc:
-                answer = _anew(exc)
+        try:
+            text = await self._rules_text(url)
+            answer: _Answer = await asyncio.to_thread(parse_robots_txt, text, self._agent)
+        except FetchError as exc:
+            answer = _anew(exc)
         self._answers.keep(origin, answer, len(text))
         return answer
 
