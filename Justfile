@@ -71,8 +71,8 @@ faults *ARGS: setup
     @{{ python }} -m dev.up install
     {{ pytest }} {{ on_servers }} -m fault --durations=10 "$@"
 
-# Hurt the whole service at random for some minutes, under load, and count what was lost
-soak MINUTES="10" *SEED: setup
+# Hurt the service at random under load, for some minutes or --requests N, and judge it
+soak *ARGS: setup
     @exec {{ python }} -m tests.soak "$@"
 
 # Measure how fast it is, as ratios against baselines, in so many rounds

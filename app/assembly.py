@@ -7,7 +7,7 @@ from typing import Any
 from faststream.rabbit import RabbitBroker
 
 from app.broker.cluster import broker_urls
-from app.broker.connection import BrokerConnection, make_broker
+from app.broker.connection import BrokerConnection, Role, make_broker
 from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
 from app.runtime.settings import Settings
@@ -18,7 +18,10 @@ from app.store.pages import PageRepository
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The connections to RabbitMQ and MongoDB, and what a process uses them through."""
+    """The connections to RabbitMQ and MongoDB, and what a process uses them through.
+
+    This connection to RabbitMQ only publishes. A worker has another one that consumes.
+    """
 
     broker: RabbitBroker
     topology: Topology
@@ -28,15 +31,51 @@ class Parts:
     pages: PageRepository
 
 
-def assemble(
+def assemble(settings: Settings, *, service_name: str) -> Parts:
+    """Build the parts of one process."""
+    connection = _connection(settings, service_name, Role.PUBLISHER)
+    database = Database(
+        settings.database_url,
+        settings.database_name,
+        timeout_seconds=settings.database_timeout_seconds,
+        backoff=settings.database_backoff,
+    )
+    return Parts(
+        broker=connection.broker,
+        topology=connection.topology,
+        connection=connection,
+        sender=ConfirmedPublisher(
+            connection, timeout_seconds=settings.broker_publish_timeout_seconds
+        ),
+        database=database,
+        pages=PageRepository(database, patience_seconds=settings.patience.total_seconds()),
+    )
+
+
+def assemble_consumer(
+    settings: Settings, *, service_name: str, middlewares: Sequence[Any], decoder: Any
+) -> BrokerConnection:
+    """Build the connection on which a worker consumes; it adds its subscribers to the broker.
+
+    It is not the one that publishes. So whatever happens to a retry, the messages that are being
+    handled stay with the worker: a connection that does not confirm can be dropped, and RabbitMQ
+    blocks only connections that publish while it has too little memory or disk.
+    """
+    return _connection(
+        settings, service_name, Role.CONSUMER, middlewares=middlewares, decoder=decoder
+    )
+
+
+def _connection(
     settings: Settings,
-    *,
     service_name: str,
+    role: Role,
+    *,
     middlewares: Sequence[Any] = (),
     decoder: Any = None,
-) -> Parts:
-    """Build the parts of one process. `middlewares` and `decoder` are for received messages."""
-    urls = broker_urls(settings.broker_url)
+) -> BrokerConnection:
+    name = f"page-metadata-{service_name}-{role}"
+    urls = broker_urls(settings.broker_url, connection_name=name)
     broker = make_broker(
         urls[0],
         service_name=service_name,
@@ -45,29 +84,13 @@ def assemble(
         middlewares=[*message_tracing(), *middlewares],
         decoder=decoder,
     )
-    topology = topology_of(settings)
-    connection = BrokerConnection(
+    return BrokerConnection(
         broker,
-        topology,
+        topology_of(settings),
         urls=urls,
         backoff=settings.broker_backoff,
         declare_timeout_seconds=settings.broker_publish_timeout_seconds,
-    )
-    database = Database(
-        settings.database_url,
-        settings.database_name,
-        timeout_seconds=settings.database_timeout_seconds,
-        backoff=settings.database_backoff,
-    )
-    return Parts(
-        broker=broker,
-        topology=topology,
-        connection=connection,
-        sender=ConfirmedPublisher(
-            connection, timeout_seconds=settings.broker_publish_timeout_seconds
-        ),
-        database=database,
-        pages=PageRepository(database, patience_seconds=settings.patience.total_seconds()),
+        role=role,
     )
 
 

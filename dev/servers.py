@@ -204,15 +204,24 @@ def _die_with_parent() -> list[str]:
 
 
 class MongoDB(Server):
-    """A standalone `mongod`."""
+    """A standalone `mongod`, or a member of a replica set, which a client has to initiate."""
 
-    def __init__(self, folder: Path, *, name: str = "mongodb", port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "mongodb",
+        port: int | None = None,
+        replica_set: str | None = None,
+    ) -> None:
         super().__init__(folder, name=name, port=port)
+        self.replica_set = replica_set
 
     @property
     def url(self) -> str:
-        """The connection string, without a database."""
-        return f"mongodb://{LOOPBACK}:{self.port}"
+        """The connection string, without a database; clients find the other members by it."""
+        options = f"/?replicaSet={self.replica_set}" if self.replica_set else ""
+        return f"mongodb://{LOOPBACK}:{self.port}{options}"
 
     def _prepare(self) -> None:
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -226,6 +235,7 @@ class MongoDB(Server):
             *("--wiredTigerCacheSizeGB", "0.25"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             "--nounixsocket",
+            *(("--replSet", self.replica_set) if self.replica_set else ()),
         ]
 
     def _is_ready(self) -> bool:

@@ -2,25 +2,24 @@
 
 Without an option the documents are generated and written. `--check` only compares them with the
 files. `--release` also keeps them as those of the last release, with which later documents have to
-be compatible (`dev/compatibility.py`).
+be compatible (`dev/compatibility.py`), except for the changes in `breaking-changes.txt`, which are
+intended. A release empties that file.
 """
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from faststream.rabbit import RabbitBroker
-
 from app.api.application import create_app as create_api
-from app.assembly import assemble
 from app.contract.documents import api_specification, as_yaml, worker_specification
 from app.runtime.settings import Settings
-from app.worker.application import create_app as create_worker
+from app.worker.application import Worker
 from dev.generated import write_or_check
 from dev.stack import ROOT
 
 FOLDER = ROOT / "asyncapi"
 RELEASED = FOLDER / "released"
+INTENDED = FOLDER / "breaking-changes.txt"
 
 
 def default_settings() -> Settings:
@@ -34,14 +33,14 @@ def default_settings() -> Settings:
 def documents() -> dict[Path, str]:
     """Return the text of each file, generated from the two applications."""
     settings = default_settings()
-    topology = assemble(settings, service_name="specs").topology
-    api = create_api(settings).state.broker
-    worker = create_worker(settings).broker
-    if not isinstance(worker, RabbitBroker):
-        raise TypeError("the worker has no broker")
+    api = create_api(settings).state
+    worker = Worker(settings)
+    topology = worker.parts.topology
     return {
-        FOLDER / "api.yaml": as_yaml(api_specification(api, topology)),
-        FOLDER / "worker.yaml": as_yaml(worker_specification(worker, topology)),
+        FOLDER / "api.yaml": as_yaml(api_specification(api.broker, topology)),
+        FOLDER / "worker.yaml": as_yaml(
+            worker_specification(worker.consumer.broker, worker.parts.broker, topology)
+        ),
     }
 
 
@@ -49,7 +48,7 @@ def main() -> None:
     """Write the documents or compare them, as the options say."""
     files = documents()
     if "--release" in sys.argv[1:]:
-        files |= {RELEASED / path.name: text for path, text in files.items()}
+        files |= {RELEASED / path.name: text for path, text in files.items()} | {INTENDED: ""}
     write_or_check(files, recipe="asyncapi")
 
 

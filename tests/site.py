@@ -25,8 +25,9 @@ class Site(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Page)
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        super().__init__((address, 0), _Page)
+        self._address = address
         self.hits: Counter[str] = Counter()
         self.seen: list[Hit] = []
         self.failing = False
@@ -37,7 +38,7 @@ class Site(ThreadingHTTPServer):
         self._gate = Event()
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
+        return f"http://{self._address}:{self.server_port}{path}"
 
     def release(self) -> None:
         self._gate.set()
@@ -126,8 +127,8 @@ class _Page(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
-    with Site() as site:
+def serving(address: str = "127.0.0.1") -> Iterator[Site]:
+    with Site(address) as site:
         thread = Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

@@ -17,6 +17,7 @@ from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import add_problem_handlers, answer_unforeseen
 from app.assembly import Parts, assemble
 from app.broker.publisher import RequestPublisher
+from app.broker.queues import queues_watched
 from app.contract.documents import Documents
 from app.runtime.process import stoppable_at_once
 from app.runtime.settings import Settings
@@ -77,8 +78,9 @@ async def _connected(parts: Parts) -> AsyncIterator[None]:
     with stoppable_at_once():
         await parts.database.open()
         await parts.connection.open()
-    logger.info("api_started")
-    yield
+    async with queues_watched(parts.connection):
+        logger.info("api_started")
+        yield
     # The publisher first: a message that is in flight may still be recorded.
     await parts.sender.close()
     await parts.database.close()

@@ -23,18 +23,22 @@ of 60 seconds it would take three minutes.
 """
 
 
-def broker_urls(url: str) -> tuple[str, ...]:
+def broker_urls(url: str, *, connection_name: str | None = None) -> tuple[str, ...]:
     """Return one URL for each host of `amqp://user:password@host1:5672,host2:5672/vhost`.
 
-    Each sets `HEARTBEAT_SECONDS` unless it has a `heartbeat` of its own.
+    Each sets `HEARTBEAT_SECONDS` and the name by which RabbitMQ lists the connection, unless it
+    has a `heartbeat` and a `name` of its own.
     """
+    defaults: dict[str, int | str] = {"heartbeat": HEARTBEAT_SECONDS}
+    if connection_name is not None:
+        defaults["name"] = connection_name
     scheme, _, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     credentials, at, hosts = authority.rpartition("@")
     one_each = (
         URL(f"{scheme}://{credentials}{at}{host}{slash}{path}") for host in hosts.split(",")
     )
-    return tuple(str(one % {"heartbeat": HEARTBEAT_SECONDS, **one.query}) for one in one_each)
+    return tuple(str(one % {**defaults, **one.query}) for one in one_each)
 
 
 async def first_connection(

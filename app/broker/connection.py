@@ -39,6 +39,16 @@ class ConnectionState(StrEnum):
     CLOSED = "CLOSED"
 
 
+class Role(StrEnum):
+    """What a connection is for. A worker has one of each."""
+
+    PUBLISHER = "publisher"
+    CONSUMER = "consumer"
+
+
+STATE_EVENTS = {Role.PUBLISHER: "publisher_state", Role.CONSUMER: "consumer_state"}
+
+
 def make_broker(
     url: str,
     *,
@@ -79,7 +89,7 @@ class BrokerConnection:
     and says in the meantime why nothing can be published.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (each is a setting of its own)
         self,
         broker: RabbitBroker,
         topology: Topology,
@@ -87,14 +97,18 @@ class BrokerConnection:
         urls: Sequence[str],
         backoff: Backoff,
         declare_timeout_seconds: float,
+        role: Role = Role.PUBLISHER,
     ) -> None:
         self.broker = broker
         self.topology = topology
+        self._role = role
+        self._log = logger.bind(connection=role)
         self._urls = cycle(urls)
         self._backoff = backoff
         self._declare_timeout_seconds = declare_timeout_seconds
         self._state = ConnectionState.DISCONNECTED
         self._reconnect_attempts = 0
+        self._missing: tuple[str, ...] = ()
         self._connection: RobustConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._dropping: asyncio.Task[None] | None = None
@@ -106,15 +120,17 @@ class BrokerConnection:
 
     @property
     def is_ready(self) -> bool:
-        """Whether messages can be published now."""
+        """Whether messages can be published (or, by a consumer, received) now."""
         return self.why_not_ready() is None
 
     def why_not_ready(self) -> str | None:
-        """Return why no message can be published now, or None if messages can be."""
+        """Return why no message can be published (or received) now, or None if messages can be."""
+        if self._missing:
+            return f"queues are missing: {', '.join(self._missing)}"
         if self._state is not ConnectionState.READY:
-            return f"publisher is {self._state}"
+            return f"{self._role} is {self._state}"
         if self._connection is not None and is_blocked(self._connection):
-            return "publisher is blocked by a resource alarm of the broker"
+            return f"{self._role} is blocked by a resource alarm of the broker"
         return None
 
     async def open(self) -> None:
@@ -139,11 +155,15 @@ class BrokerConnection:
             self._note_loss(reason)
             self._dropping = asyncio.create_task(_drop(self._connection, reason))
 
-    def declare_again(self) -> None:
-        """Declare the queues again, because one is missing, and publish nothing until then."""
+    def declare_again(self, missing: Sequence[str]) -> None:
+        """Declare the queues again, because some are missing, and publish nothing until then."""
         if self.is_ready and self._connection is not None:
+            self._log.error("queues_missing", queues=list(missing))
+            self._missing = tuple(missing)
+            self._reconnect_attempts = 0
             self._move(ConnectionState.RECONNECTING)
-            self._recovery = asyncio.create_task(self._recover(self._connection))
+            recovering = self._recover(self._connection, "queues_declared_again")
+            self._recovery = asyncio.create_task(recovering)
 
     def start_closing(self) -> None:
         """Stop accepting messages."""
@@ -161,19 +181,19 @@ class BrokerConnection:
         attempt, delay = scheduled
         await asyncio.sleep(delay)
         self._move(ConnectionState.CONNECTING)
-        logger.info("rmq_connect_attempt", attempt=attempt, delay=delay)
+        self._log.info("rmq_connect_attempt", attempt=attempt, delay=delay)
         try:
             with connection_error_if_closed():
                 await self._open_once(attempt)
         except CONNECTION_EXCEPTIONS as exc:
-            logger.warning("rmq_connect_failed", attempt=attempt, reason=describe(exc))
+            self._log.warning("rmq_connect_failed", attempt=attempt, reason=describe(exc))
             await self._discard()
             raise
 
     async def _open_once(self, attempt: int) -> None:
         connect_to(self.broker, next(self._urls))
         connection = self._connection = await self.broker.connect()
-        logger.info("rmq_connected", attempt=attempt)
+        self._log.info("rmq_connected", attempt=attempt)
         await self._make_ready(connection)
         connection.reconnect_interval = self._backoff.initial
         connection.close_callbacks.add(lambda _, exc=None: self._on_lost(connection, exc))
@@ -188,6 +208,7 @@ class BrokerConnection:
         # Declaring has no timeout of its own and hangs if the connection is lost meanwhile.
         async with asyncio.timeout(self._declare_timeout_seconds):
             await declare(connection, self.topology)
+        self._missing = ()
         self._move(ConnectionState.QUEUE_DECLARED)
         self._move(ConnectionState.READY)
 
@@ -221,31 +242,32 @@ class BrokerConnection:
         connection.reconnect_interval = self._backoff.delay(max(failed, 1))
         connection.url = URL(next(self._urls))
         delay = self._backoff.delay(failed) if failed else 0.0
-        logger.info("rmq_reconnect_attempt", attempt=self._reconnect_attempts, delay=delay)
+        self._log.info("rmq_reconnect_attempt", attempt=self._reconnect_attempts, delay=delay)
 
     def _note_loss(self, reason: str) -> None:
-        logger.warning("rmq_connection_lost", reason=reason)
+        self._log.warning("rmq_connection_lost", reason=reason)
         self._move(ConnectionState.RECONNECTING)
         self._reconnect_attempts = 0
 
     def _on_reconnected(self, connection: RobustConnection) -> None:
         if self._state is ConnectionState.RECONNECTING:
             connection.reconnect_interval = self._backoff.initial
-            self._recovery = asyncio.create_task(self._recover(connection))
+            recovering = self._recover(connection, "rmq_reconnected")
+            self._recovery = asyncio.create_task(recovering)
 
-    async def _recover(self, connection: RobustConnection) -> None:
-        """Declare the queues again, with as many attempts as it takes."""
+    async def _recover(self, connection: RobustConnection, event: str) -> None:
+        """Declare the queues again, with as many attempts as it takes; then log `event`."""
         for attempt in count(1):
             try:
                 with connection_error_if_closed():
                     await self._make_ready(connection)
             except (TopologyMismatch, *CONNECTION_EXCEPTIONS) as exc:
-                logger.error("rmq_connect_failed", attempt=attempt, reason=describe(exc))
+                self._log.error("rmq_connect_failed", attempt=attempt, reason=describe(exc))
                 self._move(ConnectionState.RECONNECTING)
                 await asyncio.sleep(self._backoff.delay(attempt))
             else:
                 break
-        logger.info("rmq_reconnected", attempt=self._reconnect_attempts)
+        self._log.info(event, attempt=self._reconnect_attempts)
 
     def _stop_recovery(self) -> None:
         if self._recovery is not None:
@@ -254,9 +276,10 @@ class BrokerConnection:
 
     def _move(self, state: ConnectionState) -> None:
         if state is not self._state:
-            logger.info("publisher_state", **{"from": self._state, "to": state})
+            self._log.info(STATE_EVENTS[self._role], **{"from": self._state, "to": state})
             self._state = state
-            metrics.PUBLISHER_STATE.state(state)
+            if self._role is Role.PUBLISHER:
+                metrics.PUBLISHER_STATE.state(state)
 
 
 async def _drop(connection: RobustConnection, reason: str) -> None:

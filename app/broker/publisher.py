@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
 from time import perf_counter
 from uuid import uuid4
 
@@ -19,9 +21,21 @@ from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.operations import request_destination, retry_destinations
 from app.broker.topology import Topology
 from app.models import PageRequest
+from app.retries import Backoff
 from app.runtime import metrics
 
 Headers = dict[str, FieldValue]
+
+REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
+"""How long to wait before a retry that the broker has not confirmed is published again."""
+
+TRIES_PER_CONNECTION = 5
+"""After how many refused tries in a row to publish on a new connection.
+
+RabbitMQ 3.10 tells a channel once that a queue is full, and once that it no longer is. If a policy
+with a length limit is removed in between, it never says the second, and the channel refuses every
+message although the queue is empty.
+"""
 
 
 class ConfirmedPublisher:
@@ -35,6 +49,7 @@ class ConfirmedPublisher:
     def __init__(self, connection: BrokerConnection, *, timeout_seconds: float) -> None:
         self._connection = connection
         self._timeout_seconds = timeout_seconds
+        self._last_confirm = 0.0
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -43,6 +58,10 @@ class ConfirmedPublisher:
     def broker(self) -> RabbitBroker:
         """The FastStream broker on which publishers are declared."""
         return self._connection.broker
+
+    def renew(self, reason: str) -> None:
+        """Publish later messages on a new connection."""
+        self._connection.renew(reason)
 
     async def close(self) -> None:
         """Refuse new messages, wait for those in flight, then close channel and connection."""
@@ -81,6 +100,7 @@ class ConfirmedPublisher:
     async def _publish(
         self, destination: RabbitPublisher, request: PageRequest, headers: Headers
     ) -> None:
+        started = perf_counter()
         try:
             # FastStream's `timeout=` does not bound the wait for the confirm.
             async with asyncio.timeout(self._timeout_seconds):
@@ -92,17 +112,20 @@ class ConfirmedPublisher:
                         headers=headers,
                     )
         except TimeoutError as exc:
-            # The connection may be open and yet not work. Later messages get a new one.
-            self._connection.renew("confirm_timeout")
+            # If another queue has confirmed since, the connection works and only this queue does
+            # not. If none has, it may be open and yet not work: later messages get a new one.
+            if self._last_confirm < started:
+                self._connection.renew("confirm_timeout")
             raise errors.PublishFailed("confirm_timeout") from exc
         except PublishError as exc:
             # No queue has that name: somebody has deleted it.
-            self._connection.declare_again()
+            self._connection.declare_again([destination.queue.name])
             raise errors.PublishFailed("unroutable") from exc
         except DeliveryError as exc:
             raise errors.PublishFailed("queue_rejected") from exc
         except CONNECTION_EXCEPTIONS as exc:
             raise errors.PublishFailed("connection_lost") from exc
+        self._last_confirm = perf_counter()
 
 
 @contextmanager
@@ -143,19 +166,67 @@ class RequestPublisher:
         await self._sender.send(self._requests, request)
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A request that is to come back after `delay_seconds`, one of `Topology.retry_delays`.
+
+    `deferrals`: how often it was put off without an attempt.
+    """
+
+    request: PageRequest
+    delay_seconds: float
+    deferrals: int = 0
+
+
 class RetryPublisher:
     """Publishes retries, for the worker: each waits in the queue of its delay, then comes back."""
 
     def __init__(self, sender: ConfirmedPublisher, topology: Topology) -> None:
         self._sender = sender
-        self._delays = retry_destinations(sender.broker, topology)
+        self._delays = {
+            seconds: _DelayQueue(destination)
+            for seconds, destination in retry_destinations(sender.broker, topology).items()
+        }
 
-    async def publish(
-        self, request: PageRequest, *, delay_seconds: float, deferrals: int = 0
-    ) -> None:
-        """Return once the broker has confirmed the retry. Raises `PublishError`.
+    async def publish(self, retry: Retry) -> bool:
+        """Say whether the broker has confirmed the retry. If not, use `publish_in_turn()`.
 
-        `delay_seconds` is one of `Topology.retry_delays`.
+        Nothing is tried while the queue of this delay refuses retries.
         """
-        headers: Headers = {DEFERRALS_HEADER: deferrals} if deferrals else {}
-        await self._sender.send(self._delays[delay_seconds], request, headers)
+        delay = self._delays[retry.delay_seconds]
+        return not delay.refuses and await self._try(delay, retry)
+
+    async def publish_in_turn(self, retry: Retry) -> None:
+        """Return once the broker has confirmed the retry, however often it refuses before.
+
+        All that wait for the same queue take turns: only one retry is published at a time. The
+        broker may have taken a retry that it did not confirm, so each further try can become a
+        duplicate.
+        """
+        delay = self._delays[retry.delay_seconds]
+        async with delay.turn:
+            for attempt in count(1):
+                if await self._try(delay, retry):
+                    return
+                if attempt % TRIES_PER_CONNECTION == 0:
+                    self._sender.renew("retries_refused")
+                await asyncio.sleep(REFUSED_RETRY.delay(attempt))
+
+    async def _try(self, delay: "_DelayQueue", retry: Retry) -> bool:
+        headers: Headers = {DEFERRALS_HEADER: retry.deferrals} if retry.deferrals else {}
+        try:
+            await self._sender.send(delay.destination, retry.request, headers)
+        except errors.PublishError:
+            delay.refuses = True
+        else:
+            delay.refuses = False
+        return not delay.refuses
+
+
+@dataclass
+class _DelayQueue:
+    """The queue of one delay, and whether it has refused the latest retry."""
+
+    destination: RabbitPublisher
+    refuses: bool = False
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -70,26 +70,20 @@ def build_topology(
     prefix = queue_name.split(".", 1)[0]
     kind = QueueType(queue_type)
     dead = _queue(f"{prefix}.dead", kind, _delivery_limit(kind, NO_DELIVERY_LIMIT))
-    retries = _queue(f"{prefix}.retries", kind, _delivery_limit(kind) | _dead_letters_to(dead))
+    to_dead = _delivery_limit(kind) | _dead_letters_to(dead, kind)
+    retries = _queue(f"{prefix}.retries", kind, to_dead)
     bounded = {"x-max-length": max_length, "x-overflow": "reject-publish"}
-    requests = _queue(queue_name, kind, bounded | _delivery_limit(kind) | _dead_letters_to(dead))
+    requests = _queue(queue_name, kind, bounded | to_dead)
     delays = {s: _retry_queue(prefix, s, retries) for s in sorted(set(retry_delays_seconds))}
     return Topology(requests, retries, dead, delays)
 
 
 def _retry_queue(prefix: str, seconds: float, retries: RabbitQueue) -> RabbitQueue:
-    arguments = {
-        "x-message-ttl": round(seconds * 1000),
-        "x-overflow": "reject-publish",
-        "x-dead-letter-strategy": "at-least-once",
-    }
-    # Always a quorum queue: only those dead-letter at least once, and only with reject-publish
-    # (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
-    return _queue(
-        f"{prefix}.retry.{delay_label(seconds)}",
-        QueueType.QUORUM,
-        arguments | _dead_letters_to(retries),
-    )
+    # Always a quorum queue, because a classic queue can lose a message that it dead-letters.
+    kind = QueueType.QUORUM
+    ttl = {"x-message-ttl": round(seconds * 1000)}
+    name = f"{prefix}.retry.{delay_label(seconds)}"
+    return _queue(name, kind, ttl | _dead_letters_to(retries, kind))
 
 
 def _queue(name: str, kind: QueueType, arguments: dict[str, Any] | None = None) -> RabbitQueue:
@@ -100,8 +94,20 @@ def _queue(name: str, kind: QueueType, arguments: dict[str, Any] | None = None) 
     return queue
 
 
-def _dead_letters_to(queue: RabbitQueue) -> dict[str, Any]:
-    return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue.name}
+def _dead_letters_to(queue: RabbitQueue, source_kind: QueueType) -> dict[str, Any]:
+    """Return the arguments of a queue that dead-letters to `queue`.
+
+    By default a message is published to the other queue once, unconfirmed: it is lost if that queue
+    is missing or has no leader at that moment. With `at-least-once` it stays in the source queue
+    until the other queue has confirmed it. Only quorum queues can do so, and they demand
+    `reject-publish`, also from a queue without a length limit
+    (https://www.rabbitmq.com/docs/quorum-queues#dead-lettering).
+    """
+    target = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue.name}
+    if source_kind is QueueType.CLASSIC:
+        return target
+    safely = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    return target | safely
 
 
 def _delivery_limit(kind: QueueType, limit: int = DELIVERY_LIMIT) -> dict[str, Any]:

@@ -32,9 +32,11 @@ def api_specification(broker: RabbitBroker, topology: Topology) -> Document:
     return _merged("api", _generated(broker), topology)
 
 
-def worker_specification(broker: RabbitBroker, topology: Topology) -> Document:
-    """Describe what a worker receives and sends."""
-    generated = _generated(broker)
+def worker_specification(
+    consumer: RabbitBroker, publisher: RabbitBroker, topology: Topology
+) -> Document:
+    """Describe what a worker receives, and what it sends over another connection."""
+    generated = _generated(consumer, publisher)
     # The worker rejects a message and the broker moves it: no publisher tells FastStream of it.
     nothing: Document = {"bindings": {"amqp": {}}}
     generated["operations"]["rejectMessage"] = {"action": "send", **nothing}
@@ -62,7 +64,7 @@ class Documents:
         broker = RabbitBroker(specification_url=url)
         subscribe(broker, self._topology, _never, qos=1)
         retry_destinations(broker, self._topology)
-        return worker_specification(broker, self._topology)
+        return worker_specification(broker, broker, self._topology)
 
 
 async def _never(_body: MetadataRequested, _message: RabbitMessage) -> None:
@@ -72,8 +74,9 @@ async def _never(_body: MetadataRequested, _message: RabbitMessage) -> None:
 # --- What FastStream knows, and what it cannot know -----------------------------------------------
 
 
-def _generated(broker: RabbitBroker) -> Document:
-    document: Document = AsyncAPI(broker, schema_version="3.0.0").to_specification().to_jsonable()
+def _generated(*brokers: RabbitBroker) -> Document:
+    specification = AsyncAPI(*brokers, schema_version="3.0.0").to_specification()
+    document: Document = specification.to_jsonable()
     return document
 
 

@@ -59,6 +59,7 @@ class HttpFetcher:
         allowed_networks: tuple[Network, ...],
         per_host_concurrency: int,
         respect_robots: bool,
+        denied_networks: tuple[Network, ...] = (),
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve | None = None,
     ) -> None:
@@ -67,7 +68,7 @@ class HttpFetcher:
         self._max_redirects = max_redirects
         self._resolver = Resolver(connect_timeout_seconds)
         connector = Connector(
-            Guard(allowed_ports, allowed_networks),
+            Guard(allowed_ports, allowed_networks, denied_networks),
             resolve or self._resolver,
             ssl_context or httpx.create_ssl_context(trust_env=False),
             timeout_seconds=connect_timeout_seconds,

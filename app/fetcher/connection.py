@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 
 import httpx
+from loguru import logger
 
 from app.errors import HostBusy
-from app.fetcher.guard import Guard, literal_address
+from app.fetcher.guard import Guard, blocked, literal_address
 from app.fetcher.hosts import HostTurns
 from app.fetcher.redirects import host_of
 from app.fetcher.resolver import Resolve
@@ -68,17 +69,30 @@ class Connector:
         """
         host, port = host_of(url), url.port or DEFAULT_PORTS[url.scheme]
         async with self._turns_by_name.turn(host.rstrip(".")):
-            addresses = await self._addresses(host)
-            self._guard.check(addresses, port)
+            addresses = await self._checked_addresses(host)
+            self._guard.check_port(addresses, port)
             async with AsyncExitStack() as stack:
                 connection = await self._dial(addresses, port, stack)
                 if url.scheme == "https":
                     await self._start_tls(connection.writer, host)
                 yield connection
 
-    async def _addresses(self, host: str) -> Sequence[str]:
-        if address := literal_address(host):
-            return [address]
+    async def _checked_addresses(self, host: str) -> Sequence[str]:
+        """Return the addresses of `host`, all of which may be reached.
+
+        A name that leads inside fails like a name that does not exist, so that nobody can find
+        out from here which names there are inside. The log alone tells the two apart.
+        """
+        literal = literal_address(host)
+        addresses = [literal] if literal else await self._resolved(host)
+        if refused := self._guard.refused(addresses):
+            logger.warning("fetch_address_refused", host=host, addresses=refused)
+            if literal:
+                raise blocked("the host is not on the public Internet")
+            raise socket.gaierror(socket.EAI_NONAME, "the name leads to a refused address")
+        return addresses
+
+    async def _resolved(self, host: str) -> Sequence[str]:
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await self._resolve(host)

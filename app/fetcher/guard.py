@@ -64,31 +64,37 @@ REFUSED_NETWORKS: tuple[Network, ...] = tuple(
 
 
 class Guard:
-    """Decides about addresses and ports; `allowed_networks` are exempt from both rules."""
+    """Decides which addresses may be reached, and on which ports.
+
+    `allowed_networks` are exempt from the table above and from the rule about ports: they are for
+    development and tests. `denied_networks` are refused in any case, exempt or not.
+    """
 
     def __init__(
-        self, allowed_ports: frozenset[int], allowed_networks: tuple[Network, ...]
+        self,
+        allowed_ports: frozenset[int],
+        allowed_networks: tuple[Network, ...] = (),
+        denied_networks: tuple[Network, ...] = (),
     ) -> None:
         self._allowed_ports = allowed_ports
         self._allowed_networks = allowed_networks
+        self._denied_networks = denied_networks
 
-    def check(self, addresses: Iterable[str], port: int) -> None:
-        """Raise `FetchError` unless each of `addresses` may be reached on `port`.
+    def refused(self, addresses: Iterable[str]) -> list[str]:
+        """Return those of `addresses` that may not be reached on any port."""
+        return [address for address in addresses if self._is_refused(ip_address(address))]
 
-        The message says nothing about the address: what a name means inside is not for those
-        who ask from outside.
-        """
-        for address in addresses:
-            self._check_one(address, port)
-
-    def _check_one(self, text: str, port: int) -> None:
-        address = ip_address(text)
-        if _is_in(self._allowed_networks, address):
+    def check_port(self, addresses: Iterable[str], port: int) -> None:
+        """Raise `FetchError` unless `port` may be used at each of `addresses`."""
+        if port in self._allowed_ports:
             return
-        if port not in self._allowed_ports:
-            raise _blocked(f"port {port} is not one that is fetched")
-        if not is_public(address):
-            raise _blocked("the host is not on the public Internet")
+        if not all(_is_in(self._allowed_networks, ip_address(address)) for address in addresses):
+            raise blocked(f"port {port} is not one that is fetched")
+
+    def _is_refused(self, address: Address) -> bool:
+        if _is_in(self._denied_networks, address):
+            return True
+        return not (_is_in(self._allowed_networks, address) or is_public(address))
 
 
 def is_public(address: Address) -> bool:
@@ -105,13 +111,13 @@ def _is_in(networks: tuple[Network, ...], address: Address) -> bool:
 def check_url(url: httpx.URL) -> None:
     """Raise `FetchError` for a URL that is not fetched, whatever its host resolves to."""
     if url.scheme not in DEFAULT_PORTS:
-        raise _blocked("only http and https URLs are fetched")
+        raise blocked("only http and https URLs are fetched")
     if url.userinfo:
-        raise _blocked("a URL with credentials is not fetched")
+        raise blocked("a URL with credentials is not fetched")
     if not url.raw_host:
-        raise _blocked("the URL names no host")
+        raise blocked("the URL names no host")
     if (url.port or 0) > MAX_PORT:
-        raise _blocked("the URL names a port that does not exist")
+        raise blocked("the URL names a port that does not exist")
 
 
 def literal_address(host: str) -> str | None:
@@ -127,5 +133,6 @@ def literal_address(host: str) -> str | None:
     return None
 
 
-def _blocked(message: str) -> FetchError:
+def blocked(message: str) -> FetchError:
+    """Return the error for what is not fetched on principle."""
     return FetchError(ErrorKind.BLOCKED_ADDRESS, message, retryable=False)

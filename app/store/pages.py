@@ -28,6 +28,7 @@ from app.models import (
 from app.runtime.tracing import TRACER
 from app.store.batching import Batcher
 from app.store.claims import (
+    COVERED,
     MAX_WAITING,
     WAITING,
     AttemptResult,
@@ -277,7 +278,7 @@ def _note(request: PageRequest) -> UpdateOne:
     }
     listed = {"$concatArrays": [WAITING, [request.request_id]]}
     now_queued = {"$cond": [queues, _unclaimed(request.request_id), {}]}
-    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}}
+    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}, "covered": COVERED}
     update = {
         "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
         "host": {"$ifNull": ["$host", {"$literal": host_of(request.url)}]},

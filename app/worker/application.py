@@ -11,10 +11,12 @@ from faststream.asgi import AsgiFastStream
 from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
 
-from app.assembly import Parts, assemble
+from app.assembly import Parts, assemble, assemble_consumer
 from app.broker.cluster import connection_error_if_closed
+from app.broker.connection import BrokerConnection
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
+from app.broker.queues import queues_watched
 from app.fetcher.client import HttpFetcher
 from app.retries import RetryPolicy
 from app.runtime import metrics
@@ -23,6 +25,7 @@ from app.runtime.settings import Settings
 from app.runtime.tracing import stop_tracing
 from app.services import Collector
 from app.worker.handlers import MessageHandler
+from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.probes import health_routes
 from app.worker.rejections import DeadLetterMiddleware, decode
 from app.worker.watchdog import Watchdog
@@ -35,11 +38,11 @@ def create_app(settings: Settings) -> AsgiFastStream:
     """Build the worker. Its connections open in its lifespan; then FastStream subscribes."""
     worker = Worker(settings)
     return AsgiFastStream(
-        worker.parts.broker,
+        worker.consumer.broker,
         lifespan=worker.lifespan,
         after_startup=[worker.note_start],
         on_shutdown=[worker.drain],
-        asgi_routes=health_routes(worker.parts),
+        asgi_routes=health_routes(worker.parts, worker.consumer),
         logger=logging.getLogger("faststream"),
     )
 
@@ -53,23 +56,21 @@ class Worker:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.parts = assemble(
+        self.parts = assemble(settings, service_name="worker")
+        self.consumer = assemble_consumer(
             settings,
             service_name="worker",
             middlewares=[DeadLetterMiddleware],
             decoder=decode,
         )
+        prefetch = settings.worker_concurrency * settings.worker_prefetch_count
+        held = HeldMessages(ExtraConsumers(self.consumer.broker, prefetch=prefetch))
         self._fetcher = _make_fetcher(settings)
-        self._handler = _make_handler(settings, self.parts, self._fetcher)
-        self._watchdog = Watchdog(self.parts.connection, self._handler)
+        self._handler = _make_handler(settings, self.parts, self._fetcher, held)
+        self._watchdog = Watchdog(self.consumer, self._handler)
         self._guard_exemptions = [str(network) for network in settings.fetch_allowed_networks]
         self._started = asyncio.Event()
-        subscribe(
-            self.parts.broker,
-            self.parts.topology,
-            self._handler.handle,
-            qos=settings.worker_concurrency * settings.worker_prefetch_count,
-        )
+        subscribe(self.consumer.broker, self.consumer.topology, self._handler.handle, qos=prefetch)
         metrics.WORKER_SLOTS.set(settings.worker_concurrency)
 
     @asynccontextmanager
@@ -78,11 +79,13 @@ class Worker:
         with stoppable_at_once():
             await self.parts.database.open()
             await self.parts.connection.open()
+            await self.consumer.open()
         if self._guard_exemptions:
             logger.warning("fetch_guard_is_off", networks=self._guard_exemptions)
         watching = asyncio.create_task(self._watchdog.watch())
         try:
-            yield
+            async with queues_watched(self.parts.connection):
+                yield
         except BaseException:  # FastStream could not subscribe
             await self._close(watching)
             end_with_failure()
@@ -102,12 +105,15 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(SUBSCRIBE_TIMEOUT_SECONDS):
                 await self._started.wait()
-        await _cancel_consumers(self.parts)
+        await _cancel_consumers(self.consumer)
         logger.info("consumers_cancelled")
-        subscribers = cast("list[RabbitSubscriber]", self.parts.broker.subscribers)
+        subscribers = cast("list[RabbitSubscriber]", self.consumer.broker.subscribers)
         # Each waits for its messages in flight, at most for the broker's graceful timeout.
         await asyncio.gather(*map(_stop, subscribers))
+        # The publisher first: the message of a retry that is in flight may still be acknowledged.
         await self.parts.sender.close()
+        self.consumer.start_closing()
+        await self.consumer.close()
 
     async def _close(self, watching: "asyncio.Task[None]") -> None:
         watching.cancel()
@@ -126,12 +132,15 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
         user_agent=settings.fetch_user_agent,
         allowed_ports=settings.fetch_allowed_ports,
         allowed_networks=settings.fetch_allowed_networks,
+        denied_networks=settings.fetch_denied_networks,
         per_host_concurrency=settings.fetch_per_host_concurrency,
         respect_robots=settings.fetch_respect_robots,
     )
 
 
-def _make_handler(settings: Settings, parts: Parts, fetcher: HttpFetcher) -> MessageHandler:
+def _make_handler(
+    settings: Settings, parts: Parts, fetcher: HttpFetcher, held: HeldMessages
+) -> MessageHandler:
     policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
     collector = Collector(
         fetcher=fetcher,
@@ -142,11 +151,12 @@ def _make_handler(settings: Settings, parts: Parts, fetcher: HttpFetcher) -> Mes
     return MessageHandler(
         collector,
         RetryPublisher(parts.sender, parts.topology),
+        held,
         concurrency=settings.worker_concurrency,
     )
 
 
-async def _cancel_consumers(parts: Parts) -> None:
+async def _cancel_consumers(consumer: BrokerConnection) -> None:
     """Have the broker send no further messages.
 
     FastStream cancels its consumers after it has waited for the messages in flight. Until then
@@ -156,7 +166,7 @@ async def _cancel_consumers(parts: Parts) -> None:
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
             with connection_error_if_closed():
-                channel = await consuming_channel(parts)
+                channel = await consuming_channel(consumer)
                 for tag in list(channel.consumers):
                     await channel.basic_cancel(tag)
     except CONNECTION_EXCEPTIONS as exc:
@@ -164,10 +174,10 @@ async def _cancel_consumers(parts: Parts) -> None:
         logger.warning("consumers_not_cancelled", reason=type(exc).__name__)
 
 
-async def consuming_channel(parts: Parts) -> Any:
+async def consuming_channel(consumer: BrokerConnection) -> Any:
     """Return the channel that both subscribers consume on, as an `aiormq.Channel`."""
     # FastStream keeps the queues that it has declared, each with its subscriber's channel.
-    queue = await parts.broker.declare_queue(parts.topology.requests)
+    queue = await consumer.broker.declare_queue(consumer.topology.requests)
     return await queue.channel.get_underlay_channel()
 
 

@@ -7,32 +7,32 @@ rejected to `metadata.dead` by `rejections.py`.
 
 import asyncio
 from collections import Counter
-from itertools import count
+from contextlib import suppress
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import RabbitMessage
 from loguru import logger
 
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
-from app.broker.publisher import RetryPublisher
-from app.errors import PublishError
+from app.broker.publisher import Retry, RetryPublisher
 from app.models import (
     Coalesced,
     Completed,
     Delivery,
     FailedPermanently,
     Outcome,
-    PageRequest,
     PutOff,
     RetryLater,
 )
-from app.retries import Backoff
 from app.runtime import metrics
 from app.services import Collector
+from app.worker.held import HeldMessages
 from app.worker.slots import Slots
 
-REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
-"""How long to wait before a retry that the broker has not taken is offered to it again."""
+MAX_HOLD_SECONDS = 900
+"""How long a message is held while the broker does not take its retry. Then it goes back to its
+queue, and the page is fetched again for the same attempt. RabbitMQ closes a channel, with all its
+messages, on which one message was not acknowledged for half an hour (`consumer_timeout`)."""
 
 
 class MessageHandler:
@@ -41,31 +41,47 @@ class MessageHandler:
     `received` counts the messages that came from each queue, by its name.
     """
 
-    def __init__(self, collector: Collector, retries: RetryPublisher, *, concurrency: int) -> None:
+    def __init__(
+        self,
+        collector: Collector,
+        retries: RetryPublisher,
+        held: HeldMessages,
+        *,
+        concurrency: int,
+    ) -> None:
         self._collector = collector
         self._retries = retries
+        self._held = held
         self._slots = Slots(concurrency)
         self.received: Counter[str] = Counter()
         self.stopping = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether every slot is taken."""
-        return self._slots.are_taken
+        """Whether messages may well wait in the queue, because this worker has no room for them.
+
+        Either every slot is taken, or retries are not confirmed, so that their messages use up
+        the prefetch.
+        """
+        return self._slots.are_taken or self._held.any
 
     async def handle(self, body: MetadataRequested, message: RabbitMessage) -> None:
         """Bring one message to its outcome and acknowledge it."""
-        self.received[message.raw_message.routing_key or ""] += 1
+        queue = message.raw_message.routing_key or ""
+        self.received[queue] += 1
         delivery = _delivery(body, message)
         request = delivery.request
         with logger.contextualize(
             request_id=request.request_id, url=request.url, attempt=request.attempt
         ):
             outcome = await self._collect(delivery)
-            if outcome is not None:
-                # The slot is free again: a retry that the broker refuses holds up no other page.
-                await self._follow_up(outcome)
+            if outcome is None:
+                return
+            # The slot is free again: a retry that the broker refuses holds up no other page.
+            if await self._is_followed_up(outcome, queue):
                 await _acknowledge(message)
+            else:
+                await _requeue(message)
 
     async def _collect(self, delivery: Delivery) -> Outcome | None:
         """Return the outcome of one attempt, or None if the worker is stopping.
@@ -80,49 +96,65 @@ class MessageHandler:
             with metrics.PAGES_IN_FLIGHT.track_inprogress():
                 return await self._collector.collect(delivery, alone=alone)
 
-    async def _follow_up(self, outcome: Outcome) -> None:
-        """Publish what the outcome asks for, and log it."""
-        metrics.count_outcome(outcome)
-        match outcome:
-            case Completed(status):
-                logger.info("metadata_persisted")
-                logger.info("metadata_final_state", status=status)
-            case FailedPermanently(error, status):
-                logger.warning(
-                    "metadata_permanent_failure", error_kind=error.kind, reason=error.message
-                )
-                logger.info("metadata_final_state", status=status)
-            case RetryLater(request, error, delay_seconds):
-                await self._publish_retry(request, delay_seconds)
-                logger.warning(
-                    "metadata_retryable_failure",
-                    error_kind=error.kind,
-                    reason=error.message,
-                    delay_seconds=delay_seconds,
-                )
-            case PutOff(request, reason, delay_seconds, deferrals):
-                await self._publish_retry(request, delay_seconds, deferrals)
-                logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
-            case Coalesced(reason):
-                logger.info("request_coalesced", reason=reason)
+    async def _is_followed_up(self, outcome: Outcome, queue: str) -> bool:
+        """Publish the retry that an outcome asks for, if any, and log the outcome.
 
-    async def _publish_retry(
-        self, request: PageRequest, delay_seconds: float, deferrals: int = 0
-    ) -> None:
-        """Publish a retry, however often the broker refuses it.
-
-        Until then the message is not acknowledged. If the connection is lost this task is
-        cancelled, and the broker delivers the message again.
+        Return whether the broker has taken the retry.
         """
-        for attempt in count(1):
-            try:
-                await self._retries.publish(
-                    request, delay_seconds=delay_seconds, deferrals=deferrals
-                )
-            except PublishError:
-                await asyncio.sleep(REFUSED_RETRY.delay(attempt))
-            else:
-                return
+        retry = _retry(outcome)
+        if retry is not None and not await self._is_published(retry, queue):
+            return False
+        metrics.count_outcome(outcome)
+        _log(outcome)
+        return True
+
+    async def _is_published(self, retry: Retry, queue: str) -> bool:
+        """Publish a retry, however often the broker refuses it, and hold its message until then.
+
+        If the connection is lost this task is cancelled, and the broker delivers the message again.
+        """
+        async with self._held.holding(queue):
+            if await self._retries.publish(retry):
+                return True
+            await self._held.make_room(queue)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MAX_HOLD_SECONDS):
+                    await self._retries.publish_in_turn(retry)
+                    return True
+        return False
+
+
+def _retry(outcome: Outcome) -> Retry | None:
+    match outcome:
+        case RetryLater(request=request, delay_seconds=delay_seconds):
+            return Retry(request, delay_seconds)
+        case PutOff(request=request, delay_seconds=delay_seconds, deferrals=deferrals):
+            return Retry(request, delay_seconds, deferrals)
+        case _:
+            return None
+
+
+def _log(outcome: Outcome) -> None:
+    match outcome:
+        case Completed(status):
+            logger.info("metadata_persisted")
+            logger.info("metadata_final_state", status=status)
+        case FailedPermanently(error, status):
+            logger.warning(
+                "metadata_permanent_failure", error_kind=error.kind, reason=error.message
+            )
+            logger.info("metadata_final_state", status=status)
+        case RetryLater(error=error, delay_seconds=delay_seconds):
+            logger.warning(
+                "metadata_retryable_failure",
+                error_kind=error.kind,
+                reason=error.message,
+                delay_seconds=delay_seconds,
+            )
+        case PutOff(reason=reason, delay_seconds=delay_seconds):
+            logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
+        case Coalesced(reason):
+            logger.info("request_coalesced", reason=reason)
 
 
 def _delivery(body: MetadataRequested, message: RabbitMessage) -> Delivery:
@@ -140,3 +172,9 @@ async def _acknowledge(message: RabbitMessage) -> None:
     except CONNECTION_EXCEPTIONS as exc:
         # It will be delivered again, and coalesced: its outcome is durable.
         logger.warning("acknowledgement_lost", reason=type(exc).__name__)
+
+
+async def _requeue(message: RabbitMessage) -> None:
+    logger.warning("message_requeued", reason="its retry was not taken in time")
+    with suppress(*CONNECTION_EXCEPTIONS):  # without a connection it goes back anyway
+        await message.nack(requeue=True)

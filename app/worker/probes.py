@@ -10,13 +10,14 @@ from faststream.asgi.types import ASGIApp, Scope
 from loguru import logger
 
 from app.assembly import Parts
+from app.broker.connection import BrokerConnection
 from app.broker.queues import observe
 from app.runtime import metrics
 
 Routes = Sequence[tuple[str, ASGIApp]]
 
 
-def health_routes(parts: Parts) -> Routes:
+def health_routes(parts: Parts, consumer: BrokerConnection) -> Routes:
     """Return the paths that the worker answers, and what answers them."""
 
     @get
@@ -25,7 +26,7 @@ def health_routes(parts: Parts) -> Routes:
 
     @get
     async def ready(_scope: Scope) -> AsgiResponse:
-        reason = await _why_not_ready(parts)
+        reason = await _why_not_ready(parts, consumer)
         if reason is None:
             return _json({"status": "ready"}, HTTPStatus.OK)
         logger.warning("readiness_failed", reason=reason)
@@ -41,10 +42,10 @@ def health_routes(parts: Parts) -> Routes:
     return [("/health/live", live), ("/health/ready", ready), ("/metrics", show_metrics)]
 
 
-async def _why_not_ready(parts: Parts) -> str | None:
-    if reason := parts.connection.why_not_ready():
+async def _why_not_ready(parts: Parts, consumer: BrokerConnection) -> str | None:
+    if reason := parts.connection.why_not_ready() or consumer.why_not_ready():
         return reason
-    if not all(subscriber.running for subscriber in parts.broker.subscribers):
+    if not all(subscriber.running for subscriber in consumer.broker.subscribers):
         return "not consuming"
     if not await parts.database.ping():
         return "database does not answer"

@@ -1,7 +1,7 @@
 """The same scenarios on the fake, on Motor, and on pymongo's own asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,6 +27,7 @@ from app.models import (
 from app.retries import Backoff
 from app.services import Pages
 from app.store import pages as page_repository
+from app.store.claims import Claims
 from app.store.mongo import Database
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
@@ -223,6 +224,24 @@ async def test_a_request_noted_after_the_fetch_began_has_one_of_its_own(pages: P
     assert refresh.refreshes
     others = [await pages.claim(Delivery(it), lease_seconds=LEASE) for it in later[1:]]
     assert set(others) == {Coalesced("in_progress")}
+
+
+async def test_a_request_that_is_noted_while_its_claim_is_refused_is_asked_for_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages, request = a_repository(database), a_request()
+    running = await claimed(pages, Delivery(a_request()))
+    read = Claims._read  # noqa: SLF001 (what happens between the refusal and the look at the record)
+
+    async def end_note_and_read(claims: Claims, urls: Sequence[str]) -> Any:
+        monkeypatch.setattr(Claims, "_read", read)
+        await pages.fail(running, ERROR)
+        await pages.note_queued(request)
+        return await read(claims, urls)
+
+    monkeypatch.setattr(Claims, "_read", end_note_and_read)
+    assert await pages.claim(Delivery(request), lease_seconds=LEASE) == Busy()
+    await claimed(pages, Delivery(request, deferrals=1))
 
 
 async def test_a_covered_request_waits_for_the_retry_of_the_request_that_covers_it(

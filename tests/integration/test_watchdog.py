@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from app.assembly import Parts, assemble
+from app.assembly import Parts, assemble, assemble_consumer
+from app.broker.connection import BrokerConnection
 from app.broker.operations import subscribe
 from app.broker.publisher import RetryPublisher
 from app.models import Coalesced, Delivery, Outcome
@@ -14,6 +15,7 @@ from app.runtime.settings import Settings
 from app.services import Collector
 from app.worker.application import consuming_channel
 from app.worker.handlers import MessageHandler
+from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.rejections import decode
 from app.worker.watchdog import Watchdog
 from dev.servers import RabbitMQ
@@ -34,25 +36,27 @@ class _NothingToCollect(Collector):
 
 def _handler(parts: Parts) -> MessageHandler:
     retries = RetryPublisher(parts.sender, parts.topology)
-    return MessageHandler(_NothingToCollect(), retries, concurrency=2)
+    held = HeldMessages(ExtraConsumers(parts.broker, prefetch=2))
+    return MessageHandler(_NothingToCollect(), retries, held, concurrency=2)
 
 
 @asynccontextmanager
-async def _consuming(settings: Settings) -> AsyncIterator[tuple[Parts, MessageHandler]]:
-    parts = assemble(settings, service_name="worker", decoder=decode)
-    handler = _handler(parts)
-    subscribe(parts.broker, parts.topology, handler.handle, qos=2)
-    await parts.connection.open()
-    await parts.broker.start()
+async def _consuming(settings: Settings) -> AsyncIterator[tuple[BrokerConnection, MessageHandler]]:
+    consumer = assemble_consumer(settings, service_name="worker", middlewares=[], decoder=decode)
+    handler = _handler(assemble(settings, service_name="worker"))
+    subscribe(consumer.broker, consumer.topology, handler.handle, qos=2)
+    await consumer.open()
+    await consumer.broker.start()
     try:
-        yield parts, handler
+        yield consumer, handler
     finally:
-        await parts.sender.close()
+        consumer.start_closing()
+        await consumer.close()
 
 
 @asynccontextmanager
-async def _watched(parts: Parts, handler: MessageHandler) -> AsyncIterator[None]:
-    watching = asyncio.create_task(Watchdog(parts.connection, handler).watch(INTERVAL_SECONDS))
+async def _watched(consumer: BrokerConnection, handler: MessageHandler) -> AsyncIterator[None]:
+    watching = asyncio.create_task(Watchdog(consumer, handler).watch(INTERVAL_SECONDS))
     try:
         yield
     finally:
@@ -61,12 +65,12 @@ async def _watched(parts: Parts, handler: MessageHandler) -> AsyncIterator[None]
             await watching
 
 
-async def _lose_consumer(parts: Parts, number: int) -> None:
+async def _lose_consumer(consumer: BrokerConnection, number: int) -> None:
     """Cancel one consumer, in the order of subscribing; the libraries are not to notice it."""
-    channel = await consuming_channel(parts)
-    tag, consumer = list(channel.consumers.items())[number]
+    channel = await consuming_channel(consumer)
+    tag, callback = list(channel.consumers.items())[number]
     await channel.basic_cancel(tag)
-    channel.consumers[tag] = consumer
+    channel.consumers[tag] = callback
 
 
 @pytest.mark.parametrize("lost", [0, 1], ids=["requests", "retries"])
@@ -80,11 +84,11 @@ async def test_a_lost_consumer_is_noticed_and_restored(
         broker_initial_backoff_seconds=0.1,
         worker_retry_delays_seconds=(1.0,),
     )
-    async with _consuming(settings) as (parts, handler):
-        queue = parts.topology.consumed[lost].name
-        await _lose_consumer(parts, lost)
+    async with _consuming(settings) as (consumer, handler):
+        queue = consumer.topology.consumed[lost].name
+        await _lose_consumer(consumer, lost)
         await publish_to(rabbitmq.url, queue, [a_message(URL)])
-        async with asyncio.timeout(10), _watched(parts, handler):
+        async with asyncio.timeout(10), _watched(consumer, handler):
             while not handler.received[queue]:  # noqa: ASYNC110 (a counter has no event)
                 await asyncio.sleep(0.05)
 
@@ -96,8 +100,8 @@ async def test_a_worker_that_consumes_is_left_alone(rabbitmq: RabbitMQ, unique_n
         broker_queue_name=f"{unique_name}.requests",
         worker_retry_delays_seconds=(1.0,),
     )
-    async with _consuming(settings) as (parts, handler), _watched(parts, handler):
-        watchdog = Watchdog(parts.connection, handler)
+    async with _consuming(settings) as (consumer, handler), _watched(consumer, handler):
+        watchdog = Watchdog(consumer, handler)
         for _ in range(3):
-            await publish_to(rabbitmq.url, parts.topology.requests.name, [a_message(URL)] * 3)
+            await publish_to(rabbitmq.url, consumer.topology.requests.name, [a_message(URL)] * 3)
             assert await watchdog.queues_not_consumed() == []

@@ -3,11 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, Self
 
 import aiormq.abc
 from aio_pika import RobustConnection
-from aio_pika.exceptions import DeliveryError, PublishError
+from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
 from faststream.rabbit import RabbitBroker, RabbitQueue
 from faststream.rabbit.publisher import RabbitPublisher
 from faststream.rabbit.testing import PatchedMessage
@@ -15,7 +16,7 @@ from pamqp import commands
 from pamqp.header import ContentHeader
 from yarl import URL
 
-from app.broker.connection import BrokerConnection
+from app.broker.connection import BrokerConnection, Role
 from app.broker.topology import build_topology
 from app.retries import Backoff
 
@@ -41,6 +42,7 @@ class FakeChannel:
         self.answers: deque[Exception | None] = deque()
         self.answering = asyncio.Event()
         self.answering.set()
+        self.missing: set[str] = set()
         self.is_open = False
 
     async def __aenter__(self) -> Self:
@@ -50,13 +52,23 @@ class FakeChannel:
     async def __aexit__(self, *_exception: object) -> None:
         self.is_open = False
 
-    async def declare_queue(self, name: str, **options: Any) -> None:
+    async def declare_queue(self, name: str, *, passive: bool = False, **options: Any) -> Any:
         await self.answering.wait()
         answer = self.answers.popleft() if self.answers else None
         if answer is not None:
             raise answer
+        if passive:
+            return self._counts(name)
+        self.missing.discard(name)
         self.declared.append(name)
         self.options[name] = options
+        return None
+
+    def _counts(self, name: str) -> Any:
+        if name in self.missing:
+            raise ChannelNotFoundEntity(f"no queue '{name}'")
+        counts = commands.Queue.DeclareOk(name, message_count=0, consumer_count=0)
+        return SimpleNamespace(declaration_result=counts)
 
 
 class FakeTransport:
@@ -123,13 +135,19 @@ class FakeBroker(RabbitBroker):
             raise self.stop_failure
 
 
-def a_connection(broker: RabbitBroker, *, declare_timeout_seconds: float = 10) -> BrokerConnection:
+def a_connection(
+    broker: RabbitBroker,
+    *,
+    declare_timeout_seconds: float = 10,
+    role: Role = Role.PUBLISHER,
+) -> BrokerConnection:
     return BrokerConnection(
         broker,
         TOPOLOGY,
         urls=URLS,
         backoff=BACKOFF,
         declare_timeout_seconds=declare_timeout_seconds,
+        role=role,
     )
 
 

@@ -11,9 +11,11 @@ from faststream.rabbit import RabbitBroker
 from yarl import URL
 
 from app.broker.cluster import broker_urls, describe
-from app.broker.connection import BrokerConnection, ConnectionState, make_broker
+from app.broker.connection import BrokerConnection, ConnectionState, Role, make_broker
 from app.broker.private_api import connect_to
+from app.broker.queues import queues_watched
 from app.errors import BrokerUnreachable, StartupError, TopologyMismatch
+from app.runtime.metrics import REGISTRY
 from tests.unit.amqp import (
     TOPOLOGY,
     FakeBroker,
@@ -335,6 +337,68 @@ async def test_a_connection_that_is_being_renewed_is_not_dropped_twice(
     assert len(transport.closed_with) == len(log.all("rmq_connection_lost")) == 1
 
 
+# --- Queues that are missing ---
+
+
+async def test_queues_that_are_missing_are_declared_again_before_it_is_ready(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    link.queues.answering.clear()
+    opened.declare_again(["metadata.dead"])
+    assert opened.why_not_ready() == "queues are missing: metadata.dead"
+    assert log.one("queues_missing") == IsPartialDict(level="ERROR", queues=["metadata.dead"])
+    link.queues.answering.set()
+    await until(lambda: opened.is_ready)
+    assert link.queues.declared == QUEUES * 2
+    assert "queues_declared_again" in log.events
+    assert "rmq_reconnected" not in log.events
+
+
+async def test_a_queue_that_was_deleted_is_noticed_within_the_interval(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    async with queues_watched(opened, interval_seconds=1):
+        link.queues.missing = {"metadata.dead", "metadata.retry.5s"}
+        await until(lambda: "queues_declared_again" in log.events)
+    missing = log.one("queues_missing")["queues"]
+    assert sorted(missing) == ["metadata.dead", "metadata.retry.5s"]
+    assert link.queues.missing == set()
+
+
+async def test_queues_that_can_not_be_counted_are_not_taken_for_missing(
+    opened: BrokerConnection, link: FakeConnection, log: Log
+) -> None:
+    async with queues_watched(opened, interval_seconds=1):
+        link.queues.answers.append(AMQPConnectionError("gone"))
+        await until(lambda: "queues_not_counted" in log.events)
+    assert opened.is_ready
+    assert "queues_missing" not in log.events
+
+
+# --- A consumer's connection ---
+
+
+async def test_a_consumer_says_what_it_is(log: Log) -> None:
+    broker = FakeBroker()
+    consumer = a_connection(broker, role=Role.CONSUMER)
+    assert consumer.why_not_ready() == "consumer is DISCONNECTED"
+    await consumer.open()
+    assert [str(move["to"]) for move in log.all("consumer_state")] == ["CONNECTING", *TO_READY]
+    assert log.states == []
+    assert log.one("rmq_connected")["connection"] == "consumer"
+
+
+async def test_the_state_of_a_consumer_is_not_shown_as_that_of_the_publisher(
+    opened: BrokerConnection,
+) -> None:
+    consumer = a_connection(FakeBroker(), role=Role.CONSUMER)
+    await consumer.open()
+    consumer.start_closing()
+    assert opened.is_ready
+    labels = {"page_metadata_publisher_state": "READY"}
+    assert REGISTRY.get_sample_value("page_metadata_publisher_state", labels) == 1
+
+
 # --- Closing ---
 
 
@@ -423,6 +487,15 @@ def test_each_host_has_a_url_with_a_heartbeat_unless_it_names_one(
     url: str, urls: list[str]
 ) -> None:
     assert [sorted_query(one) for one in broker_urls(url)] == urls
+
+
+def test_each_host_has_the_name_of_the_connection_unless_it_has_one() -> None:
+    urls = broker_urls("amqp://one,two/?heartbeat=3", connection_name="a-worker")
+    assert urls == (
+        "amqp://one/?heartbeat=3&name=a-worker",
+        "amqp://two/?heartbeat=3&name=a-worker",
+    )
+    assert "name=mine" in broker_urls("amqp://one/?name=mine", connection_name="a-worker")[0]
 
 
 def sorted_query(url: str) -> str:

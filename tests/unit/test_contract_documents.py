@@ -29,7 +29,7 @@ from app.contract.documents import (
 )
 from app.runtime.settings import Settings
 from app.urls import canonical_url
-from app.worker.application import create_app as create_worker
+from app.worker.application import Worker
 from tests.fakes import a_request
 
 DELAYS = ("5s", "30s", "2m", "10m")
@@ -136,9 +136,8 @@ def test_both_documents_describe_what_they_share_in_the_same_way(api: Any, worke
 def test_the_api_serves_the_same_worker_document_as_a_worker_would(
     worker: Any, with_password: Settings, topology: Topology
 ) -> None:
-    broker = create_worker(with_password).broker
-    assert isinstance(broker, RabbitBroker)
-    assert worker == worker_specification(broker, topology)
+    real = Worker(with_password)
+    assert worker == worker_specification(real.consumer.broker, real.parts.broker, topology)
 
 
 def test_every_channel_operation_and_message_is_described(worker: Any) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -17,13 +16,10 @@ from faststream.rabbit.subscriber import RabbitSubscriber
 from app.broker.connection import make_broker
 from app.broker.messages import MetadataRequested
 from app.broker.operations import subscribe
-from app.broker.publisher import RetryPublisher
+from app.broker.publisher import Retry, RetryPublisher
 from app.errors import (
     FetchError,
     HostBusy,
-    PublisherNotReady,
-    PublishError,
-    PublishFailed,
     StoreUnavailable,
 )
 from app.models import (
@@ -36,7 +32,9 @@ from app.models import (
 )
 from app.retries import RetryPolicy
 from app.services import Collector
+from app.worker import handlers
 from app.worker.handlers import MessageHandler
+from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.rejections import DeadLetterMiddleware, decode
 from tests.fakes import URL, FakeFetcher, FakePages, a_page, a_request, a_timeout
 from tests.unit.amqp import TOPOLOGY, DeliveredMessage, until
@@ -66,23 +64,35 @@ class GatedFetcher(FakeFetcher):
 
 
 class FakeRetries(RetryPublisher):
-    """Takes retries, confirmed by `confirm`; refuses with each of `refusals` first."""
+    """Takes retries once `confirm` is set; while it `refuses`, only those that wait their turn."""
 
     def __init__(self) -> None:
-        self.published: list[tuple[PageRequest, float, int]] = []
-        self.refusals: deque[PublishError] = deque()
+        self.published: list[Retry] = []
+        self.refuses = False
         self.confirm = asyncio.Event()
         self.confirm.set()
         self.offered = 0
 
-    async def publish(
-        self, request: PageRequest, *, delay_seconds: float, deferrals: int = 0
-    ) -> None:
+    async def publish(self, retry: Retry) -> bool:
         self.offered += 1
-        if self.refusals:
-            raise self.refusals.popleft()
+        if not self.refuses:
+            await self.confirm.wait()
+            self.published.append(retry)
+        return not self.refuses
+
+    async def publish_in_turn(self, retry: Retry) -> None:
         await self.confirm.wait()
-        self.published.append((request, delay_seconds, deferrals))
+        self.published.append(retry)
+
+
+class FakeExtraConsumers(ExtraConsumers):
+    """Records how many messages of each queue are held whenever that is to be adjusted to."""
+
+    def __init__(self) -> None:
+        self.adjusted: list[tuple[str, int]] = []
+
+    async def adjust(self, queue: str, *, held: int) -> None:
+        self.adjusted.append((queue, held))
 
 
 class GatedPages(FakePages):
@@ -107,6 +117,7 @@ class Worker:
     fetcher: GatedFetcher
     pages: GatedPages
     retries: FakeRetries
+    consumers: FakeExtraConsumers
     handler: MessageHandler
     subscribers: dict[str, RabbitSubscriber]
 
@@ -124,7 +135,8 @@ MakeWorker = Callable[..., Worker]
 async def worker() -> AsyncIterator[Worker]:
     fetcher, pages, retries = GatedFetcher(), GatedPages(), FakeRetries()
     collector = Collector(fetcher=fetcher, pages=pages, retries=POLICY, lease_seconds=120)
-    handler = MessageHandler(collector, retries, concurrency=SLOTS)
+    consumers = FakeExtraConsumers()
+    handler = MessageHandler(collector, retries, HeldMessages(consumers), concurrency=SLOTS)
     broker = make_broker(
         "amqp://nowhere/",
         service_name="worker",
@@ -136,7 +148,8 @@ async def worker() -> AsyncIterator[Worker]:
     subscribe(broker, TOPOLOGY, handler.handle, qos=SLOTS)
     subscribers = cast("list[RabbitSubscriber]", broker.subscribers)
     async with TestRabbitBroker(broker):
-        yield Worker(fetcher, pages, retries, handler, {it.queue.name: it for it in subscribers})
+        by_queue = {it.queue.name: it for it in subscribers}
+        yield Worker(fetcher, pages, retries, consumers, handler, by_queue)
 
 
 def answering(worker: Worker, *results: PageMetadata | FetchError | HostBusy) -> None:
@@ -195,7 +208,7 @@ async def test_a_failure_that_may_pass_is_published_for_later_and_acknowledged_o
     message = a_message(request)
     await worker.deliver(message)
     again = PageRequest(URL, request.request_id, request.requested_at, attempt=2)
-    assert worker.retries.published == [(again, 5, 0)]
+    assert worker.retries.published == [Retry(again, 5)]
     assert message.settled == ["acknowledged"]
     assert log.one("metadata_retryable_failure") == IsPartialDict(
         level="WARNING",
@@ -237,7 +250,7 @@ async def test_a_request_made_while_its_page_is_fetched_comes_back_later(
     request = a_request()
     second = a_message(request)
     await worker.deliver(second)
-    assert worker.retries.published == [(request, 5, 1)]
+    assert worker.retries.published == [Retry(request, 5, 1)]
     assert second.settled == ["acknowledged"]
     assert log.one("request_deferred")["request_id"] == request.request_id
     worker.fetcher.gate.set()
@@ -303,19 +316,49 @@ async def test_a_message_is_not_settled_before_its_retry_is_confirmed(
     assert message.settled == ["acknowledged"]
 
 
-async def test_a_retry_that_is_refused_is_offered_again_until_it_is_taken(
-    worker: Worker, slept: list[float]
+async def test_a_message_whose_retry_is_refused_is_held_until_the_retry_is_taken(
+    worker: Worker,
 ) -> None:
+    answering(worker, a_timeout(), a_timeout())
+    worker.retries.refuses = True
+    worker.retries.confirm.clear()
+    messages = messages_of_their_own(2)
+    holding = worker.start(*messages)
+    await until(lambda: len(worker.consumers.adjusted) == 2)
+    assert worker.consumers.adjusted == [("metadata.requests", 1), ("metadata.requests", 2)]
+    assert [message.settled for message in messages] == [[], []]
+    worker.retries.confirm.set()
+    await asyncio.gather(*holding)
+    assert [message.settled for message in messages] == [["acknowledged"]] * 2
+    assert worker.consumers.adjusted[2:] == [("metadata.requests", 0)]
+    assert len(worker.retries.published) == len(worker.fetcher.fetched) == 2
+
+
+async def test_a_message_whose_retry_is_refused_for_long_goes_back_to_its_queue(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    monkeypatch.setattr(handlers, "MAX_HOLD_SECONDS", 0.01)
     answering(worker, a_timeout())
-    refusals = [PublishFailed("queue_rejected"), PublisherNotReady("publisher_not_ready")] * 4
-    worker.retries.refusals.extend(refusals)
+    worker.retries.refuses = True
+    worker.retries.confirm.clear()
     message = a_message()
     await worker.deliver(message)
-    assert worker.retries.offered == 9
-    assert len(worker.retries.published) == 1
-    assert slept == [0.5, 1, 2, 4, 8, 10, 10, 10]
-    assert message.settled == ["acknowledged"]
-    assert worker.fetcher.fetched == [URL]
+    assert message.settled == ["nacked multiple=False requeue=True"]
+    assert "metadata_retryable_failure" not in log.events
+    assert "message_requeued" in log.events
+
+
+async def test_messages_may_wait_in_the_queue_while_a_retry_is_not_confirmed(
+    worker: Worker,
+) -> None:
+    answering(worker, a_timeout())
+    worker.retries.confirm.clear()
+    holding = worker.start(a_message())
+    await until(lambda: worker.retries.offered == 1)
+    assert worker.handler.is_busy
+    worker.retries.confirm.set()
+    await asyncio.gather(*holding)
+    assert not worker.handler.is_busy
 
 
 async def test_a_message_whose_connection_is_lost_is_left_to_be_delivered_again(
@@ -367,7 +410,7 @@ async def test_without_a_database_a_message_comes_back_later_its_attempt_unused(
     request = a_request(attempt=2)
     message = a_message(request, headers=headers)
     await worker.deliver(message)
-    assert worker.retries.published == [(request, delay_seconds, deferrals)]
+    assert worker.retries.published == [Retry(request, delay_seconds, deferrals)]
     assert message.settled == ["acknowledged"]
     assert log.one("request_deferred") == IsPartialDict(
         reason="no server", delay_seconds=delay_seconds, request_id=request.request_id
@@ -383,7 +426,7 @@ async def test_a_page_whose_host_is_busy_comes_back_soon_its_attempt_unused(
     request = a_request(attempt=2)
     message = a_message(request, headers={"x-deferrals": deferrals} if deferrals else {})
     await worker.deliver(message)
-    assert worker.retries.published == [(request, 5, deferrals + 1)]
+    assert worker.retries.published == [Retry(request, 5, deferrals + 1)]
     assert message.settled == ["acknowledged"]
     assert log.one("request_deferred")["reason"] == "all 8 connections to a.test are in use"
 
@@ -470,7 +513,7 @@ async def test_an_unforeseen_error_of_a_fetch_is_retried_and_never_dead_lettered
     message = a_message()
     await worker.deliver(message)
     assert message.settled == ["acknowledged"]
-    assert [attempt.attempt for attempt, *_ in worker.retries.published] == [2]
+    assert [retry.request.attempt for retry in worker.retries.published] == [2]
     assert log.one("metadata_retryable_failure")["error_kind"] == "internal"
 
 

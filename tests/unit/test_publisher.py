@@ -12,7 +12,7 @@ from faststream.rabbit.response import RabbitPublishCommand
 
 from app.broker.connection import BrokerConnection, ConnectionState
 from app.broker.messages import MetadataRequested
-from app.broker.publisher import ConfirmedPublisher, RequestPublisher, RetryPublisher
+from app.broker.publisher import ConfirmedPublisher, RequestPublisher, Retry, RetryPublisher
 from app.errors import PublisherNotReady, PublishFailed
 from app.runtime.metrics import REGISTRY
 from tests.fakes import URL, a_request
@@ -178,6 +178,19 @@ async def test_a_connection_that_does_not_confirm_is_renewed(
     await until(lambda: bool(broker.connection.fake_transport.closed_with))
 
 
+async def test_a_connection_on_which_another_message_was_confirmed_meanwhile_is_kept(
+    connection: BrokerConnection, broker: FakeBroker
+) -> None:
+    sender = ConfirmedPublisher(connection, timeout_seconds=0.05)
+    unconfirmed = asyncio.create_task(sender.send(confirming_at(asyncio.Event()), a_request()))
+    await asyncio.sleep(0)
+    await sender.send(FakeDestination(), a_request())
+    with pytest.raises(PublishFailed, match="confirm_timeout"):
+        await unconfirmed
+    assert connection.is_ready
+    assert broker.connection.fake_transport.closed_with == []
+
+
 async def test_a_missing_queue_is_declared_before_the_next_message_is_published(
     sender: ConfirmedPublisher, connection: BrokerConnection, broker: FakeBroker
 ) -> None:
@@ -276,12 +289,20 @@ async def test_closing_does_not_wait_for_a_message_that_has_failed(
 
 
 class RecordingProducer:
-    """Stands in for FastStream's producer, which writes to the channel."""
+    """Stands in for FastStream's producer; refuses the first `refusals` messages."""
 
     def __init__(self) -> None:
         self.commands: list[RabbitPublishCommand] = []
+        self.attempts = 0
+        self.refusals = 0
+        self.confirming = asyncio.Event()
+        self.confirming.set()
 
     async def publish(self, command: RabbitPublishCommand) -> None:
+        self.attempts += 1
+        await self.confirming.wait()
+        if self.attempts <= self.refusals:
+            raise queue_full()
         self.commands.append(command)
 
 
@@ -335,7 +356,7 @@ async def test_a_retry_goes_to_the_queue_of_its_delay(
     sender: ConfirmedPublisher, producer: RecordingProducer, delay_seconds: float, queue: str
 ) -> None:
     request = a_request(attempt=2)
-    await RetryPublisher(sender, TOPOLOGY).publish(request, delay_seconds=delay_seconds)
+    assert await RetryPublisher(sender, TOPOLOGY).publish(Retry(request, delay_seconds))
     (command,) = producer.commands
     assert on_the_wire(command) == IsPartialDict(
         exchange="", routing_key=queue, headers={}, persist=True, mandatory=True
@@ -347,16 +368,101 @@ async def test_a_deferred_retry_says_how_often_it_was_deferred(
     sender: ConfirmedPublisher, producer: RecordingProducer
 ) -> None:
     retries = RetryPublisher(sender, TOPOLOGY)
-    await retries.publish(a_request(), delay_seconds=5, deferrals=3)
+    await retries.publish(Retry(a_request(), 5, deferrals=3))
     assert producer.commands[0].headers == {"x-deferrals": 3}
 
 
-async def test_a_request_that_the_broker_refuses_is_raised(
-    sender: ConfirmedPublisher, producer: RecordingProducer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def refuse(_command: RabbitPublishCommand) -> None:
-        raise queue_full()
+@pytest.fixture
+def retries(sender: ConfirmedPublisher) -> RetryPublisher:
+    return RetryPublisher(sender, TOPOLOGY)
 
-    monkeypatch.setattr(producer, "publish", refuse)
+
+@pytest.fixture
+def renewed(sender: ConfirmedPublisher, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Why the connection was to be renewed; it is not."""
+    reasons: list[str] = []
+    monkeypatch.setattr(sender, "renew", reasons.append)
+    return reasons
+
+
+@pytest.mark.usefixtures("renewed")
+async def test_a_refused_retry_is_published_again_with_growing_delays_in_its_turn(
+    retries: RetryPublisher, producer: RecordingProducer, slept: list[float]
+) -> None:
+    producer.refusals = 9
+    retry = Retry(a_request(), 5)
+    assert not await retries.publish(retry)
+    await retries.publish_in_turn(retry)
+    assert slept == [0.5, 1, 2, 4, 8, 10, 10, 10]
+    assert len(producer.commands) == 1
+
+
+async def test_nothing_is_published_to_a_delay_queue_that_refuses_except_in_turn(
+    retries: RetryPublisher, producer: RecordingProducer
+) -> None:
+    producer.refusals = 1
+    assert not await retries.publish(Retry(a_request(), 5))
+    assert not await retries.publish(Retry(a_request(), 5))
+    assert producer.commands == []
+    assert await retries.publish(Retry(a_request(), 30))
+    await retries.publish_in_turn(Retry(a_request(), 5))
+    assert await retries.publish(Retry(a_request(), 5))
+    assert len(producer.commands) == 3
+
+
+async def test_only_one_of_the_retries_that_wait_for_a_queue_is_published_at_a_time(
+    retries: RetryPublisher, producer: RecordingProducer
+) -> None:
+    producer.confirming.clear()
+    waiting = [
+        asyncio.create_task(retries.publish_in_turn(Retry(a_request(), 5))) for _ in range(3)
+    ]
+    await until(lambda: producer.attempts == 1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert producer.attempts == 1
+    producer.confirming.set()
+    await asyncio.gather(*waiting)
+    assert len(producer.commands) == 3
+
+
+async def test_a_queue_that_keeps_refusing_retries_gets_a_new_connection(
+    retries: RetryPublisher, producer: RecordingProducer, slept: list[float], renewed: list[str]
+) -> None:
+    producer.refusals = 10
+    await retries.publish_in_turn(Retry(a_request(), 5))
+    assert renewed == ["retries_refused"] * 2
+    assert len(slept) == 10
+
+
+async def test_renewing_drops_the_connection(
+    sender: ConfirmedPublisher, connection: BrokerConnection
+) -> None:
+    sender.renew("retries_refused")
+    assert connection.state is ConnectionState.RECONNECTING
+
+
+async def test_a_retry_is_published_in_turn_once_the_connection_is_back(
+    retries: RetryPublisher,
+    producer: RecordingProducer,
+    broker: FakeBroker,
+    connection: BrokerConnection,
+    slept: list[float],
+) -> None:
+    del slept
+    await broker.connection.lose()
+    publishing = asyncio.create_task(retries.publish_in_turn(Retry(a_request(), 5)))
+    await asyncio.sleep(0)
+    assert producer.commands == []
+    await broker.connection.reconnect()
+    await until(lambda: connection.is_ready)
+    await publishing
+    assert len(producer.commands) == 1
+
+
+async def test_a_request_that_the_broker_refuses_is_raised(
+    sender: ConfirmedPublisher, producer: RecordingProducer
+) -> None:
+    producer.refusals = 1
     with pytest.raises(PublishFailed, match="queue_rejected"):
         await RequestPublisher(sender, TOPOLOGY).publish(a_request())

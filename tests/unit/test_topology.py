@@ -25,14 +25,20 @@ def arguments(topology: Topology) -> dict[str, dict[str, Any]]:
     return {queue.name: dict(queue.arguments or {}) for queue in topology}
 
 
+def dead_letters_to(queue: str) -> dict[str, Any]:
+    return {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": queue}
+
+
+def dead_letters_at_least_once_to(queue: str) -> dict[str, Any]:
+    safely = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+    return {**dead_letters_to(queue), **safely}
+
+
 def a_retry_queue(milliseconds: int) -> dict[str, Any]:
     return {
         "x-queue-type": "quorum",
         "x-message-ttl": milliseconds,
-        "x-overflow": "reject-publish",
-        "x-dead-letter-exchange": "",
-        "x-dead-letter-routing-key": "metadata.retries",
-        "x-dead-letter-strategy": "at-least-once",
+        **dead_letters_at_least_once_to("metadata.retries"),
     }
 
 
@@ -43,20 +49,15 @@ def test_every_queue_has_the_published_name_and_arguments(settings: Settings) ->
         max_length=settings.broker_queue_max_length,
         retry_delays_seconds=settings.worker_retry_delays_seconds,
     )
-    to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "metadata.dead"}
+    quorum = {"x-queue-type": "quorum", "x-delivery-limit": 20}
+    to_dead = dead_letters_at_least_once_to("metadata.dead")
     assert arguments(topology) == {
-        "metadata.requests": {
-            "x-queue-type": "quorum",
-            "x-max-length": 1000,
-            "x-overflow": "reject-publish",
-            "x-delivery-limit": 20,
-            **to_dead,
-        },
+        "metadata.requests": {**quorum, **to_dead, "x-max-length": 1000},
         "metadata.retry.5s": a_retry_queue(5_000),
         "metadata.retry.30s": a_retry_queue(30_000),
         "metadata.retry.2m": a_retry_queue(120_000),
         "metadata.retry.10m": a_retry_queue(600_000),
-        "metadata.retries": {"x-queue-type": "quorum", "x-delivery-limit": 20, **to_dead},
+        "metadata.retries": {**quorum, **to_dead},
         "metadata.dead": {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1},
     }
 
@@ -66,9 +67,9 @@ def test_every_queue_survives_a_restart_of_the_broker() -> None:
     assert not any(queue.auto_delete for queue in TOPOLOGY)
 
 
-def test_classic_queues_have_no_delivery_limit() -> None:
+def test_classic_queues_have_neither_a_delivery_limit_nor_safe_dead_lettering() -> None:
     of = arguments(a_topology(queue_type="classic"))
-    to_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "metadata.dead"}
+    to_dead = dead_letters_to("metadata.dead")
     bounded = {"x-max-length": 1000, "x-overflow": "reject-publish"}
     assert of["metadata.requests"] == {"x-queue-type": "classic", **bounded, **to_dead}
     assert of["metadata.retries"] == {"x-queue-type": "classic", **to_dead}

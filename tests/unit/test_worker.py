@@ -13,7 +13,7 @@ from dirty_equals import IsPartialDict
 from faststream.asgi import AsgiFastStream
 
 from app.assembly import Parts, assemble
-from app.broker.connection import BrokerConnection, ConnectionState
+from app.broker.connection import BrokerConnection, ConnectionState, Role
 from app.runtime.settings import Settings
 from app.store.mongo import Database
 from app.worker.application import create_app
@@ -65,8 +65,16 @@ async def get(app: Any, path: str) -> httpx.Response:
         return await client.get(path)
 
 
-async def health(parts: Parts, path: str = "/health/ready") -> httpx.Response:
-    return await get(AsgiFastStream(parts.broker, asgi_routes=health_routes(parts)), path)
+@pytest.fixture
+async def consumer() -> BrokerConnection:
+    consumer = a_connection(FakeBroker(), role=Role.CONSUMER)
+    await consumer.open()
+    return consumer
+
+
+async def health(parts: Parts, consumer: BrokerConnection) -> httpx.Response:
+    app = AsgiFastStream(consumer.broker, asgi_routes=health_routes(parts, consumer))
+    return await get(app, "/health/ready")
 
 
 async def test_a_worker_that_answers_is_alive(settings: Settings) -> None:
@@ -75,8 +83,10 @@ async def test_a_worker_that_answers_is_alive(settings: Settings) -> None:
     assert answer.headers["content-type"] == "application/json"
 
 
-async def test_a_worker_with_both_servers_and_its_consumers_is_ready(parts: Parts) -> None:
-    answer = await health(parts)
+async def test_a_worker_with_both_servers_and_its_consumers_is_ready(
+    parts: Parts, consumer: BrokerConnection
+) -> None:
+    answer = await health(parts, consumer)
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
@@ -88,14 +98,25 @@ async def test_a_worker_that_has_not_connected_is_not_ready(settings: Settings, 
     assert log.one("readiness_failed") == IsPartialDict(level="WARNING", reason=reason)
 
 
-async def test_a_worker_that_does_not_consume_is_not_ready(parts: Parts) -> None:
-    parts.broker.subscriber("metadata.requests")
-    answer = await health(parts)
+async def test_a_worker_whose_consuming_connection_is_lost_is_not_ready(
+    parts: Parts,
+) -> None:
+    answer = await health(parts, a_connection(FakeBroker(), role=Role.CONSUMER))
+    assert (answer.status_code, answer.json()["reason"]) == (503, "consumer is DISCONNECTED")
+
+
+async def test_a_worker_that_does_not_consume_is_not_ready(
+    parts: Parts, consumer: BrokerConnection
+) -> None:
+    consumer.broker.subscriber("metadata.requests")
+    answer = await health(parts, consumer)
     assert (answer.status_code, answer.json()["reason"]) == (503, "not consuming")
 
 
-async def test_a_worker_without_a_database_is_not_ready(parts: Parts) -> None:
-    answer = await health(replace(parts, database=FakeDatabase(answers=False)))
+async def test_a_worker_without_a_database_is_not_ready(
+    parts: Parts, consumer: BrokerConnection
+) -> None:
+    answer = await health(replace(parts, database=FakeDatabase(answers=False)), consumer)
     assert (answer.status_code, answer.json()["reason"]) == (503, "database does not answer")
 
 

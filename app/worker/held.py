@@ -1,0 +1,108 @@
+"""Room for new messages beside those that are held until the broker takes their retry.
+
+RabbitMQ delivers no more messages to a consumer than its prefetch, until some are acknowledged. The
+message of a page whose retry is refused is not acknowledged. It needs no slot, but without a remedy
+as many of them as the prefetch would end the deliveries, and the slots would stay empty. A larger
+prefetch is no remedy: a busy worker would take messages from the queue which others have slots for.
+"""
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from aio_pika.abc import AbstractRobustQueue
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from faststream.rabbit import RabbitBroker
+from faststream.rabbit.subscriber import RabbitSubscriber
+from loguru import logger
+
+from app.broker.cluster import connection_error_if_closed
+
+MAX_EXTRA_CONSUMERS = 15
+"""For each queue. It bounds what a worker holds: (1 + 15) x prefetch messages of some KB each.
+
+With that many held the worker takes nothing from the queue until retries are taken again, and POST
+answers 503 once the queue is full.
+"""
+
+
+class ExtraConsumers:
+    """More consumers of the queues that the broker's subscribers consume, on the same channel.
+
+    RabbitMQ gives each consumer a prefetch of its own, as large as the channel's.
+    """
+
+    def __init__(self, broker: RabbitBroker, *, prefetch: int) -> None:
+        self._broker = broker
+        self._prefetch = prefetch
+        self._adjusting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def adjust(self, queue: str, *, held: int) -> None:
+        """Have one extra consumer for every `prefetch` messages that are held; none for none."""
+        try:
+            async with self._adjusting[queue]:
+                with connection_error_if_closed():
+                    await self._adjust(queue, held)
+        except CONNECTION_EXCEPTIONS as exc:
+            logger.warning("consumers_not_adjusted", reason=type(exc).__name__)
+
+    async def _adjust(self, name: str, held: int) -> None:
+        subscribers = cast("list[RabbitSubscriber]", self._broker.subscribers)
+        subscriber = next(it for it in subscribers if it.queue.name == name)
+        # FastStream keeps the queues that it has declared, each with its subscriber's channel.
+        queue = await self._broker.declare_queue(subscriber.queue)
+        channel = cast("Any", await queue.channel.get_underlay_channel())
+        tags = [f"{name}.extra.{number}" for number in range(MAX_EXTRA_CONSUMERS)]
+        open_tags = [tag for tag in tags if tag in channel.consumers]
+        for tag in tags[: self._wanted(held)]:
+            if tag not in open_tags:
+                await _consume(queue, subscriber, tag)
+        # They are cancelled together: one that comes and goes with each message would be costly.
+        for tag in [] if held else open_tags:
+            await queue.cancel(tag)
+            logger.info("extra_consumer_cancelled", queue=name)
+
+    def _wanted(self, held: int) -> int:
+        # Rounded half up, so that at least half of a prefetch is always free.
+        return (2 * held + self._prefetch) // (2 * self._prefetch)
+
+
+async def _consume(queue: AbstractRobustQueue, subscriber: RabbitSubscriber, tag: str) -> None:
+    await queue.consume(
+        subscriber.consume,  # type: ignore[arg-type]  # FastStream does the same
+        consumer_tag=tag,
+        # After a loss of the connection nothing is held any more, so it is not to be restored.
+        robust=False,
+    )
+    logger.info("extra_consumer_opened", queue=queue.name)
+
+
+class HeldMessages:
+    """Counts the messages that are held, and makes room for others beside them."""
+
+    def __init__(self, consumers: ExtraConsumers) -> None:
+        self._consumers = consumers
+        self._held: Counter[str] = Counter()
+
+    @property
+    def any(self) -> bool:
+        """Whether a message is held."""
+        return self._held.total() > 0
+
+    @asynccontextmanager
+    async def holding(self, queue: str) -> AsyncIterator[None]:
+        """Count one message of the queue as held within the block."""
+        self._held[queue] += 1
+        try:
+            yield
+        finally:
+            self._held[queue] -= 1
+        # Not if the block was cancelled: then the connection is lost, and its consumers with it.
+        if not self._held[queue]:
+            await self._consumers.adjust(queue, held=0)
+
+    async def make_room(self, queue: str) -> None:
+        """Have the queue consumed beside the messages that are held now."""
+        await self._consumers.adjust(queue, held=self._held[queue])
