@@ -557,14 +557,16 @@ fi
 """
 
 
-def install_missing(*, browser: bool = False) -> None:
-    """Install RabbitMQ, and a library that `mongod` needs, by apt-get if they are missing.
+def install_missing(*, for_tests: bool = False) -> None:
+    """Install by apt-get what is missing: RabbitMQ, and a library that `mongod` needs.
 
-    With `browser` Chromium too, which the tests of the pages need.
+    With `for_tests` also Chromium, which opens the pages, and faketime, which sets clocks wrong.
     """
     packages = _missing_packages()
-    if browser and find_chromium() is None:
+    if for_tests and find_chromium() is None:
         packages.append("chromium")
+    if for_tests and find_faketime() is None:
+        packages.append("faketime")
     if not packages:
         return
     names = " ".join(packages)
@@ -582,6 +584,12 @@ def install_missing(*, browser: bool = False) -> None:
 def find_chromium() -> str | None:
     """Return the program, None if there is none on the PATH."""
     return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def find_faketime() -> Path | None:
+    """Return the library that gives a program another clock, None if it is not installed."""
+    # Debian keeps it in a folder that is named for the machine, such as x86_64-linux-gnu.
+    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 def _missing_packages() -> list[str]:

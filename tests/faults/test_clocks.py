@@ -1,22 +1,20 @@
 """APIs and workers whose clocks differ from one another and from the database's."""
 
-from pathlib import Path
-
 import pytest
 
+from dev.servers import ServerMissing, find_faketime
 from tests.load import Load, assert_nothing_is_lost
 from tests.service import Service
 from tests.site import Site
 
-FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
-"""Debian's package `faketime`."""
-
 
 def a_clock(skew: str) -> dict[str, str]:
     """Return the environment of a process whose wall clock is ahead (`+`) or behind (`-`)."""
-    assert FAKETIME.exists(), "install the Debian package faketime"
+    library = find_faketime()
+    if library is None:
+        raise ServerMissing("faketime is not installed here; on Debian `apt-get install faketime`")
     return {
-        "LD_PRELOAD": str(FAKETIME),
+        "LD_PRELOAD": str(library),
         "FAKETIME": skew,
         # Waits and timeouts are measured by the monotonic clock, which no skew changes.
         "DONT_FAKE_MONOTONIC": "1",
