@@ -8,6 +8,7 @@ from app.fetcher.charset import looks_like_text
 from app.fetcher.decoding import DECODING_ERRORS, Decoder, Identity, decoder_for
 
 _RAW_ALLOWANCE = 65_536
+# A body is known to be in its coding once so many bytes have been received and some decoded.
 _EVIDENCE_BYTES = 4096
 
 
@@ -15,8 +16,8 @@ _EVIDENCE_BYTES = 4096
 class Body:
     """What was kept of a body.
 
-    `truncated` says that it goes on, or that the rest could not be decoded. `as_labelled` is
-    False where the body is not what its `Content-Encoding` says and is kept as received.
+    `truncated`: there was more of it, or the rest could not be decoded. `as_labelled` is False
+    where the body is not in the coding that its `Content-Encoding` names, and is kept as received.
     """
 
     content: bytes
@@ -25,10 +26,10 @@ class Body:
 
 
 async def read_body(chunks: AsyncIterator[bytes], content_encoding: str, max_bytes: int) -> Body:
-    """Read until the body ends or `max_bytes` of it, decoded, have been kept.
+    """Read until the body ends, or until `max_bytes` of it have been decoded.
 
-    The bytes on the wire are bounded as well, since a coding can take in any number of them
-    and give nothing. A body that cannot be decoded from the start is kept as received; one that
+    The bytes received are bounded as well, because a coding may take in any number of bytes and
+    give none. A body that cannot be decoded from its beginning is kept as received. One that
     cannot be decoded any further is kept up to there.
     """
     decoder = decoder_for(content_encoding)

@@ -34,12 +34,12 @@ def _unless_lasting(failure: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One row of the table: `raised` in, kind and words out."""
+    """One row of the table: what was raised, and what the page's record says about it."""
 
     raised: type[Exception]
     kind: ErrorKind
     is_retryable: Callable[[Exception], bool]
-    words: str
+    message: str
 
 
 FAULTS = (
@@ -51,12 +51,12 @@ FAULTS = (
     Fault(OSError, ErrorKind.CONNECT, _always, "the connection failed"),
     Fault(httpx.InvalidURL, ErrorKind.BLOCKED_ADDRESS, _never, "not a URL that can be fetched"),
 )
-"""The first row that fits counts, so a subclass stands above its base."""
+"""The first row that fits counts, so subclasses come before their base."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Let nothing out but `FetchError`, `HostBusy` and what is no `Exception`."""
+    """Raise `FetchError` for every `Exception` but `HostBusy`. A cancellation passes."""
     try:
         yield
     except (FetchError, HostBusy):
@@ -69,19 +69,24 @@ def as_fetch_error(exc: Exception) -> FetchError:
     """Return what `exc` means for the page."""
     for fault in FAULTS:
         if isinstance(exc, fault.raised):
-            words = f"{fault.words}{_reason(exc)}"
-            return FetchError(fault.kind, words, retryable=fault.is_retryable(exc))
-    # Nobody thought of this one. The page still ends in a record, and the log has the cause.
+            message = f"{fault.message}{_reason(exc)}"
+            return FetchError(fault.kind, message, retryable=fault.is_retryable(exc))
+    # No row fits: this is a mistake in our code or in a library. The page still ends in a record,
+    # and the log has the traceback.
     logger.opt(exception=exc).error("fetch_failed_unforeseen")
     message = f"something unforeseen happened in the fetcher: {type(exc).__name__}"
     return FetchError(ErrorKind.INTERNAL, message, retryable=True)
 
 
 def _reason(exc: Exception) -> str:
-    """Return what may be said of the cause: nothing that carries an address."""
-    words = ""
+    """Return the cause for the end of a message.
+
+    It must not carry an address. So the text of an `OSError`, which may, is replaced by that of
+    its number, and nothing is said about a name that was not resolved.
+    """
+    reason = ""
     if isinstance(exc, ssl.SSLError):
-        words = getattr(exc, "verify_message", "") or getattr(exc, "reason", "")
+        reason = getattr(exc, "verify_message", "") or getattr(exc, "reason", "")
     elif isinstance(exc, OSError) and not isinstance(exc, socket.gaierror) and exc.errno:
-        words = os.strerror(exc.errno)
-    return f": {words}" if words else ""
+        reason = os.strerror(exc.errno)
+    return f": {reason}" if reason else ""

@@ -2,9 +2,9 @@
 
 The refused networks are all those of the IANA IPv4 and IPv6 Special-Purpose Address Registries
 (https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry),
-globally reachable or not: none of them is there to serve web pages. Of IPv6, global unicast
-(2000::/3, RFC 4291, section 2.4) alone is let through, which leaves out IPv4-mapped and
--compatible, NAT64, unique local, link-local, site-local and multicast addresses in one stroke.
+globally reachable or not: none of them is there to serve web pages. Of IPv6 only global unicast
+(2000::/3, RFC 4291, section 2.4) is let through. That excludes IPv4-mapped and -compatible, NAT64,
+unique local, link-local, site-local and multicast addresses.
 """
 
 import socket
@@ -98,7 +98,8 @@ class Guard:
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether web pages are found at `address`; an IPv6 scope makes it a local one."""
+    """Tell whether `address` is one that public web pages are served from."""
+    # An IPv6 address with a scope (`fe80::1%eth0`) means something on this machine alone.
     if isinstance(address, IPv6Address) and (address.scope_id or address not in GLOBAL_UNICAST):
         return False
     return not _is_in(REFUSED_NETWORKS, address)

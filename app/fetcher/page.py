@@ -1,4 +1,4 @@
-"""What was seen on the way to a page, and the record it makes."""
+"""The answers on the way to a page, and the metadata that is made of them."""
 
 import asyncio
 import hashlib
@@ -18,7 +18,7 @@ from app.fetcher.transport import Response
 from app.models import Cookie, PageMetadata, Redirect
 
 MAX_COOKIES = 200
-"""How many Set-Cookie headers are recorded as cookies; any more are headers only."""
+"""How many Set-Cookie headers are parsed into cookies. All of them are among the headers."""
 
 _IN_THREAD_BYTES = 131_072
 _NO_BODY = Body(b"", truncated=False, as_labelled=True)
@@ -28,7 +28,8 @@ _NO_BODY = Body(b"", truncated=False, as_labelled=True)
 class Hop:
     """One answer on the way to a page.
 
-    `leads_to` is where a redirect leads; the last hop has none. It alone has a body.
+    `leads_to` is the target of a redirect. The last answer has none, and is the only one whose
+    body is read.
     """
 
     url: httpx.URL
@@ -58,7 +59,7 @@ class Content:
 
 
 async def read_hop(url: httpx.URL, response: Response, max_body_bytes: int) -> Hop:
-    """Read the body of an answer, unless it is a redirect, whose body nobody wants."""
+    """Find out where an answer leads, or read its body if it is not a redirect."""
     head = response.head
     body, leads_to = _NO_BODY, redirect_target(url, head)
     if not leads_to:
@@ -68,10 +69,10 @@ async def read_hop(url: httpx.URL, response: Response, max_body_bytes: int) -> H
 
 
 class ContentReader:
-    """Makes out what bodies say.
+    """Turns bodies into text.
 
-    Large ones are read in a thread, so that other pages need not wait, and one at a time: while
-    it is read, a body takes several times its size in memory.
+    This is done in a thread for large bodies, so that other pages need not wait, and for one of
+    them at a time, because it takes several times the body's size in memory.
     """
 
     def __init__(self) -> None:
@@ -88,7 +89,8 @@ class ContentReader:
 
 def _content(body: Body, content_type: str | None) -> Content:
     sha256 = hashlib.sha256(body.content).hexdigest()
-    # Where one label is wrong the other is not trusted: a body may well be coded still.
+    # A body that is not coded as its Content-Encoding says may not be what its Content-Type says
+    # either: it may still be compressed.
     if not is_text(body.content, content_type if body.as_labelled else None):
         return Content(None, None, sha256)
     text, charset = decode_text(body.content, content_type, truncated=body.truncated)

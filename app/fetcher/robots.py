@@ -1,4 +1,4 @@
-"""robots.txt made binding (RFC 9309)."""
+"""Fetches nothing that a host's robots.txt disallows (RFC 9309), where that is wanted."""
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ CACHE_SECONDS = 3600  # "no more than 24 hours": section 2.4
 CACHE_CHARACTERS = 2_000_000
 FAILURE_SECONDS = 5  # so that the host's other pages fail at once, for the same reason
 
-_ENTRY_CHARACTERS = 1000  # what an entry costs however short its file is
+_ENTRY_CHARACTERS = 1000  # what the shortest file counts as: its entry takes memory too
 _AGENT_LINE = re.compile(r"\s*user[-\s]*agent\s*:?\s*([^#]*)", re.IGNORECASE)
 
 GetRobotsTxt = Callable[[str], Awaitable[tuple[int, str]]]
@@ -29,10 +29,10 @@ _Answer = Protego | FetchError
 class Robots:
     """Asks each host's robots.txt before anything else is asked of the host.
 
-    A file that is not there (4xx) or leads nowhere (too many redirects) allows everything
-    (RFC 9309, sections 2.3.1.2 and 2.3.1.3). While a server fails (5xx) nothing is allowed
-    (2.3.1.4), which may pass, so that refusal alone is retryable. Where the file cannot be had
-    at all, the page could not be either, and fails for the same reason.
+    A file that is not there (4xx) or has too many redirects allows everything (RFC 9309, sections
+    2.3.1.2 and 2.3.1.3). While the server fails (5xx), nothing is allowed (2.3.1.4); that may pass,
+    so the page is tried again. Where the file cannot be fetched at all, the page fails for the
+    same reason.
     """
 
     def __init__(self, user_agent: str, get_robots_txt: GetRobotsTxt) -> None:
@@ -84,15 +84,15 @@ class Robots:
 
 
 def _anew(error: FetchError) -> FetchError:
-    """Return the same error without the traceback, which holds on to all it passed."""
+    """Return the same error without its traceback, which would keep a whole fetch in memory."""
     return FetchError(error.kind, error.message, retryable=error.retryable)
 
 
 def parse_robots_txt(text: str, agent: str) -> Protego:
     """Return the rules for `agent` (a product token in lower case) and for `*`.
 
-    Protego keeps a rule once for each agent of its group, which makes gigabytes of a hostile
-    file of 500 KiB, so all other agents become one.
+    All other agents are renamed to one. Protego keeps a copy of each rule for each agent of its
+    group, and would make gigabytes of a hostile file of 500 KiB.
     """
     return Protego.parse("\n".join(_with_known_agent(line, agent) for line in text.splitlines()))
 
@@ -106,7 +106,7 @@ def _with_known_agent(line: str, agent: str) -> str:
 
 
 class _Answers:
-    """The answers of the hosts asked last, bounded by what they take to keep."""
+    """The answers of hosts. The oldest are forgotten when all together become too long."""
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[_Answer, int, float]] = {}
