@@ -115,10 +115,17 @@ def check_url(url: httpx.URL) -> None:
         raise blocked("only http and https URLs are fetched")
     if url.userinfo:
         raise blocked("a URL with credentials is not fetched")
-    if not url.raw_host:
+    if not _has_host(url):
         raise blocked("the URL names no host")
     if (url.port or 0) > MAX_PORT:
         raise blocked("the URL names a port that does not exist")
+
+
+def _has_host(url: httpx.URL) -> bool:
+    try:
+        return bool(url.raw_host)
+    except UnicodeEncodeError:  # an IPv6 address with a scope that is not ASCII
+        return False
 
 
 def literal_address(host: str) -> str | None:

@@ -185,7 +185,12 @@ async def test_a_page_is_complete_with_its_last_chunk_whatever_trailer_follows(
 
 @pytest.mark.parametrize(
     "location",
-    ["http://xn--zz.example/", "http://xn--.example/", "http://a.example:99999999/"],
+    [
+        "http://xn--zz.example/",
+        "http://xn--.example/",
+        "http://a.example:99999999/",
+        "http://[::1%é]/",
+    ],
 )
 async def test_a_redirect_to_an_odd_host_fails_in_a_way_that_is_foreseen(
     make_fetcher: MakeFetcher, names: Names, serve: Serve, location: str

@@ -144,6 +144,7 @@ def test_denied_networks_are_refused_even_where_they_are_allowed() -> None:
         ("http://:secret@example.com/", "credentials"),
         ("http:///path", "no host"),
         ("http://:80/", "no host"),
+        ("http://[::1%é]/", "no host"),
         ("http://example.com:65536/", "port"),
     ],
 )

@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import pytest
 from hypothesis import given
@@ -171,3 +172,26 @@ async def test_only_so_many_headers_are_taken() -> None:
 async def test_a_connection_that_ends_within_the_head_is_a_cut_connection(begun: bytes) -> None:
     with pytest.raises(ConnectionResetError):
         await read(begun)
+
+
+async def test_a_head_that_drips_is_not_searched_from_its_beginning_for_each_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Counting:
+        searched_bytes = 0
+
+        def search(self, received: bytearray, start: int) -> re.Match[bytes] | None:
+            self.searched_bytes += len(received) - start
+            return re.compile(rb"\r\n\r\n").search(received, start)
+
+    counting = Counting()
+    monkeypatch.setattr(head, "_END_OF_HEAD", counting)
+    raw = OK + b"A: b\r\n" * 200 + b"\r\n"
+    reader = asyncio.StreamReader()
+    reading = asyncio.ensure_future(read_head(reader))
+    for byte in raw:
+        reader.feed_data(bytes([byte]))
+        await asyncio.sleep(0)
+    await reading
+
+    assert counting.searched_bytes < 10 * len(raw)

@@ -73,6 +73,7 @@ def test_equal_locations_count_as_one_and_different_ones_lead_nowhere() -> None:
         "http://\x01.test/",
         "http://\xe2\x80\x8d.test/",
         "http://b.test\xef\xbc\x8fevil/",
+        ":ws://\xef\xbc\x8fa.test=].",
         "x" * 70_000,
     ],
 )
