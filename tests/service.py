@@ -12,6 +12,7 @@ import httpx
 import pymongo
 from pymongo.collection import Collection
 
+from app.assembly import topology_of
 from app.runtime.settings import Settings
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, Worker
@@ -152,6 +153,17 @@ class Service:
     def queue(self, name: str) -> "QueueCounts":
         """Ask the broker for the counts of a queue, named without the prefix."""
         return asyncio.run(_counts(self.rabbitmq.url, f"{self.name}.{name}"))
+
+    def wait_until_queues_are_on_disk(self) -> None:
+        """Return once every queue would survive a kill of the broker.
+
+        RabbitMQ writes the names of its quorum queues to a file, about a second after their
+        declaration. A queue whose broker is killed before that has no leader afterwards.
+        """
+        node = self.rabbitmq.node
+        names = self.rabbitmq.folder / "data" / node / "quorum" / node / "names.dets"
+        queues = [queue.name.encode() for queue in topology_of(self.settings)]
+        eventually(names.read_bytes, lambda written: all(queue in written for queue in queues))
 
     def queue_names(self) -> list[str]:
         """Return the names of the queues that exist, without the prefix."""

@@ -1,6 +1,5 @@
 """A broker that is killed, restarted, frozen or out of memory, under load."""
 
-import time
 from collections.abc import Callable
 
 import pytest
@@ -12,17 +11,8 @@ from tests.site import Site
 CONFIRM_TIMEOUT_SECONDS = 5.0
 
 
-def _let_queues_settle() -> None:
-    """Wait before the broker is killed.
-
-    In RabbitMQ 3.10 a quorum queue whose node is killed within about a second of its declaration
-    can be left without a leader.
-    """
-    time.sleep(3)
-
-
 def _kill(service: Service) -> None:
-    _let_queues_settle()
+    service.wait_until_queues_are_on_disk()
     service.rabbitmq.kill()
     service.rabbitmq.start()
 
@@ -112,7 +102,7 @@ def test_both_processes_stop_cleanly_while_the_broker_is_away(
     api, worker = started(fragile.api(), fragile.worker())
     assert fragile.post(api, site.url("/held/page")).status_code == 202
     worker.wait_for_event("fetch_started")
-    _let_queues_settle()
+    fragile.wait_until_queues_are_on_disk()
     {"killed": fragile.rabbitmq.kill, "frozen": fragile.rabbitmq.pause}[away]()
     site.release()
     for process in (api, worker):
