@@ -9,7 +9,6 @@ import pytest
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import running
 from tests.load import Load, assert_nothing_is_lost
-from tests.messages import publish
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -58,23 +57,3 @@ def test_killing_the_leader_of_the_request_queue_loses_nothing(
     load.stop()
     assert set(load.answers) <= {202, 503}
     assert_nothing_is_lost(clustered, site)
-
-
-def test_killing_the_leader_of_each_queue_in_turn_loses_nothing(
-    clustered: Service, nodes: list[RabbitMQ], site: Site
-) -> None:
-    api, _ = started(clustered.api(), clustered.worker())
-    pages = (site.url(f"/{kind}/{n}") for n in range(1_000_000) for kind in ("slow/20", "flaky/1"))
-    load = Load(clustered, api, pages, callers=2).start()
-    for number, queue in enumerate(("requests", "retries", "retry.1s", "dead")):
-        killed = leader(nodes, f"{clustered.name}.{queue}")
-        clustered.rabbitmq = next(node for node in nodes if node is not killed)
-        publish(clustered, [b"{", b"[%d]" % number])
-        killed.kill()
-        publish(clustered, [b"malformed while the leader was away: %d" % number])
-        before = len(load.accepted)
-        eventually(lambda: len(load.accepted), lambda count: count > before + 50, within=60)  # noqa: B023 (called before the next turn)
-        killed.start()
-    load.stop()
-    assert set(load.answers) <= {202, 503}
-    assert_nothing_is_lost(clustered, site, within=120)
