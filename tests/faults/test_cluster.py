@@ -53,7 +53,7 @@ def test_killing_the_leader_of_the_request_queue_loses_nothing(
     killed.kill()
     clustered.rabbitmq = next(node for node in nodes if node is not killed)
     before = len(load.accepted)
-    eventually(lambda: len(load.accepted), lambda count: count > before + 50, within=60)
+    eventually(lambda: len(load.accepted), lambda count: count > before + 50, within=120)
     load.stop()
     assert set(load.answers) <= {202, 503}
     assert_nothing_is_lost(clustered, site)
