@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import aio_pika
 
+from dev.servers import RabbitMQ
 from tests.service import Service
 
 
@@ -48,3 +49,12 @@ def retries_refused(service: Service) -> Iterator[None]:
         yield
     finally:
         service.rabbitmq.ctl("clear_policy", service.name)
+
+
+def move_dead_letters_within(node: RabbitMQ, *, seconds: int) -> None:
+    """Have a broker try again so soon to move a dead letter, instead of after three minutes.
+
+    It holds for queues that are declared afterwards.
+    """
+    setting = f"dead_letter_worker_publisher_confirm_timeout, {seconds * 1000}"
+    node.ctl("eval", f"application:set_env(rabbit, {setting}).")
