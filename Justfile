@@ -1,8 +1,8 @@
-# The one front door: people, hooks and CI call these recipes. `just --list` shows them.
+# People, hooks and CI all call these recipes. `just --list` explains each of them.
 
 set dotenv-load := false
-set ignore-comments := true  # those of recipes are not run, nor shown
-set positional-arguments := true  # "$@" keeps an argument whole, whatever is in it
+set ignore-comments := true  # comments inside a recipe are neither run nor printed
+set positional-arguments := true  # "$@" in a recipe passes its arguments on unchanged
 
 python := ".venv/bin/python"
 python3 := env("PYTHON", "python3")
@@ -11,12 +11,13 @@ export JUST := just_executable()
 
 pytest := python + " -m pytest"
 
-# Tests of servers mostly wait, so twice as many processes run them as a machine of two cores has
-# cores. Each process has a RabbitMQ and a MongoDB of its own.
+# Tests that use servers mostly wait for them. So four processes of pytest-xdist share the two cores
+# of a small machine, each with a RabbitMQ and a MongoDB of its own. `-n 0` runs one test after the
+# other, as pytest's --pdb needs it.
 on_servers := "--numprocesses=4 --dist=loadgroup"
 
-# Python keeps the modules it has compiled, even where the environment says otherwise: the tests
-# start Python some hundred times.
+# The tests start Python some hundred times, so it keeps compiled modules even where the environment
+# tells it not to.
 export PYTHONDONTWRITEBYTECODE := ""
 
 # List the recipes
@@ -28,30 +29,30 @@ default:
 demo *URLS: setup
     @exec {{ python }} -m dev.demo "$@"
 
-# Run everything on the usual ports until Ctrl-C: servers, API (6577), worker (6578)
+# Run servers, API (port 6577) and worker (6578) until Ctrl-C
 up: setup
     @exec {{ python }} -m dev.up all
 
-# Run RabbitMQ and MongoDB alone, on their usual ports, until Ctrl-C
+# Run only RabbitMQ and MongoDB, on their usual ports, until Ctrl-C
 services: setup
     @exec {{ python }} -m dev.up servers
 
-# Run the API with the settings of the environment and .env
+# Run the API, with the settings in the environment and in .env
 api PORT="6577" *ARGS: setup
     @shift; exec {{ python }} -m app.api --host 127.0.0.1 --port {{ PORT }} "$@"
 
-# Run a worker with the settings of the environment and .env; each needs a port of its own
+# Run a worker, with the settings in the environment and in .env; each needs another port
 worker PORT="6578" *ARGS: setup
     @shift; exec {{ python }} -m faststream run app.worker.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
 
-# All that CI runs
+# Run everything CI runs: lint, types, contract, test, faults
 check: lint types contract test faults
 
-# Run the tests that need no server, or those of them that pytest's arguments choose
+# Run the tests that need no server, or some of them, such as `just unit -k urls`
 unit *ARGS: setup
     {{ pytest }} --numprocesses=auto -m unit --durations=5 "$@"
 
-# Run the unit tests, then those on real servers and some faults; or what pytest's arguments choose
+# Run the unit tests, then those on real servers and a few faults; or what pytest's arguments choose
 test *ARGS: setup
     #!/bin/sh
     set -eu
@@ -59,31 +60,31 @@ test *ARGS: setup
         {{ python }} -m dev.up install
         exec {{ pytest }} {{ on_servers }} "$@"
     fi
-    # A mistake that a unit test finds is reported before anything is installed or started.
+    # Unit tests come first: what they find is reported before any server is installed or started.
     {{ pytest }} --numprocesses=auto -m unit --cov=app --cov-report= --cov-fail-under=0
     {{ python }} -m dev.up install
-    # The floor in pyproject.toml is for what both runs cover together.
+    # The floor of coverage in pyproject.toml applies to both runs together.
     exec {{ pytest }} {{ on_servers }} -m "not unit and (not fault or representative)" \
         --durations=10 --cov=app --cov-append
 
-# Run all faults: processes and servers are killed, stopped and paused under load
+# Run the fault matrix: processes and servers are killed, stopped and paused under load
 faults *ARGS: setup
     @{{ python }} -m dev.up install
     {{ pytest }} {{ on_servers }} -m fault --durations=10 "$@"
 
-# Hurt the whole service at random for some minutes, under load, and count what was lost
-soak MINUTES="10" *SEED: setup
+# Hurt the service at random under load, for some minutes or --requests N, and judge it
+soak *ARGS: setup
     @exec {{ python }} -m tests.soak "$@"
 
-# Measure how fast it is, as ratios against baselines, in so many rounds
+# Measure the service against baselines, in some rounds, of which the median counts
 bench ROUNDS="3": setup
     @exec {{ python }} -m bench.run "$@"
 
-# Measure it beside what a user would pick instead: Celery, Dramatiq, taskiq, Scrapy
+# Measure the service against Celery, Dramatiq, taskiq and Scrapy
 bench-compare ROUNDS="3": (install ".venv-bench" "requirements-bench.lock")
     @exec .venv-bench/bin/python -m bench.compare "$@"
 
-# Look for mistakes in code and Dockerfile, formatting and imports that go the wrong way
+# Check the code, its formatting, its imports, the declared packages and the Dockerfile
 lint: setup
     {{ python }} -m ruff check
     {{ python }} -m ruff format --check
@@ -95,31 +96,31 @@ lint: setup
 types: setup
     {{ python }} -m mypy app tests dev bench
 
-# Format the code and mend what can be mended automatically
+# Format the code, and fix what ruff can fix
 fmt: setup
     {{ python }} -m ruff check --fix
     {{ python }} -m ruff format
 
-# Write the message contracts in asyncapi/ anew, only compare them (--check), or --release them
+# Generate the message contracts in asyncapi/, only compare them (--check), or --release them
 asyncapi *ARGS: setup
     @{{ python }} -m dev.specs "$@"
 
-# Have AsyncAPI's own parser read the message contracts, where Node.js is
+# Check the message contracts with AsyncAPI's own parser, if Node.js is installed
 contract: setup
     @{{ python }} -m dev.contract
 
-# Take the pictures of docs/messages.md anew
+# Take the screenshots for docs/messages.md
 screenshots: setup
     @{{ python }} -m dev.screenshots
 
-# Write .env.example anew, or only compare it (--check)
+# Generate .env.example, or only compare it (--check)
 env-example *ARGS: setup
     @{{ python }} -m dev.settings_example "$@"
 
-# Install the locked, hashed packages into .venv, unless they are there
+# Install the locked packages into .venv, unless they are installed
 setup: (install ".venv" lock)
 
-# Install the packages of a lock file into a folder, unless they are there
+# Install the packages of a lock file into a virtual environment, unless they are installed
 [private]
 install FOLDER LOCK:
     #!/bin/sh
@@ -132,14 +133,15 @@ install FOLDER LOCK:
         exit 1
     fi
     echo "Installing the locked packages into $1 ..."
-    [ -x "$1/bin/python" ] || rm -rf "$1"  # its Python is gone
-    # The pip outside does it: Debian's Python has none to put inside without python3-venv.
+    [ -x "$1/bin/python" ] || rm -rf "$1"  # the Python it was made with is gone
+    # The environment gets no pip of its own, since Debian's Python can give it none unless
+    # python3-venv is installed. The pip outside installs into it.
     {{ python3 }} -m venv --without-pip "$1"
     {{ python3 }} -m pip --disable-pip-version-check --python "$1/bin/python" \
         install --quiet --root-user-action=ignore --require-hashes --requirement "$2"
     cp "$2" "$1/installed.lock"
 
-# Write the lock files anew from pyproject.toml, with the newest versions
+# Lock the newest versions of the packages in pyproject.toml
 lock: setup
     {{ compile }} --output-file requirements.lock
     {{ compile }} --group dev --output-file requirements-dev.lock
@@ -150,10 +152,10 @@ compile := python + " -m uv pip compile --quiet --no-config --upgrade --universa
     " --no-strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links" + \
     " --custom-compile-command 'just lock' pyproject.toml"
 
-# Ask for pages and look after the service: submit, get, watch, queues, doctor, dead-letters
+# Run the command line: submit, get, watch, queues, doctor, dead-letters
 pagemeta *ARGS: setup
     @exec {{ python }} -m app.cli.main "$@"
 
-# List, show, send back or discard messages that could not be handled
+# List, show, send back or discard messages that no worker could handle
 dead-letters *ARGS: setup
     @exec {{ python }} -m app.cli.main dead-letters "$@"

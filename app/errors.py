@@ -2,6 +2,7 @@
 
     InventoryError
     ├── InvalidUrl                  not a page this inventory takes
+    ├── UnknownPage                 there is no record, and the caller may not have one made
     ├── StartupError                a process that must not start, and why
     │   ├── BrokerUnreachable
     │   ├── DatabaseUnreachable
@@ -31,6 +32,10 @@ class InventoryError(Exception):
 
 class InvalidUrl(InventoryError):
     """The URL can't be taken; the text says why and what would be taken."""
+
+
+class UnknownPage(InventoryError):
+    """There is no record of the page, and this request is not to queue it."""
 
 
 class StartupError(InventoryError):

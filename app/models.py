@@ -218,6 +218,10 @@ class PageRecord:
     has_stalled: bool = False
     """Whether the page has not ended and nobody seems to be at work on it. The database decides."""
 
+    omitted_source_bytes: int = 0
+    """The size of `metadata.page_source` in UTF-8 if it was left out because it is large, else 0.
+    It is read as null then; `PageRepository.find_with_source()` reads it too."""
+
     @property
     def has_ended(self) -> bool:
         """Whether the page has a result, good or bad."""

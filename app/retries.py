@@ -1,4 +1,4 @@
-"""What is tried again, and when: pure functions of what happened."""
+"""What is tried again, and when. Pure functions: nothing is fetched, stored or waited for here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from app.errors import FetchError
 from app.models import ErrorKind, PageError, PageMetadata
 
 TRY_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""The answers that say "not now" rather than what the page is (RFC 9110, 15.5 and 15.6)."""
+"""Statuses that ask to try again later, and say nothing about the page (RFC 9110, 15.5, 15.6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class RetryPolicy:
         return TryAgain(error, self._scheduled(max(self.delay_after(attempt), asked_for)))
 
     def _scheduled(self, seconds: float) -> float:
-        """Round up to a delay there is a queue for; the longest one bounds `Retry-After`."""
+        """Round up to one of the delays, each of which has a queue; the longest is the limit."""
         delays = sorted(self.delays_seconds)
         return next((delay for delay in delays if delay >= seconds), delays[-1])
 
@@ -98,7 +98,7 @@ def retry_after_seconds(metadata: PageMetadata) -> float:
 def _seconds_until(http_date: str, now: datetime) -> float:
     try:
         moment = parsedate_to_datetime(http_date)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter where a number is longer than a C int
         return 0.0
     # A date with the zone "-0000" comes back naive; HTTP dates are in UTC.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

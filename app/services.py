@@ -16,7 +16,14 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
-from app.errors import FetchError, HostBusy, NotStorable, PublishError, StoreUnavailable
+from app.errors import (
+    FetchError,
+    HostBusy,
+    NotStorable,
+    PublishError,
+    StoreUnavailable,
+    UnknownPage,
+)
 from app.models import (
     Busy,
     Claim,
@@ -63,6 +70,7 @@ class Pages(Protocol):
     """Keeps page records; raises `StoreUnavailable` and `NotStorable`."""
 
     async def find(self, url: str) -> PageRecord | None: ...
+    async def find_with_source(self, url: str) -> PageRecord | None: ...
     async def note_queued(self, request: PageRequest) -> None: ...
     async def reserve(self, request: PageRequest) -> bool: ...
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
@@ -97,18 +105,31 @@ class Inventory:
             logger.bind(request_id=request.request_id, url=url).warning("queued_without_record")
         return request
 
-    async def read(self, url: str, request_id: UUID | None = None) -> PageRecord:
-        """Return the record of a page; one that is unknown or has stalled is queued, once.
+    async def read(
+        self, url: str, request_id: UUID | None = None, *, may_queue: bool = True
+    ) -> PageRecord:
+        """Return the record of a page, without its source if that is large.
+
+        A page that is unknown or has stalled is queued, once.
 
         Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if the page can't be
-        queued.
+        queued. Without `may_queue` nothing is queued, and an unknown page raises `UnknownPage`.
         """
         record = await self._pages.find(url)
+        if not may_queue:
+            return _known(record, url)
         if record is None:
             return await self._request_unknown(_new_request(url, request_id))
         if record.has_stalled:
             return await self._request_again(record, _new_request(url, request_id))
         return record
+
+    async def read_with_source(self, url: str) -> PageRecord | None:
+        """Return the record of a page with its source, which `read()` leaves out if it is large.
+
+        Queues nothing. Raises `StoreUnavailable` and `UnreadableRecord`.
+        """
+        return await self._pages.find_with_source(url)
 
     async def _request_unknown(self, request: PageRequest) -> PageRecord:
         if await self._pages.reserve(request):
@@ -288,6 +309,12 @@ WORKER_DIED = FetchError(
 def _unforeseen(exc: Exception) -> FetchError:
     message = f"something unforeseen happened in the service: {type(exc).__name__}"
     return FetchError(ErrorKind.INTERNAL, message, retryable=True)
+
+
+def _known(record: PageRecord | None, url: str) -> PageRecord:
+    if record is None:
+        raise UnknownPage(f"there is no record of {url}; ask for it by POST /metadata")
+    return record
 
 
 def _new_request(url: str, request_id: UUID | None) -> PageRequest:

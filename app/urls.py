@@ -1,4 +1,4 @@
-"""What counts as the same URL, decided once for every way into the service."""
+"""Which spellings of a URL are the same page. Every entry to the service asks this module."""
 
 import re
 from ipaddress import IPv6Address
@@ -18,10 +18,10 @@ _IPV6_NETLOC = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
 
 
 def canonical_url(text: str) -> str:
-    """Return the one spelling under which a page is kept.
+    """Return the spelling under which a page is kept.
 
-    Scheme and host are lower-cased, the host is IDNA-encoded (UTS 46), the default port and
-    the fragment are dropped and an empty path becomes `/`. Path and query stay as given.
+    Scheme and host become lower case, and the host is encoded by IDNA (UTS 46). The default port
+    and the fragment are removed, and an empty path becomes `/`. Path and query stay as given.
 
     Raises `InvalidUrl` for anything but an absolute http or https URL of at most 2083
     characters without credentials.
@@ -33,7 +33,7 @@ def canonical_url(text: str) -> str:
         netloc = _canonical_netloc(parts)
     except (ValueError, idna.IDNAError) as exc:
         raise InvalidUrl(f"not a valid URL: {exc}") from exc
-    # urlsplit() tells "no query" and "empty query" apart no longer; servers may.
+    # urlsplit() gives the same for "/page" and "/page?", which may be two pages of a server.
     query = f"?{parts.query}" if "?" in text.partition("#")[0] else ""
     url = f"{parts.scheme}://{netloc}{parts.path or '/'}{query}"
     _refuse_too_long(url)

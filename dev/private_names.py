@@ -7,16 +7,15 @@ end.
 
 import asyncio
 import secrets
-from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 
-import aio_pika
-from aio_pika.abc import AbstractConnection
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from app.assembly import topology_of
-from app.broker.cluster import broker_urls
+from app.broker.cluster import connected
+from app.errors import BrokerUnreachable
 from app.runtime.settings import Settings, load_settings
 from dev.stack import Say
 
@@ -60,23 +59,17 @@ def _settings(environment: Mapping[str, str]) -> Settings:
 def _delete_queues(settings: Settings, say: Say) -> None:
     try:
         asyncio.run(asyncio.wait_for(_delete_each_queue(settings), TIMEOUT_SECONDS))
-    except (OSError, TimeoutError, aio_pika.exceptions.AMQPError) as exc:
+    except (BrokerUnreachable, TimeoutError) as exc:
         say(f"  they could not be deleted: {exc!r}")
 
 
 async def _delete_each_queue(settings: Settings) -> None:
-    connection = await _connect(broker_urls(settings.broker_url))
-    async with connection, connection.channel() as channel:
+    async with (
+        connected(settings.broker_url, timeout_seconds=TIMEOUT_SECONDS) as connection,
+        connection.channel() as channel,
+    ):
         for queue in topology_of(settings):
             await channel.queue_delete(queue.name)
-
-
-async def _connect(urls: Sequence[str]) -> AbstractConnection:
-    """Connect to the first host of a cluster that answers."""
-    for url in urls:
-        with suppress(OSError):
-            return await aio_pika.connect(url)
-    raise ConnectionError("RabbitMQ does not answer")
 
 
 def _delete_database(settings: Settings, say: Say) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from loguru import logger
 from playwright.async_api import Page, ViewportSize
 
 from dev.browser import chromium, serving_pages
@@ -13,6 +14,7 @@ SIZE: ViewportSize = {"width": 1280, "height": 860}
 
 async def main() -> None:
     """Take a picture of each kind of page."""
+    logger.remove()  # nobody wants to read the browser's requests here
     FOLDER.mkdir(exist_ok=True)
     with serving_pages() as url:
         async with chromium() as browser:

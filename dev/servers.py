@@ -23,7 +23,6 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -205,15 +204,24 @@ def _die_with_parent() -> list[str]:
 
 
 class MongoDB(Server):
-    """A standalone `mongod`."""
+    """A standalone `mongod`, or a member of a replica set, which a client has to initiate."""
 
-    def __init__(self, folder: Path, *, name: str = "mongodb", port: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        name: str = "mongodb",
+        port: int | None = None,
+        replica_set: str | None = None,
+    ) -> None:
         super().__init__(folder, name=name, port=port)
+        self.replica_set = replica_set
 
     @property
     def url(self) -> str:
-        """The connection string, without a database."""
-        return f"mongodb://{LOOPBACK}:{self.port}"
+        """The connection string, without a database; clients find the other members by it."""
+        options = f"/?replicaSet={self.replica_set}" if self.replica_set else ""
+        return f"mongodb://{LOOPBACK}:{self.port}{options}"
 
     def _prepare(self) -> None:
         (self.folder / "data").mkdir(parents=True, exist_ok=True)
@@ -227,6 +235,7 @@ class MongoDB(Server):
             *("--wiredTigerCacheSizeGB", "0.25"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             "--nounixsocket",
+            *(("--replSet", self.replica_set) if self.replica_set else ()),
         ]
 
     def _is_ready(self) -> bool:
@@ -250,8 +259,8 @@ def _mongodb_ping(request: int) -> bytes:
 class RabbitMQ(Server):
     """A RabbitMQ node named `<name>@localhost`; the nodes of one process can form a cluster.
 
-    `management_port` turns the management plugin on, for a slower start; `conf` has further lines
-    for rabbitmq.conf.
+    `management_port` turns the management plugin on, for a slower start. `advanced` is the text of
+    advanced.config, an Erlang term with the settings that rabbitmq.conf does not know.
     """
 
     def __init__(
@@ -261,12 +270,12 @@ class RabbitMQ(Server):
         name: str = "rabbitmq",
         port: int | None = None,
         management_port: int | None = None,
-        conf: Iterable[str] = (),
+        advanced: str = "[].",
     ) -> None:
         super().__init__(folder, name=name, port=port)
         self.node = f"{name}@localhost"
         self.management_port = management_port
-        self.conf = tuple(conf)
+        self.advanced = advanced
         self._cluster_port = free_port()
         self._port_mapper_port = 0
 
@@ -302,6 +311,7 @@ class RabbitMQ(Server):
         plugins = "[rabbitmq_management]." if self.management_port else "[]."
         (self.folder / "enabled_plugins").write_text(plugins + "\n")
         (self.folder / "rabbitmq.conf").write_text("\n".join(self._configuration()) + "\n")
+        (self.folder / "advanced.config").write_text(self.advanced + "\n")
         self._write_cookie()
 
     def _configuration(self) -> list[str]:
@@ -313,7 +323,6 @@ class RabbitMQ(Server):
             f"listeners.tcp.default = {LOOPBACK}:{self.port}",
             "disk_free_limit.absolute = 50MB",
             *(management if self.management_port else ()),
-            *self.conf,
         ]
 
     def _write_cookie(self) -> None:
@@ -348,8 +357,8 @@ class RabbitMQ(Server):
         return _ask(self.port, b"AMQP\x00\x00\x09\x01")[:1] == b"\x01"
 
 
-# All that RabbitMQ reads and writes, within the server's folder rather than in /etc and /var. Some
-# of the files do not exist there, which is what keeps those of the system out.
+# Everything RabbitMQ reads and writes lies in the server's own folder, not in /etc and /var. Some
+# of these files are never written: RabbitMQ then does without one instead of using the system's.
 _RABBITMQ_PLACES = {
     "RABBITMQ_CONF_ENV_FILE": "rabbitmq-env.conf",
     "RABBITMQ_CONFIG_FILE": "rabbitmq.conf",
@@ -548,14 +557,16 @@ fi
 """
 
 
-def install_missing(*, browser: bool = False) -> None:
-    """Install RabbitMQ, and a library that `mongod` needs, by apt-get if they are missing.
+def install_missing(*, for_tests: bool = False) -> None:
+    """Install by apt-get what is missing: RabbitMQ, and a library that `mongod` needs.
 
-    With `browser` Chromium too, which the tests of the pages need.
+    With `for_tests` also Chromium, which opens the pages, and faketime, which sets clocks wrong.
     """
     packages = _missing_packages()
-    if browser and find_chromium() is None:
+    if for_tests and find_chromium() is None:
         packages.append("chromium")
+    if for_tests and find_faketime() is None:
+        packages.append("faketime")
     if not packages:
         return
     names = " ".join(packages)
@@ -573,6 +584,12 @@ def install_missing(*, browser: bool = False) -> None:
 def find_chromium() -> str | None:
     """Return the program, None if there is none on the PATH."""
     return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def find_faketime() -> Path | None:
+    """Return the library that gives a program another clock, None if it is not installed."""
+    # Debian keeps it in a folder that is named for the machine, such as x86_64-linux-gnu.
+    return next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 def _missing_packages() -> list[str]:

@@ -15,9 +15,12 @@ _HEAD = """\
 # What the environment sets comes before what .env sets. Durations are in seconds.
 """
 _COMPOSE = """
-# For Docker Compose alone, which asks for it: the password of the broker's user, in
-# letters and digits, as it becomes a part of a URL.
+# For Docker Compose alone, which asks for them: the passwords of the service's user in the
+# broker and in the database, and of the database's administrator. Letters and digits only,
+# as they become parts of URLs.
 # RABBITMQ_PASSWORD=
+# MONGO_PASSWORD=
+# MONGO_ROOT_PASSWORD=
 
 # The same for its profile `observability`: the password of Grafana's user `admin`.
 # GRAFANA_PASSWORD=

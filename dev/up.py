@@ -77,7 +77,7 @@ def _wait_while_running(*servers: Server) -> None:
 
 def install() -> None:
     """Install what the tests need and this machine lacks."""
-    install_missing(browser=True)
+    install_missing(for_tests=True)
 
 
 COMMANDS = {"all": run_all, "servers": run_servers, "install": install}

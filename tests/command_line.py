@@ -5,10 +5,11 @@ from contextlib import chdir
 from typer.testing import CliRunner, Result
 
 from app.cli.main import app
+from app.cli.terminal import console
 from tests.service import Service
 
-WIDE = {"COLUMNS": "250"}
-"""A terminal on which no table is cut."""
+COLUMNS = 250
+"""The width of the terminal: enough for every table."""
 
 
 def pagemeta(service: Service, *arguments: str, typed: str = "", **environment: str) -> Result:
@@ -17,12 +18,14 @@ def pagemeta(service: Service, *arguments: str, typed: str = "", **environment: 
     `typed` is what the standard input has. An exception that the command does not turn into an
     exit code fails the test.
     """
+    # rich reads the variable COLUMNS when `console` is made, so it is too late to set that here.
+    console.width = COLUMNS
     # Commands read a `.env` in the current folder: the service's own folder has none.
     with chdir(service.folder):
         return CliRunner().invoke(
             app,
             arguments,
             input=typed,
-            env={**WIDE, **service.environment, **environment},
+            env={**service.environment, **environment},
             catch_exceptions=False,
         )

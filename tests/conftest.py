@@ -86,6 +86,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 # --- Fixtures -------------------------------------------------------------------------------------
 
+# A quorum queue counts its messages every 5 s by default. Tests that wait until none is left
+# unacknowledged would wait as long.
+FRESH_COUNTS = "[{rabbit, [{quorum_tick_interval, 500}]}]."
+
 
 @pytest.fixture(scope="session")
 def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -95,7 +99,7 @@ def servers_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def rabbitmq(servers_folder: Path) -> Iterator[RabbitMQ]:
     """One broker for all tests of this process; each process of pytest-xdist has its own."""
-    with RabbitMQ(servers_folder / "rabbitmq", name="shared") as server:
+    with RabbitMQ(servers_folder / "rabbitmq", name="shared", advanced=FRESH_COUNTS) as server:
         yield server
 
 
@@ -130,7 +134,7 @@ def service(
 @pytest.fixture
 def fragile(tmp_path: Path, unique_name: str) -> Iterator[Service]:
     """A deployment on servers of its own, which the test may stop, kill and pause."""
-    rabbitmq = RabbitMQ(tmp_path / "rabbitmq", name=unique_name)
+    rabbitmq = RabbitMQ(tmp_path / "rabbitmq", name=unique_name, advanced=FRESH_COUNTS)
     mongodb = MongoDB(tmp_path / "mongodb")
     with (
         running(rabbitmq, mongodb),

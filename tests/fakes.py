@@ -23,6 +23,8 @@ from app.models import (
     Redirect,
 )
 
+MAX_INLINE_SOURCE_BYTES = 65_536
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://example.com/"
 
@@ -131,6 +133,15 @@ class FakePages:
         row.lease_expires_at = row.lease_expires_at and row.lease_expires_at - time
 
     async def find(self, url: str) -> PageRecord | None:
+        record = await self.find_with_source(url)
+        source = record and record.metadata and record.metadata.page_source
+        size = len(source.encode()) if source else 0
+        if record is None or record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
+            return record
+        metadata = replace(record.metadata, page_source=None)
+        return replace(record, metadata=metadata, omitted_source_bytes=size)
+
+    async def find_with_source(self, url: str) -> PageRecord | None:
         self._check()
         row = self._rows.get(url)
         return self._record(row) if row else None

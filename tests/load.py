@@ -1,4 +1,4 @@
-"""Load in the background, and the invariant that every fault must leave standing."""
+"""Load in the background, and the promises that every fault must leave standing."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -10,24 +10,34 @@ from typing import Any
 import httpx
 
 from dev.stack import Api
-from tests.service import Service, eventually
-
-NO_ANSWER = 0
-ENDED = ("COMPLETED", "FAILED_PERMANENT")
+from tests.checker import judged
+from tests.history import NO_ANSWER
+from tests.service import Service
+from tests.site import Site
 
 
 class Load:
-    """Posts each URL once, a few at a time, and keeps what was answered."""
+    """Posts each URL once, a few at a time. The service's history has what was answered.
+
+    With `reading`, each URL is also read once right after it was posted.
+    """
 
     def __init__(
-        self, service: Service, api: Api, urls: Iterable[str], *, callers: int = 4
+        self,
+        service: Service,
+        api: Api,
+        urls: Iterable[str],
+        *,
+        callers: int = 4,
+        reading: bool = False,
     ) -> None:
-        self.accepted: dict[str, str] = {}
+        self.accepted: set[str] = set()
         self.answers: list[int] = []
         self.slowest = 0.0
         self._service = service
         self._api = api
         self._urls = iter(urls)
+        self._reading = reading
         self._stop = Event()
         self._lock = Lock()
         self._threads = [Thread(target=self._post_all) for _ in range(callers)]
@@ -37,15 +47,15 @@ class Load:
             thread.start()
         return self
 
-    def finish(self) -> dict[str, str]:
-        """Return the request id of each URL that was accepted, once all were posted."""
+    def finish(self) -> set[str]:
+        """Return the URLs that were accepted, once all were posted."""
         for thread in self._threads:
             thread.join(120)
         assert not any(thread.is_alive() for thread in self._threads)
         return self.accepted
 
-    def stop(self) -> dict[str, str]:
-        """Return what was accepted so far, and post no more."""
+    def stop(self) -> set[str]:
+        """Return the URLs that were accepted so far, and post no more."""
         self._stop.set()
         return self.finish()
 
@@ -56,6 +66,8 @@ class Load:
             if url is None:
                 return
             self._post(url)
+            if self._reading:
+                self._read(url)
 
     def _post(self, url: str) -> None:
         started = time.monotonic()
@@ -67,43 +79,39 @@ class Load:
         self.slowest = max(self.slowest, time.monotonic() - started)
         self.answers.append(answer.status_code)
         if answer.status_code == 202:
-            self.accepted[url] = answer.json()["request_id"]
+            self.accepted.add(url)
+
+    def _read(self, url: str) -> None:
+        try:
+            self._service.get(self._api, url)
+        except httpx.TransportError:
+            return
 
 
 def assert_nothing_is_lost(
-    service: Service, accepted: dict[str, str], *, dead: int = 0, within: float = 60
+    service: Service, site: Site, *, may_fail: Iterable[str] = (), within: float = 60
 ) -> None:
-    """Check that every accepted request ended in one record, and that nothing is left over."""
-    missing = set(accepted)
-    eventually(lambda: _unfinished(service, missing), lambda left: not left, within=within)
-    records = list(service.pages.find({}, {"url": True}))
-    assert len(records) == len({record["url"] for record in records})
-    names = set(service.queue_names()) - {"dead"}
-    eventually(lambda: sum(service.queue(name).ready for name in names), lambda left: left == 0)
-    eventually(service.unacknowledged, lambda count: count == 0)
-    assert service.queue("dead").ready == dead
-
-
-def _unfinished(service: Service, urls: set[str]) -> set[str]:
-    ended = service.pages.find({"status": {"$in": ENDED}}, {"url": True})
-    return urls - {record["url"] for record in ended}
+    """Have the checker judge everything that was asked of the service so far."""
+    report = judged(service, site, may_fail=may_fail, within=within)
+    assert report.is_clean, f"\n{report}"
 
 
 @contextmanager
-def supervised(start: Callable[[], Any]) -> Iterator[None]:
-    """Start a process again whenever it has ended, as a supervisor would."""
+def supervised(*starts: Callable[[], Any]) -> Iterator[None]:
+    """Start processes again whenever they have ended, as a supervisor would."""
     stop = Event()
 
-    def supervise() -> None:
+    def supervise(start: Callable[[], Any]) -> None:
         while not stop.is_set():
             process = start()
             while not stop.is_set() and process.running:
                 stop.wait(0.05)
 
-    with ThreadPoolExecutor(1) as pool:
-        supervising = pool.submit(supervise)
+    with ThreadPoolExecutor(len(starts)) as pool:
+        supervising = [pool.submit(supervise, start) for start in starts]
         try:
             yield
         finally:
             stop.set()
-    supervising.result()
+    for each in supervising:
+        each.result()

@@ -2,20 +2,40 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
 from uuid import uuid4
 
 import aio_pika
+from pydantic import ValidationError
 
+from app.broker.messages import MetadataRequested
 from dev.servers import RabbitMQ
+from tests.history import History
 from tests.service import Service
 
 
 def publish(service: Service, bodies: Iterable[bytes], queue: str = "requests") -> None:
-    """Publish bodies to a queue, named without its prefix, all at once."""
-    asyncio.run(publish_to(service.rabbitmq.url, f"{service.name}.{queue}", list(bodies)))
+    """Publish bodies to a queue, named without its prefix, all at once.
+
+    The history notes requests as accepted, and the others as malformed.
+    """
+    bodies, sent = list(bodies), time.monotonic()
+    asyncio.run(publish_to(service.rabbitmq.url, f"{service.name}.{queue}", bodies))
+    for body in bodies:
+        _note(service.history, body, sent)
+
+
+def _note(history: History, body: bytes, sent: float) -> None:
+    try:
+        request = MetadataRequested.model_validate_json(body)
+    except ValidationError:
+        history.malformed.append(body)
+    else:
+        history.note_post(request.url, sent, HTTPStatus.ACCEPTED, str(request.request_id))
 
 
 def a_message(url: str) -> bytes:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -11,9 +12,11 @@ import httpx
 import pymongo
 from pymongo.collection import Collection
 
+from app.assembly import topology_of
 from app.runtime.settings import Settings
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, Worker
+from tests.history import NO_ANSWER, History
 
 T = TypeVar("T")
 
@@ -58,6 +61,7 @@ class Service:
         self.name = name
         self.folder = folder
         self.processes: list[Api | Worker] = []
+        self.history = History()
         # uvicorn closes idle connections after 5 s. Ours end earlier, so that no request is sent
         # on a connection that is just being closed.
         limits = httpx.Limits(keepalive_expiry=2)
@@ -106,10 +110,25 @@ class Service:
         self._mongo.close()
 
     def post(self, api: Api, url: str) -> httpx.Response:
-        return self._client.post(f"{api.url}/metadata", json={"url": url})
+        """Ask for a page, and note in the history what was answered."""
+        sent, status, request_id = time.monotonic(), NO_ANSWER, None
+        try:
+            answer = self._client.post(f"{api.url}/metadata", json={"url": url})
+            status = answer.status_code
+            request_id = answer.json()["request_id"] if status == HTTPStatus.ACCEPTED else None
+        finally:
+            self.history.note_post(url, sent, status, request_id)
+        return answer
 
     def get(self, api: Api, url: str) -> httpx.Response:
-        return self._client.get(f"{api.url}/metadata", params={"url": url})
+        """Read a page, and note in the history what was answered."""
+        sent, status, hit = time.monotonic(), NO_ANSWER, None
+        try:
+            answer = self._client.get(f"{api.url}/metadata", params={"url": url})
+            status, hit = answer.status_code, _hit_in(answer)
+        finally:
+            self.history.note_get(url, sent, status, hit)
+        return answer
 
     def is_ready(self, process: Api | Worker) -> bool:
         return self._client.get(f"{process.url}/health/ready").status_code == 200
@@ -135,6 +154,17 @@ class Service:
         """Ask the broker for the counts of a queue, named without the prefix."""
         return asyncio.run(_counts(self.rabbitmq.url, f"{self.name}.{name}"))
 
+    def wait_until_queues_are_on_disk(self) -> None:
+        """Return once every queue would survive a kill of the broker.
+
+        RabbitMQ writes the names of its quorum queues to a file, about a second after their
+        declaration. A queue whose broker is killed before that has no leader afterwards.
+        """
+        node = self.rabbitmq.node
+        names = self.rabbitmq.folder / "data" / node / "quorum" / node / "names.dets"
+        queues = [queue.name.encode() for queue in topology_of(self.settings)]
+        eventually(names.read_bytes, lambda written: all(queue in written for queue in queues))
+
     def queue_names(self) -> list[str]:
         """Return the names of the queues that exist, without the prefix."""
         names = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", "name").split()
@@ -144,12 +174,21 @@ class Service:
     def unacknowledged(self) -> int:
         """Return how many deliveries are neither acknowledged nor rejected.
 
-        RabbitMQ refreshes this figure every few seconds only, so poll it.
+        The broker refreshes this figure now and then only, so poll it.
         """
         columns = ("name", "messages_unacknowledged")
         table = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", *columns)
         rows = (line.split("\t") for line in table.splitlines())
         return sum(int(count) for name, count in rows if name.startswith(f"{self.name}."))
+
+
+def _hit_in(answer: httpx.Response) -> int | None:
+    """Return the number of the site hit that the answered content came from."""
+    if answer.status_code != HTTPStatus.OK or answer.json()["status"] != "COMPLETED":
+        return None
+    headers = answer.json()["metadata"]["headers"]
+    hits = [int(header["value"]) for header in headers if header["name"] == "x-hit"]
+    return hits[0] if hits else None
 
 
 class QueueCounts(NamedTuple):

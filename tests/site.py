@@ -1,32 +1,44 @@
 """A small site whose pages a test can hold back, fail and count."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from itertools import count
+from threading import Event, Lock, Thread
+
+from tests.history import NO_ANSWER, History, Hit
 
 
 class Site(ThreadingHTTPServer):
     """Pages under `/`, some of which are special.
 
     `/held/…` waits for `release()`, `/slow/200/…` takes 200 ms, `/status/503/…` answers 503,
-    `/failing/…` does so for as long as `failing` is set, `/big/1000` has 1000 bytes, also
+    `/failing/…` does so for as long as `failing` is set, `/flaky/2/…` does so for its first two
+    hits, `/poison/…` calls `on_poison` and closes the connection, `/big/1000` has 1000 bytes, also
     after another of these, `/nul` a NUL.
+
+    Each answer has the number of its hit in the header `X-Hit`; `seen` tells when that hit began.
     """
 
     daemon_threads = True
     request_queue_size = 512
 
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Page)
+    def __init__(self, address: str = "127.0.0.1") -> None:
+        super().__init__((address, 0), _Page)
+        self._address = address
         self.hits: Counter[str] = Counter()
+        self.seen: list[Hit] = []
         self.failing = False
         self.on_hit: Callable[[str], None] = lambda _path: None
+        self.on_poison: Callable[[], object] = lambda: None
+        self._numbers = count(1)
+        self._lock = Lock()
         self._gate = Event()
 
     def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.server_port}{path}"
+        return f"http://{self._address}:{self.server_port}{path}"
 
     def release(self) -> None:
         self._gate.set()
@@ -40,6 +52,37 @@ class Site(ThreadingHTTPServer):
     def pause(self, seconds: float) -> None:
         Event().wait(seconds)
 
+    def note_hit(self, path: str) -> Hit:
+        """Count a hit, and decide at once what it is answered."""
+        began = time.monotonic()
+        with self._lock:
+            self.hits[path] += 1
+            hit = Hit(next(self._numbers), self.url(path), began, self._status(path))
+            self.seen.append(hit)
+        return hit
+
+    def failing_among(self, history: History) -> frozenset[str]:
+        """Return the URLs in a history that the site does not answer with 200, if asked now."""
+        urls = {post.url for post in history.posts} | {get.url for get in history.gets}
+        return frozenset(url for url in urls if self._fails(url.removeprefix(self.url(""))))
+
+    def _fails(self, path: str) -> bool:
+        return self._kind(path)[0] != "flaky" and self._status(path) != 200
+
+    def _status(self, path: str) -> int:
+        kind, argument = self._kind(path)
+        fails = {
+            "failing": self.failing,
+            "flaky": argument.isdecimal() and self.hits[path] <= int(argument),
+        }
+        special = {"status": int(argument) if kind == "status" else 0, "poison": NO_ANSWER}
+        return special.get(kind, 503 if fails.get(kind) else 200)
+
+    @staticmethod
+    def _kind(path: str) -> tuple[str, str]:
+        parts = [*path.split("/"), ""]
+        return parts[1], parts[2]
+
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of clients that were killed while they waited."""
 
@@ -49,23 +92,23 @@ class _Page(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.server.hits[self.path] += 1
+        hit = self.server.note_hit(self.path)
         parts = self.path.split("/")
         if parts[1] == "held":
             self.server.wait()
         if parts[1] == "slow":
             self.server.pause(int(parts[2]) / 1000)
         self.server.on_hit(self.path)
-        self._answer(self._status(parts))
+        if hit.status == NO_ANSWER:
+            self.server.on_poison()
+            self.close_connection = True
+            return
+        self._answer(hit)
 
-    def _status(self, parts: list[str]) -> int:
-        if parts[1] == "status":
-            return int(parts[2])
-        return 503 if parts[1] == "failing" and self.server.failing else 200
-
-    def _answer(self, status: int) -> None:
+    def _answer(self, hit: Hit) -> None:
         body = self._body(self.path.split("/"))
-        self.send_response(status)
+        self.send_response(hit.status)
+        self.send_header("X-Hit", str(hit.number))
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Set-Cookie", "a=b; Path=/; HttpOnly")
         self.send_header("Content-Length", str(len(body)))
@@ -84,8 +127,8 @@ class _Page(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving() -> Iterator[Site]:
-    with Site() as site:
+def serving(address: str = "127.0.0.1") -> Iterator[Site]:
+    with Site(address) as site:
         thread = Thread(target=site.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

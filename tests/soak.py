@@ -1,13 +1,13 @@
-"""`just soak [minutes]`: load and one fault after another, at random, on real processes.
+"""`just soak [minutes] [seed]`: load and one fault after another, at random, on real processes.
 
-Prints what was accepted, finished, lost and duplicated; exits with 0 only if nothing was lost and
-no page has two records.
+`just soak --requests 100000 [seed]` goes on until so many requests were accepted. The checker of
+the fault tests judges the whole run. Its table is printed, with a row for each fault; the exit
+status is 0 only if no promise was broken.
 """
 
 import random
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -16,12 +16,13 @@ from tempfile import TemporaryDirectory
 from threading import Event
 
 from rich.console import Console
-from rich.table import Table
 
 from dev.servers import MongoDB, RabbitMQ, Server, install_missing
 from dev.stack import Api, Worker, running
-from tests.load import ENDED, Load, supervised
-from tests.service import Service, eventually
+from tests.checker import judged
+from tests.history import NO_ANSWER
+from tests.load import Load, supervised
+from tests.service import Service
 from tests.site import Site, serving
 
 SETTINGS = {"BROKER_QUEUE_MAX_LENGTH": "200", "WORKER_SHUTDOWN_GRACE_SECONDS": "2"}
@@ -65,18 +66,26 @@ class Deployment:
         self.site.failing = False
 
 
-def soak(minutes: float, seed: int) -> bool:
-    """Run for so long; return whether everything that was accepted has finished."""
+def soak(is_over: Callable[[Load], bool], seed: int) -> bool:
+    """Hurt the service under load until it is over; return whether every promise was kept."""
     random.seed(seed)
-    _console.print(f"{minutes:g} minutes of faults, seed {seed}")
+    _console.print(f"faults at random, seed {seed}")
     with deployed() as deployment, ExitStack() as stack:
         for worker in deployment.workers:
             stack.enter_context(supervised(worker.launch))
-        load = Load(deployment.service, deployment.api, _urls(deployment.site), callers=3).start()
+        load = Load(deployment.service, deployment.api, _urls(deployment.site), callers=6).start()
         stack.callback(load.stop)
-        happened = _hurt(deployment, time.monotonic() + minutes * 60)
-        accepted = load.stop()
-        return _report(deployment, happened, load, accepted)
+        while not is_over(load):
+            _hurt(deployment)
+            _wait(REST_SECONDS)
+        load.stop()
+        report = judged(deployment.service, deployment.site, within=300)
+        _console.print(report.table())
+        for finding in report.findings[:50]:
+            _console.print(finding.kind, finding.about, finding.detail, soft_wrap=True)
+        refused, unanswered = load.answers.count(503), load.answers.count(NO_ANSWER)
+        _console.print(f"{len(load.answers)} posted: {refused} got 503, {unanswered} no answer")
+        return report.is_clean
 
 
 @contextmanager
@@ -94,20 +103,19 @@ def deployed() -> Iterator[Deployment]:
 
 
 def _urls(site: Site) -> Iterator[str]:
-    kinds = ("slow/20", "slow/200", "failing", "page")
+    """Yield new pages, pages that fail now and then, and a few that are refreshed all the time."""
     for number in range(10_000_000):
+        kinds = ("page", "slow/20", "failing", "slow/200")
         yield site.url(f"/{kinds[number % len(kinds)]}/{number}")
+        for refreshed in range(3):
+            yield site.url(f"/page/refreshed/{(3 * number + refreshed) % 100}")
 
 
-def _hurt(deployment: Deployment, until: float) -> Counter[str]:
-    happened: Counter[str] = Counter()
-    while time.monotonic() < until:
-        name, fault = random.choice(list(deployment.faults().items()))  # noqa: S311 (no secret)
-        _console.print(f"  {name}")
+def _hurt(deployment: Deployment) -> None:
+    name, fault = random.choice(list(deployment.faults().items()))  # noqa: S311 (no secret)
+    _console.print(f"  {name}")
+    with deployment.service.history.during(name):
         fault()
-        happened[name] += 1
-        _wait(REST_SECONDS)
-    return happened
 
 
 def _kill(server: Server) -> None:
@@ -126,45 +134,23 @@ def _wait(seconds: float) -> None:
     Event().wait(seconds)
 
 
-def _report(
-    deployment: Deployment, happened: Counter[str], load: Load, accepted: dict[str, str]
-) -> bool:
-    pages = deployment.service.pages
-
-    def lost() -> set[str]:
-        ended = pages.find({"status": {"$in": ENDED}}, {"url": True})
-        return set(accepted) - {record["url"] for record in ended}
-
-    try:
-        eventually(lost, lambda left: not left, within=120)
-    except AssertionError as exc:
-        _console.print(exc)
-    duplicated = pages.count_documents({}) - len(pages.distinct("url"))
-    figures = {
-        "posted": len(load.answers),
-        "accepted (202)": len(accepted),
-        "refused (503)": load.answers.count(503),
-        "API away": load.answers.count(0),
-        "finished": len(accepted) - len(lost()),
-        "of them completed": pages.count_documents({"status": "COMPLETED"}),
-        "fetches": sum(deployment.site.hits.values()),
-        "dead letters": deployment.service.queue("dead").ready,
-        "LOST": len(lost()),
-        "DUPLICATED": duplicated,
-        **{f"fault: {name}": count for name, count in sorted(happened.items())},
-    }
-    table = Table("what", "count", box=None)
-    for name, count in figures.items():
-        table.add_row(name, str(count))
-    _console.print(table)
-    return not (lost() or duplicated)
-
-
 def main() -> None:
-    """Read the command line: minutes, then a seed to repeat a run."""
-    minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.SystemRandom().randrange(10_000)
-    sys.exit(not soak(minutes, seed))
+    """Read the command line: minutes or --requests N, then a seed to repeat a run."""
+    words = sys.argv[1:]
+    if words[:1] == ["--requests"]:
+        wanted, words = int(words[1]), words[2:]
+
+        def is_over(load: Load) -> bool:
+            return load.answers.count(202) >= wanted
+    else:
+        ends = time.monotonic() + 60 * float(words.pop(0) if words else 10)
+
+        def is_over(load: Load) -> bool:
+            del load
+            return time.monotonic() > ends
+
+    seed = int(words[0]) if words else random.SystemRandom().randrange(10_000)
+    sys.exit(not soak(is_over, seed))
 
 
 if __name__ == "__main__":

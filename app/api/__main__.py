@@ -4,7 +4,14 @@ import argparse
 
 import uvicorn
 
+from app.api.protocol import BoundedProtocol
+
 DEFAULT_PORT = 6577
+
+STOP_TIMEOUT_SECONDS = 15
+"""How long after SIGTERM requests that are under way may take: a POST to a slow broker and a slow
+database takes 15 s. Then they are cancelled and the connections are closed, which takes up to 20 s
+if the broker does not answer: the process ends within 35 s, whatever its clients do."""
 
 
 def main() -> None:
@@ -16,7 +23,9 @@ def main() -> None:
         port=options.port,
         log_config=None,  # `app/runtime/logs.py` has all records, uvicorn's too
         access_log=False,  # `RequestObserver` logs each request
+        http=BoundedProtocol,
         ws="none",
+        timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
     )
 
 

@@ -11,6 +11,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 
 from app import __version__
 from app.api import docs, probes, routes
+from app.api.answers import READING_BYTES, SENDING_BYTES, LargePages, Room
 from app.api.middleware import BodyLimit, RequestObserver
 from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import add_problem_handlers, answer_unforeseen
@@ -53,6 +54,7 @@ def create_app(settings: Settings) -> FastAPI:
         publisher=RequestPublisher(parts.sender, parts.topology),
         pages=parts.pages,
     )
+    app.state.large_pages = LargePages(Room(READING_BYTES), Room(SENDING_BYTES))
     app.state.connection = parts.connection
     app.state.database = parts.database
     app.state.broker = parts.broker

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.api.answers import LargePages
 from app.broker.connection import BrokerConnection
 from app.services import Inventory
 from app.store.mongo import Database
@@ -27,6 +28,12 @@ async def _database(request: Request) -> Database:
     return database
 
 
+async def _large_pages(request: Request) -> LargePages:
+    large_pages: LargePages = request.app.state.large_pages
+    return large_pages
+
+
 InventoryDep = Annotated[Inventory, Depends(_inventory)]
 ConnectionDep = Annotated[BrokerConnection, Depends(_connection)]
+LargePagesDep = Annotated[LargePages, Depends(_large_pages)]
 DatabaseDep = Annotated[Database, Depends(_database)]

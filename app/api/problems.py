@@ -16,7 +16,13 @@ from loguru import logger
 from starlette.exceptions import HTTPException
 
 from app.api.schemas import Problem
-from app.errors import InvalidUrl, InventoryError, PublishError, StoreUnavailable
+from app.errors import (
+    InvalidUrl,
+    InventoryError,
+    PublishError,
+    StoreUnavailable,
+    UnknownPage,
+)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
@@ -102,6 +108,15 @@ BODY_TOO_LARGE = ProblemKind(
     "The body is too large",
     {"Over 16 KiB": "the body is larger than 16384 bytes"},
 )
+UNKNOWN_PAGE = ProblemKind(
+    HTTPStatus.NOT_FOUND,
+    "unknown-page",
+    "The page is not known",
+    {
+        "Asked by another site": "there is no record of https://example.com/; ask for it by "
+        "POST /metadata"
+    },
+)
 NOT_QUEUED = ProblemKind(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "not-queued",
@@ -120,6 +135,12 @@ DATABASE_UNAVAILABLE = ProblemKind(
     "The database is not available",
     {"No answer": "the database did not answer"},
 )
+LARGE_PAGES_BUSY = ProblemKind(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "large-pages-busy",
+    "Too many large pages are being read",
+    {"No room": "too many large pages are being read at the moment"},
+)
 INTERNAL_ERROR = ProblemKind(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "internal-error",
@@ -129,6 +150,7 @@ INTERNAL_ERROR = ProblemKind(
 
 _KIND_OF_ERROR: dict[type[InventoryError], ProblemKind] = {
     InvalidUrl: INVALID_URL,
+    UnknownPage: UNKNOWN_PAGE,
     PublishError: NOT_QUEUED,
     StoreUnavailable: DATABASE_UNAVAILABLE,
 }

@@ -5,10 +5,11 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from app.api import examples
-from app.api.dependencies import InventoryDep
+from app.api.answers import about_page, as_json
+from app.api.dependencies import InventoryDep, LargePagesDep
 from app.api.openapi import LOCATION, RETRY_AFTER, answer, problems
 from app.api.problems import (
     BODY_TOO_LARGE,
@@ -17,7 +18,9 @@ from app.api.problems import (
     INVALID_BODY,
     INVALID_QUERY,
     INVALID_URL,
+    LARGE_PAGES_BUSY,
     NOT_QUEUED,
+    UNKNOWN_PAGE,
 )
 from app.api.schemas import (
     PAGE_URL,
@@ -26,15 +29,10 @@ from app.api.schemas import (
     MetadataRequest,
     PendingPage,
     QueuedAnswer,
-    page_answer,
 )
-from app.models import PageRecord, PageStatus
 from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
-
-POLL_AFTER_SECONDS: dict[PageStatus | str, int] = {PageStatus.FAILED_RETRYABLE: 5}
-"""`Retry-After` by status, for pages that have not ended; 1 for other statuses."""
 
 
 @router.post(
@@ -59,7 +57,7 @@ async def request_metadata(
     """
     request = await inventory.request(canonical_url(body.url), http.scope["request_id"])
     location = f"/metadata?url={quote(request.url, safe='')}"
-    return _json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
+    return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
 
 
 @router.get(
@@ -68,26 +66,42 @@ async def request_metadata(
     response_model=CompletedPage | FailedPage,
     responses=answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
     | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
-    | problems(INVALID_URL, INVALID_QUERY, DATABASE_UNAVAILABLE, NOT_QUEUED, INTERNAL_ERROR),
+    | problems(
+        INVALID_URL,
+        INVALID_QUERY,
+        UNKNOWN_PAGE,
+        DATABASE_UNAVAILABLE,
+        LARGE_PAGES_BUSY,
+        NOT_QUEUED,
+        INTERNAL_ERROR,
+    ),
 )
 async def read_metadata(
-    url: Annotated[str, Query(**PAGE_URL)], inventory: InventoryDep, http: Request
+    url: Annotated[str, Query(**PAGE_URL)],
+    inventory: InventoryDep,
+    large_pages: LargePagesDep,
+    http: Request,
 ) -> Response:
-    """Return what is known of a page. An unknown page is queued; the call never waits for it."""
-    record = await inventory.read(canonical_url(url), http.scope["request_id"])
-    return _json(page_answer(record), _status(record), _headers(record))
+    """Return what is known of a page. An unknown page is queued; the call never waits for it.
+
+    A request that a page of another site makes a browser send queues nothing: for an unknown page
+    it is answered 404.
+    """
+    record = await inventory.read(
+        canonical_url(url), http.scope["request_id"], may_queue=not _is_cross_site(http.headers)
+    )
+    if record.has_ended and record.omitted_source_bytes:
+        return large_pages.answer(
+            record.omitted_source_bytes, lambda: inventory.read_with_source(record.url)
+        )
+    return about_page(record)
 
 
-def _json(body: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    """Answer with a model that is made of checked values, without validating them once more."""
-    return Response(body.model_dump_json(), status, headers=headers, media_type="application/json")
+def _is_cross_site(headers: Headers) -> bool:
+    """Say whether a browser sends the request on behalf of another site.
 
-
-def _status(record: PageRecord) -> HTTPStatus:
-    return HTTPStatus.OK if record.has_ended else HTTPStatus.ACCEPTED
-
-
-def _headers(record: PageRecord) -> dict[str, str]:
-    if record.has_ended:
-        return {}
-    return {"Retry-After": str(POLL_AFTER_SECONDS.get(record.status, 1))}
+    Any web page can have its visitors' browsers send a GET, by an image for example, and so have
+    this service fetch what it likes. Browsers then say so (Fetch Metadata, `Sec-Fetch-Site`).
+    Other clients do not send the header.
+    """
+    return headers.get("sec-fetch-site", "none") not in ("none", "same-origin")

@@ -1,4 +1,4 @@
-"""One web page at a time, fetched from wherever its URL leads without reaching inside.
+"""Fetches web pages from the public Internet, and never from the network the worker is in.
 
-`client.py` tells the story; the other modules are its steps.
+`client.py` lists the steps of a fetch and the module of each.
 """

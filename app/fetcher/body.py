@@ -1,13 +1,14 @@
 """The body of a response: decoded as it comes, and cut at a limit."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from io import BytesIO
 
 from app.fetcher.charset import looks_like_text
-from app.fetcher.decoding import DECODING_ERRORS, PIECE_BYTES, Decoder, Identity, decoder_for
+from app.fetcher.decoding import DECODING_ERRORS, Decoder, Identity, decoder_for
 
 _RAW_ALLOWANCE = 65_536
+# A body is known to be in its coding once so many bytes have been received and some decoded.
 _EVIDENCE_BYTES = 4096
 
 
@@ -15,8 +16,8 @@ _EVIDENCE_BYTES = 4096
 class Body:
     """What was kept of a body.
 
-    `truncated` says that it goes on, or that the rest could not be decoded. `as_labelled` is
-    False where the body is not what its `Content-Encoding` says and is kept as received.
+    `truncated`: there was more of it, or the rest could not be decoded. `as_labelled` is False
+    where the body is not in the coding that its `Content-Encoding` names, and is kept as received.
     """
 
     content: bytes
@@ -25,10 +26,10 @@ class Body:
 
 
 async def read_body(chunks: AsyncIterator[bytes], content_encoding: str, max_bytes: int) -> Body:
-    """Read until the body ends or `max_bytes` of it, decoded, have been kept.
+    """Read until the body ends, or until `max_bytes` of it have been decoded.
 
-    The bytes on the wire are bounded as well, since a coding can take in any number of them
-    and give nothing. A body that cannot be decoded from the start is kept as received; one that
+    The bytes received are bounded as well, because a coding may take in any number of bytes and
+    give none. A body that cannot be decoded from its beginning is kept as received. One that
     cannot be decoded any further is kept up to there.
     """
     decoder = decoder_for(content_encoding)
@@ -45,48 +46,50 @@ class _Reader:
         # Incompressible data grows a little when coded.
         self._max_received = max_bytes + max_bytes // 16 + _RAW_ALLOWANCE
         self._received_bytes = 0
-        self._received = bytearray()  # kept only until it is clear that it can be decoded
-        self._kept = bytearray()
+        self._received = BytesIO()  # kept only until it is clear that it can be decoded
+        self._kept = BytesIO()  # gives its content away without a copy, unlike a bytearray
         self.as_labelled = True
 
     async def take_all(self, chunks: AsyncIterator[bytes]) -> bool:
         """Tell whether everything could be taken."""
         async for chunk in chunks:
-            if not await self._take(chunk):
+            if not self._take(chunk):
                 return False
         return True
 
-    async def _take(self, chunk: bytes) -> bool:
+    def _take(self, chunk: bytes) -> bool:
         self._receive(chunk)
         try:
-            await self._decode(chunk)
+            self._decode(chunk)
         except DECODING_ERRORS:
             if not self._is_wrongly_labelled():
                 return False
             self._keep_as_received()
-        return len(self._kept) <= self._max_bytes and self._received_bytes <= self._max_received
+        return self._kept.tell() <= self._max_bytes and self._received_bytes <= self._max_received
 
     def _receive(self, chunk: bytes) -> None:
         self._received_bytes += len(chunk)
-        if self._kept and self._received_bytes > _EVIDENCE_BYTES:
-            self._received = bytearray()
+        if self._kept.tell() and self._received_bytes > _EVIDENCE_BYTES:
+            self._received = BytesIO()
         else:
-            self._received += chunk
+            self._received.write(chunk)
 
-    async def _decode(self, chunk: bytes) -> None:
+    def _decode(self, chunk: bytes) -> None:
+        # Without a pause: a decoder that still has more to give holds up to 16 MB for it (the
+        # window of brotli). Of sixteen bombs, only one at a time is in that state this way. It
+        # takes some milliseconds, since no more than `max_bytes` are taken.
         for piece in self._decoder.feed(chunk):
-            self._kept += piece
-            if len(self._kept) > self._max_bytes:
+            self._kept.write(piece)
+            if self._kept.tell() > self._max_bytes:
                 break
-            if len(piece) >= PIECE_BYTES:  # there is likely more: let others have a go first
-                await asyncio.sleep(0)
 
     def _is_wrongly_labelled(self) -> bool:
         """Tell whether nothing could be decoded, or nothing but a few bytes of plain text."""
-        return not self._kept or (bool(self._received) and looks_like_text(self._received))
+        received = self._received.getvalue()
+        return not self._kept.tell() or (bool(received) and looks_like_text(received))
 
     def _keep_as_received(self) -> None:
-        self._kept, self._received = self._received, bytearray()
+        self._kept, self._received = self._received, BytesIO()
         self._decoder = Identity()
         self.as_labelled = False
 
@@ -95,6 +98,6 @@ class _Reader:
         if unfinished and self._is_wrongly_labelled():
             self._keep_as_received()
             unfinished = False
-        truncated = unfinished or not complete or len(self._kept) > self._max_bytes
-        del self._kept[self._max_bytes :]
-        return Body(bytes(self._kept), truncated, self.as_labelled)
+        truncated = unfinished or not complete or self._kept.tell() > self._max_bytes
+        self._kept.truncate(self._max_bytes)
+        return Body(self._kept.getvalue(), truncated, self.as_labelled)

@@ -2,46 +2,49 @@
 
 The story, from top to bottom:
 
-    HttpFetcher.fetch        one page: one time budget, one cookie jar, nothing kept afterwards
-      _follow                hop after hop, until an answer is no redirect
-        check_url            is this a URL that is fetched at all?              guard.py
-        Robots.check         does its host want it fetched?                     robots.py
-        HostTurns.turn       wait some seconds for a place at the host          hosts.py
-        TimeBudget.running   from here on the clock runs                        deadline.py
-        OneShotTransport     resolve, check, dial, ask     transport.py, guard.py, stream.py
-        read_hop             the head as sent, the body up to the limit         head.py, body.py
-      page_from              what was seen, as the record has it    page.py, charset.py, cookies.py
-    translated               what goes wrong is a `FetchError` or `HostBusy`    faults.py
+    HttpFetcher.fetch      one page: one deadline, one cookie jar, nothing kept afterwards
+      _follow              answer after answer, until one is no redirect
+        check_url          is this a URL that is fetched at all?                guard.py
+        Robots.check       does its host want it fetched?                       robots.py
+        Transport.get      connect, send the request, read the head             transport.py
+          Connector        turns at the host, resolver, guard, TLS              connection.py
+          read_head        status and headers as sent                           head.py
+          read_framed      where the body ends                                  framing.py
+        read_hop           where it leads, or its body up to the limit   redirects.py, body.py
+      ContentReader.read   what the body says                            charset.py
+      page_from            what was seen, as the record has it           page.py, cookies.py
+    translated             what goes wrong is a `FetchError` or `HostBusy`      faults.py
 """
 
+import asyncio
 import ssl
 from datetime import UTC, datetime
+from time import perf_counter
 
 import httpx
 
 from app.errors import FetchError
-from app.fetcher.deadline import TimeBudget
+from app.fetcher.connection import Connector
 from app.fetcher.decoding import ACCEPT_ENCODING
 from app.fetcher.faults import translated
-from app.fetcher.guard import Guard, GuardedBackend, Network, check_url
-from app.fetcher.hosts import HostTurns
-from app.fetcher.page import Hop, page_from, read_content, read_hop
-from app.fetcher.resolver import Resolve, ThreadedResolver
+from app.fetcher.guard import Guard, Network, check_url
+from app.fetcher.page import ContentReader, Hop, page_from, read_hop
+from app.fetcher.redirects import CookieJar
+from app.fetcher.resolver import Resolve, Resolver
 from app.fetcher.robots import MAX_ROBOTS_BYTES, Robots
-from app.fetcher.transport import OneShotTransport
+from app.fetcher.transport import Transport
 from app.models import ErrorKind, PageMetadata
 
 
 class HttpFetcher:
     """Fetches pages; safe to use from many tasks at once.
 
-    `total_timeout_seconds` bounds one page from its first connection to the last byte of its
-    body; waiting for a place at a host does not count. `connect_timeout_seconds` bounds each
-    name resolution, each dialling and each TLS handshake. A body still coming at the deadline
-    is an error, whatever has been received of it; one that goes on past `max_body_bytes`
-    (decoded) is a result, cut there.
+    `total_timeout_seconds` bounds one page from its beginning to the last byte of its body, with
+    all redirects. `connect_timeout_seconds` bounds each name resolution, each dialling and each
+    TLS handshake. A body that is still coming at the deadline is an error, whatever has been
+    received of it. A body that goes on past `max_body_bytes` (decoded) is a result, cut there.
 
-    `ssl_context` and `resolve` stand in for certifi's certificates and the system's resolver.
+    `ssl_context` and `resolve` replace certifi's certificates and the system's resolver.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of its own, and named by the caller
@@ -56,101 +59,76 @@ class HttpFetcher:
         allowed_networks: tuple[Network, ...],
         per_host_concurrency: int,
         respect_robots: bool,
+        denied_networks: tuple[Network, ...] = (),
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve | None = None,
     ) -> None:
-        self._connect_timeout_seconds = connect_timeout_seconds
         self._total_timeout_seconds = total_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._max_redirects = max_redirects
-        self._user_agent = user_agent
-        self._resolver = ThreadedResolver()
-        self._transport = OneShotTransport(
-            GuardedBackend(Guard(allowed_ports, allowed_networks), resolve or self._resolver),
+        self._resolver = Resolver(connect_timeout_seconds)
+        connector = Connector(
+            Guard(allowed_ports, allowed_networks, denied_networks),
+            resolve or self._resolver,
             ssl_context or httpx.create_ssl_context(trust_env=False),
+            timeout_seconds=connect_timeout_seconds,
+            per_host=per_host_concurrency,
         )
-        self._turns = HostTurns(per_host_concurrency)
+        self._transport = Transport(
+            connector,
+            [
+                ("User-Agent", user_agent),
+                ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+                ("Accept-Encoding", ACCEPT_ENCODING),
+                ("Connection", "close"),
+            ],
+        )
+        self._contents = ContentReader()
         self._robots = Robots(user_agent, self._robots_txt) if respect_robots else None
 
     async def aclose(self) -> None:
-        """Let go of the resolver's threads; to be called when no fetch is under way."""
-        self._resolver.close()
+        """Close the resolver; to be called when no fetch is under way."""
+        await self._resolver.close()
 
     async def fetch(self, url: str) -> PageMetadata:
         """Return what the server at the end of `url` and its redirects sent.
 
         Any HTTP status is a result. Raises `FetchError`, or `HostBusy` if it got no turn.
         """
-        fetched_at = datetime.now(UTC)
-        budget = TimeBudget(self._total_timeout_seconds)
+        fetched_at, started = datetime.now(UTC), perf_counter()
         with translated():
-            hops = await self._follow(url, budget, self._max_body_bytes, self._robots)
-            elapsed_ms = budget.used_seconds * 1000
-            async with budget.running():
-                content = await read_content(hops[-1])
+            async with asyncio.timeout(self._total_timeout_seconds):
+                hops = await self._follow(url, self._max_body_bytes, self._robots)
+            elapsed_ms = (perf_counter() - started) * 1000
+            content = await self._contents.read(hops[-1])
             return page_from(hops, content, elapsed_ms=elapsed_ms, fetched_at=fetched_at)
 
-    async def _follow(
-        self, url: str, budget: TimeBudget, max_body_bytes: int, robots: Robots | None
-    ) -> list[Hop]:
+    async def _follow(self, url: str, max_body_bytes: int, robots: Robots | None) -> list[Hop]:
         """Return every answer on the way from `url` to one that is no redirect."""
         hops: list[Hop] = []
-        async with self._new_client() as client:
-            request: httpx.Request | None = client.build_request("GET", url)
-            while request:
-                self._refuse_too_many(hops)
-                await _refuse_unwanted(request.url, robots, budget)
-                hops.append(await self._visit(client, request, budget, max_body_bytes))
-                request = hops[-1].next_request
+        cookies = CookieJar()
+        target: httpx.URL | None = httpx.URL(url)
+        while target:
+            self._refuse_too_many(hops)
+            check_url(target)
+            if robots:
+                await robots.check(target)
+            hops.append(await self._visit(target, cookies, max_body_bytes))
+            target = hops[-1].leads_to
         return hops
 
-    def _new_client(self) -> httpx.AsyncClient:
-        """Return a client for one page, whose cookies go with it."""
-        return httpx.AsyncClient(
-            transport=self._transport,
-            trust_env=False,
-            follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=self._connect_timeout_seconds),
-            headers={
-                "user-agent": self._user_agent,
-                "accept": "text/html,application/xhtml+xml,*/*;q=0.8",
-                "accept-encoding": ACCEPT_ENCODING,
-                "connection": "close",
-            },
-        )
-
-    async def _visit(
-        self,
-        client: httpx.AsyncClient,
-        request: httpx.Request,
-        budget: TimeBudget,
-        max_body_bytes: int,
-    ) -> Hop:
-        async with self._turns.turn(_host(request)), budget.running():
-            response = await client.send(request, stream=True)
-            try:
-                return await read_hop(response, max_body_bytes)
-            finally:
-                await response.aclose()
+    async def _visit(self, url: httpx.URL, cookies: CookieJar, max_body_bytes: int) -> Hop:
+        async with self._transport.get(url, cookies.header_for(url)) as response:
+            cookies.keep(url, response.head.headers)
+            return await read_hop(url, response, max_body_bytes)
 
     def _refuse_too_many(self, hops: list[Hop]) -> None:
         if len(hops) > self._max_redirects:
             message = f"more than {self._max_redirects} redirects"
             raise FetchError(ErrorKind.TOO_MANY_REDIRECTS, message, retryable=False)
 
-    async def _robots_txt(self, url: str, budget: TimeBudget) -> tuple[int, str]:
+    async def _robots_txt(self, url: str) -> tuple[int, str]:
         """Return status and text of a robots.txt, fetched as a page is."""
         with translated():
-            *_, hop = await self._follow(url, budget, MAX_ROBOTS_BYTES, robots=None)
-        return hop.status_code, hop.body.content.decode("utf-8-sig", "replace")
-
-
-async def _refuse_unwanted(url: httpx.URL, robots: Robots | None, budget: TimeBudget) -> None:
-    check_url(url)
-    if robots:
-        await robots.check(url, budget)
-
-
-def _host(request: httpx.Request) -> str:
-    """Return the host in the one spelling under which its turns are counted."""
-    return request.url.raw_host.decode("ascii").lower().rstrip(".")
+            *_, hop = await self._follow(url, MAX_ROBOTS_BYTES, robots=None)
+        return hop.head.status_code, hop.body.content.decode("utf-8-sig", "replace")

@@ -1,18 +1,20 @@
 """`Set-Cookie` headers as they were sent (RFC 6265, section 5.2).
 
-Nothing is judged here: a cookie that a browser would refuse is recorded like any other.
+A cookie that a browser would refuse is recorded like any other.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 
 from app.models import Cookie, Header
 
-_INT64_MAX = 2**63 - 1
+_INT64_MAX = 2**63 - 1  # the largest integer that BSON can hold
+_MAX_DATE_CHARACTERS = 100  # more than twice as long as any date, so that none is slow to read
 _DELTA_SECONDS = re.compile(r"-?[0-9]{1,40}")
 
-# RFC 6265, section 5.1.1: a date is a bag of tokens, each taken for the first part it fits.
+# RFC 6265, section 5.1.1: the tokens of a date may come in any order, and each is taken for the
+# first part of a date that it fits.
 _DATE_TOKENS = re.compile(r"[^\x09\x20-\x2f\x3b-\x40\x5b-\x60\x7b-\x7e]+")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _OF_LAST_CENTURY = range(70, 100)
@@ -25,18 +27,18 @@ _DATE_PARTS = {
 }
 
 
-def cookies_in(headers: Iterable[Header], host: str, path: str) -> list[Cookie]:
-    """Return the cookies set by a response to a request for `path` on `host`, in order."""
-    return [
-        parse_cookie(header.value, host, path) for header in headers if header.name == "set-cookie"
-    ]
+def cookies_in(headers: Iterable[Header], host: str, path: str) -> Iterator[Cookie]:
+    """Yield the cookies set by a response to a request for `path` on `host`, in order."""
+    for header in headers:
+        if header.name == "set-cookie":
+            yield parse_cookie(header.value, host, path)
 
 
 def parse_cookie(text: str, host: str, path: str) -> Cookie:
-    """Return one cookie; of an attribute that is given twice the last one counts.
+    """Return one cookie. Where an attribute is given twice, the last one counts.
 
-    `domain` falls back to `host`, and `path` to the default path of RFC 6265, section 5.1.4. A
-    pair without `=` is a value without a name (RFC 6265bis, section 5.6).
+    Without `Domain` the cookie belongs to `host`, without `Path` to the default path of RFC 6265,
+    section 5.1.4. A pair without `=` is a value without a name (RFC 6265bis, section 5.6).
     """
     pair, *parts = text.split(";")
     name, equals, value = pair.partition("=")
@@ -45,7 +47,7 @@ def parse_cookie(text: str, host: str, path: str) -> Cookie:
         name=name.strip() if equals else "",
         value=(value if equals else name).strip(),
         domain=attributes.get("domain") or host,
-        path=attributes.get("path") or _default_path(path),
+        path=attributes.get("path") or default_path(path),
         expires=parse_date(attributes.get("expires", "")),
         max_age=_seconds(attributes.get("max-age", "")),
         secure="secure" in attributes,
@@ -59,19 +61,22 @@ def _attribute(part: str) -> tuple[str, str]:
     return name.strip().lower(), value.strip()
 
 
-def _default_path(path: str) -> str:
+def default_path(path: str) -> str:
+    """Return the path of a cookie that names none, set by an answer to a request for `path`."""
     return path[: path.rfind("/")] or "/"
 
 
 def _seconds(text: str) -> int | None:
-    """Return a `Max-Age`; one beyond 64 bits becomes the largest there is."""
+    """Return a `Max-Age`, cut to 64 bits, or None for what is no number."""
     if not _DELTA_SECONDS.fullmatch(text):
         return None
     return max(-_INT64_MAX, min(int(text), _INT64_MAX))
 
 
 def parse_date(text: str) -> datetime | None:
-    """Return the moment a cookie date names, in UTC, or None if it names none."""
+    """Return the moment that a cookie date names, in UTC, or None if it names none."""
+    if len(text) > _MAX_DATE_CHARACTERS:
+        return None
     found: dict[str, re.Match[str]] = {}
     for token in _DATE_TOKENS.findall(text):
         _take_date_token(token, found)

@@ -1,8 +1,8 @@
-"""Content codings (RFC 9110, section 8.4.1) undone piece by piece.
+"""Decoders of the content codings gzip, deflate, br and zstd (RFC 9110, section 8.4.1).
 
-A few hundred bytes can stand for gigabytes, so no decoder is ever asked for all it has: each
-gives pieces of about `PIECE_BYTES` (brotli up to half as much again), and whoever takes them
-stops when there is enough.
+A few hundred bytes can decode to gigabytes. So no decoder is asked for everything it has: each
+gives pieces of about `PIECE_BYTES` (brotli up to half as much again), and the caller stops when it
+has enough.
 """
 
 import sys
@@ -19,7 +19,7 @@ else:
 
 ACCEPT_ENCODING = "gzip, deflate, br, zstd"
 PIECE_BYTES = 65_536
-MAX_PARTS = 1000  # of one body; tiny ones by the million would cost seconds
+MAX_PARTS = 1000  # members or frames of one body: a million tiny ones would take seconds
 DECODING_ERRORS = (zlib.error, brotli.error, zstd.ZstdError)
 
 _GZIP_WBITS = 31
@@ -32,7 +32,7 @@ _ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 23}
 
 
 class Decoder(Protocol):
-    """Undoes one coding; raises one of `DECODING_ERRORS` where the bytes are not in it."""
+    """Decodes one coding; raises one of `DECODING_ERRORS` for bytes that are not in it."""
 
     @property
     def finished(self) -> bool:
@@ -105,8 +105,8 @@ class Deflate:
 def _inflate(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     """Yield pieces until the stream has taken all of `data` and has nothing more to give.
 
-    What may be a trailer, of 8 bytes (gzip) or 4 (zlib), goes last: where its checksum is wrong,
-    the text before it is not lost.
+    The last bytes of a stream are its checksum, 8 in gzip and 4 in zlib. They are decompressed on
+    their own, so that the text before a wrong checksum is not lost.
     """
     for part in (data[:-8], data[-8:-4], data[-4:]):
         yield from _inflate_part(stream, part)
@@ -115,8 +115,8 @@ def _inflate(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
 def _inflate_part(stream: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
     piece = stream.decompress(data, PIECE_BYTES)
     yield piece
-    # A full piece may mean that there is more, even where no input is left over. At the end of
-    # the stream, what is left over stays there for ever.
+    # After a full piece there may be more to come, even if all input has been taken. At the end of
+    # the stream `unconsumed_tail` keeps what follows it, so `eof` is asked first.
     while not stream.eof and (stream.unconsumed_tail or len(piece) == PIECE_BYTES):
         piece = stream.decompress(stream.unconsumed_tail, PIECE_BYTES)
         yield piece
@@ -139,7 +139,7 @@ class Brotli:
             return
         piece = self._stream.process(data, output_buffer_limit=PIECE_BYTES)
         yield piece
-        # A full piece may mean that there is more, though the decoder would take more as well.
+        # After a full piece there may be more to come, even if the decoder would take more input.
         while len(piece) >= PIECE_BYTES or not self._stream.can_accept_more_data():
             piece = self._stream.process(b"", output_buffer_limit=PIECE_BYTES)
             yield piece
@@ -186,10 +186,10 @@ _DECODERS: dict[str, Callable[[], Decoder]] = {
 
 
 def decoder_for(content_encoding: str) -> Decoder | None:
-    """Return a decoder for a `Content-Encoding`, or None for one that is not undone.
+    """Return a decoder for a `Content-Encoding`, or None for one that is not decoded.
 
-    One coding is undone. Two on top of each other, which nobody was asked for, are how a bomb
-    gets small enough to hide its size, and an unknown one is often a charset in the wrong place.
+    Only one coding is decoded. No server was asked for two, and twice compressed a bomb becomes
+    very small. An unknown coding is often a charset in the wrong header.
     """
     codings = [coding.strip().lower() for coding in content_encoding.split(",")]
     applied = [coding for coding in codings if coding not in {"", "identity"}]

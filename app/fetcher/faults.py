@@ -1,4 +1,4 @@
-"""What httpx, httpcore, ssl and the system raise, and which `FetchError` each becomes."""
+"""What httpx, ssl and the system raise, and which `FetchError` each becomes."""
 
 import os
 import socket
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import httpcore
 import httpx
 from loguru import logger
 
@@ -35,12 +34,12 @@ def _unless_lasting(failure: Exception) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One row of the table: `raised` in, kind and words out."""
+    """One row of the table: what was raised, and what the page's record says about it."""
 
-    raised: type[Exception] | tuple[type[Exception], ...]
+    raised: type[Exception]
     kind: ErrorKind
     is_retryable: Callable[[Exception], bool]
-    words: str
+    message: str
 
 
 FAULTS = (
@@ -50,20 +49,14 @@ FAULTS = (
     Fault(ssl.SSLCertVerificationError, ErrorKind.TLS, _never, "the certificate does not verify"),
     Fault(ssl.SSLError, ErrorKind.TLS, _never, "TLS failed"),
     Fault(OSError, ErrorKind.CONNECT, _always, "the connection failed"),
-    Fault(
-        (httpcore.RemoteProtocolError, httpx.RemoteProtocolError),
-        ErrorKind.INVALID_RESPONSE,
-        _never,
-        "the server's answer is not valid HTTP",
-    ),
     Fault(httpx.InvalidURL, ErrorKind.BLOCKED_ADDRESS, _never, "not a URL that can be fetched"),
 )
-"""The first row that fits counts, so a subclass stands above its base."""
+"""The first row that fits counts, so subclasses come before their base."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Let nothing out but `FetchError`, `HostBusy` and what is no `Exception`."""
+    """Raise `FetchError` for every `Exception` but `HostBusy`. A cancellation passes."""
     try:
         yield
     except (FetchError, HostBusy):
@@ -76,18 +69,24 @@ def as_fetch_error(exc: Exception) -> FetchError:
     """Return what `exc` means for the page."""
     for fault in FAULTS:
         if isinstance(exc, fault.raised):
-            words = f"{fault.words}{_reason(exc)}"
-            return FetchError(fault.kind, words, retryable=fault.is_retryable(exc))
-    # A page must not bring a worker down by what nobody thought of, nor must that stay unseen.
-    logger.opt(exception=exc).error("unhandled_error")
-    return FetchError(ErrorKind.INVALID_RESPONSE, "the page could not be read", retryable=False)
+            message = f"{fault.message}{_reason(exc)}"
+            return FetchError(fault.kind, message, retryable=fault.is_retryable(exc))
+    # No row fits: this is a mistake in our code or in a library. The page still ends in a record,
+    # and the log has the traceback.
+    logger.opt(exception=exc).error("fetch_failed_unforeseen")
+    message = f"something unforeseen happened in the fetcher: {type(exc).__name__}"
+    return FetchError(ErrorKind.INTERNAL, message, retryable=True)
 
 
 def _reason(exc: Exception) -> str:
-    """Return what may be said of the cause: nothing that carries an address."""
-    words = ""
+    """Return the cause for the end of a message.
+
+    It must not carry an address. So the text of an `OSError`, which may, is replaced by that of
+    its number, and nothing is said about a name that was not resolved.
+    """
+    reason = ""
     if isinstance(exc, ssl.SSLError):
-        words = getattr(exc, "verify_message", "") or getattr(exc, "reason", "")
+        reason = getattr(exc, "verify_message", "") or getattr(exc, "reason", "")
     elif isinstance(exc, OSError) and not isinstance(exc, socket.gaierror) and exc.errno:
-        words = os.strerror(exc.errno)
-    return f": {words}" if words else ""
+        reason = os.strerror(exc.errno)
+    return f": {reason}" if reason else ""

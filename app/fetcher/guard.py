@@ -1,21 +1,15 @@
-"""Which addresses may be reached, and the network backend that reaches no others.
-
-A name is resolved once, every address it resolves to is checked, and only checked addresses
-are dialled, so a name that answers differently the second time gains nothing. Host header and
-SNI stay those of the URL.
+"""Which URLs, addresses and ports may be fetched from.
 
 The refused networks are all those of the IANA IPv4 and IPv6 Special-Purpose Address Registries
 (https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry),
-globally reachable or not: none of them is there to serve web pages. Of IPv6, global unicast
-(2000::/3, RFC 4291, section 2.4) alone is let through, which leaves out IPv4-mapped and
--compatible, NAT64, unique local, link-local, site-local and multicast addresses in one stroke.
+globally reachable or not: none of them is there to serve web pages. Of IPv6 only global unicast
+(2000::/3, RFC 4291, section 2.4) is let through. That excludes IPv4-mapped and -compatible, NAT64,
+unique local, link-local, site-local and multicast addresses.
 """
 
-# ruff: noqa: ARG002, ASYNC109 - httpcore decides what its backends and streams are called with
-
-import asyncio
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -24,19 +18,17 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from itertools import chain, zip_longest
 
-import httpcore
 import httpx
 
 from app.errors import FetchError
-from app.fetcher.resolver import Resolve
-from app.fetcher.stream import dial
 from app.models import ErrorKind
 from app.urls import DEFAULT_PORTS
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+
+MAX_PORT = 65_535
 
 GLOBAL_UNICAST = IPv6Network("2000::/3")
 
@@ -70,39 +62,44 @@ REFUSED_NETWORKS: tuple[Network, ...] = tuple(
     )
 )
 
-_MAX_DIALLED = 6
-
 
 class Guard:
-    """Decides about addresses and ports; `allowed_networks` are exempt from both rules."""
+    """Decides which addresses may be reached, and on which ports.
+
+    `allowed_networks` are exempt from the table above and from the rule about ports: they are for
+    development and tests. `denied_networks` are refused in any case, exempt or not.
+    """
 
     def __init__(
-        self, allowed_ports: frozenset[int], allowed_networks: tuple[Network, ...]
+        self,
+        allowed_ports: frozenset[int],
+        allowed_networks: tuple[Network, ...] = (),
+        denied_networks: tuple[Network, ...] = (),
     ) -> None:
         self._allowed_ports = allowed_ports
         self._allowed_networks = allowed_networks
+        self._denied_networks = denied_networks
 
-    def check(self, addresses: Iterable[str], port: int) -> None:
-        """Raise `FetchError` unless each of `addresses` may be reached on `port`.
+    def refused(self, addresses: Iterable[str]) -> list[str]:
+        """Return those of `addresses` that may not be reached on any port."""
+        return [address for address in addresses if self._is_refused(ip_address(address))]
 
-        The message says nothing about the address: what a name means inside is not for those
-        who ask from outside.
-        """
-        for address in addresses:
-            self._check_one(address, port)
-
-    def _check_one(self, text: str, port: int) -> None:
-        address = ip_address(text)
-        if _is_in(self._allowed_networks, address):
+    def check_port(self, addresses: Iterable[str], port: int) -> None:
+        """Raise `FetchError` unless `port` may be used at each of `addresses`."""
+        if port in self._allowed_ports:
             return
-        if port not in self._allowed_ports:
-            raise _blocked(f"port {port} is not one that is fetched")
-        if not is_public(address):
-            raise _blocked("the host is not on the public Internet")
+        if not all(_is_in(self._allowed_networks, ip_address(address)) for address in addresses):
+            raise blocked(f"port {port} is not one that is fetched")
+
+    def _is_refused(self, address: Address) -> bool:
+        if _is_in(self._denied_networks, address):
+            return True
+        return not (_is_in(self._allowed_networks, address) or is_public(address))
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether web pages are found at `address`; an IPv6 scope makes it a local one."""
+    """Tell whether `address` is one that public web pages are served from."""
+    # An IPv6 address with a scope (`fe80::1%eth0`) means something on this machine alone.
     if isinstance(address, IPv6Address) and (address.scope_id or address not in GLOBAL_UNICAST):
         return False
     return not _is_in(REFUSED_NETWORKS, address)
@@ -115,76 +112,35 @@ def _is_in(networks: tuple[Network, ...], address: Address) -> bool:
 def check_url(url: httpx.URL) -> None:
     """Raise `FetchError` for a URL that is not fetched, whatever its host resolves to."""
     if url.scheme not in DEFAULT_PORTS:
-        raise _blocked("only http and https URLs are fetched")
+        raise blocked("only http and https URLs are fetched")
     if url.userinfo:
-        raise _blocked("a URL with credentials is not fetched")
+        raise blocked("a URL with credentials is not fetched")
+    if not _has_host(url):
+        raise blocked("the URL names no host")
+    if (url.port or 0) > MAX_PORT:
+        raise blocked("the URL names a port that does not exist")
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connects to nothing that its guard has not let through."""
-
-    def __init__(self, guard: Guard, resolve: Resolve) -> None:
-        self._guard = guard
-        self._resolve = resolve
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Connect to `host`; its resolution and each dialling may take `timeout` seconds.
-
-        Raises `FetchError` if one of its addresses is refused, `socket.gaierror` and `OSError`.
-        """
-        addresses = await self._addresses(host, timeout)
-        self._guard.check(addresses, port)
-        return await dial(alternating(addresses)[:_MAX_DIALLED], port, timeout)
-
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no page is behind a Unix socket."""
-        raise _blocked("Unix sockets are not fetched from")
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait, as httpcore asks before it tries again (which it is told not to)."""
-        await asyncio.sleep(seconds)
-
-    async def _addresses(self, host: str, timeout: float | None) -> Sequence[str]:
-        if _is_literal(host):
-            return [host]
-        try:
-            async with asyncio.timeout(timeout):
-                return await self._resolve(host)
-        except TimeoutError as exc:
-            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from exc
-
-
-def _is_literal(host: str) -> bool:
+def _has_host(url: httpx.URL) -> bool:
     try:
-        ip_address(host)
-    except ValueError:
+        return bool(url.raw_host)
+    except UnicodeEncodeError:  # an IPv6 address with a scope that is not ASCII
         return False
-    return True
 
 
-def alternating(addresses: Sequence[str]) -> list[str]:
-    """Return the addresses with the families taking turns (RFC 8305, section 4).
+def literal_address(host: str) -> str | None:
+    """Return the address that `host` spells, or None if it is a name.
 
-    Where one family does not work, the other one is tried second, not last.
+    inet_aton() knows the spellings that getaddrinfo() and browsers know too: `127.1`,
+    `2130706433`, `0x7f000001` and `0177.0.0.1` are all 127.0.0.1.
     """
-    families: dict[bool, list[str]] = {}
-    for address in addresses:
-        families.setdefault(":" in address, []).append(address)
-    pairs = chain.from_iterable(zip_longest(*families.values()))
-    return [address for address in pairs if address is not None]
+    with suppress(ValueError):
+        return str(ip_address(host))
+    with suppress(OSError):
+        return socket.inet_ntoa(socket.inet_aton(host))
+    return None
 
 
-def _blocked(message: str) -> FetchError:
+def blocked(message: str) -> FetchError:
+    """Return the error for what is not fetched on principle."""
     return FetchError(ErrorKind.BLOCKED_ADDRESS, message, retryable=False)

@@ -1,9 +1,7 @@
-"""The head of a response: bounded, recorded as sent, and tidied up for the parser.
+"""The head of a response: read within bounds, and recorded as it was sent.
 
-h11 takes nothing but well-formed fields, changes some on the way (`Content-Length: 5, 5`
-becomes `5`) and keeps no count of interim responses. Servers are not that tidy and pages must
-not be lost over it, so the head is read here first: what it said is kept for the record, and
-the parser is given what it will take.
+Servers are not tidy, and a page must not be lost over a sloppy header, so fields that a strict
+parser would refuse are kept like any other.
 """
 
 import asyncio
@@ -18,60 +16,53 @@ MAX_HEADERS = 500
 MAX_INTERIM_RESPONSES = 10
 
 _READ_BYTES = 65_536
-_STATUS_LINE_START = b"HTTP/1."
+_BEGINNING = b"HTTP/1."
+_STATUS_LINE = re.compile(rb"(HTTP/1\.[0-9]) +([0-9]{3})(?: .*)?", re.DOTALL)
+_SWITCHING_PROTOCOLS = 101
+_FIRST_FINAL_STATUS = 200
 _END_OF_HEAD = re.compile(rb"\r?\n\r?\n")
-_BEGUN_END_BYTES = 3
+_LONGEST_PART_OF_END = 3  # of the four bytes "\r\n\r\n", how many the next read may complete
 _LINE_END = re.compile(rb"\r?\n")
-_FOLD = re.compile(rb"\r?\n[ \t]+")  # one line in two: RFC 9112, section 5.2
-_FIELD_NAME = re.compile(rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # `token`, RFC 9110, section 5.6.2
-_NO_FIELD_CONTENT = re.compile(rb"[\x00\r\v\f]+")  # RFC 9110, section 5.5
+_FOLD = re.compile(rb"\r?\n[ \t]+")  # one line written as two: RFC 9112, section 5.2
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Status line and fields as sent, and the bytes of the body that came along."""
+    """Status and headers as sent, and the bytes of the body that were read along with them."""
 
-    status_line: bytes
-    fields: tuple[tuple[bytes, bytes], ...]
+    http_version: str
+    status_code: int
+    headers: tuple[Header, ...]
     rest: bytes
 
-    @property
-    def headers(self) -> tuple[Header, ...]:
-        """The fields as text; latin-1 keeps every byte (RFC 9110, section 5.5)."""
-        return tuple(
-            Header(name.lower().decode("latin-1"), value.decode("latin-1"))
-            for name, value in self.fields
-        )
-
-    def for_parser(self) -> bytes:
-        """Return the response so far, less the fields that a strict parser would stumble over."""
-        lines = [self.status_line]
-        for name, value in self.fields:
-            if _FIELD_NAME.fullmatch(name):
-                lines.append(name + b": " + _NO_FIELD_CONTENT.sub(b" ", value).strip())
-        return b"\r\n".join([*lines, b"", self.rest])
+    def values(self, name: str) -> list[str]:
+        """Return the values of every header called `name` (in lower case), in order."""
+        return [header.value for header in self.headers if header.name == name]
 
 
 async def read_head(reader: asyncio.StreamReader) -> ResponseHead:
-    """Read up to the end of the final response's head; interim ones (1xx) are passed over.
+    """Read the head of the final response; interim responses (1xx) before it are skipped.
 
-    Raises `FetchError` for what is no HTTP/1.x response or goes past a limit of this module,
-    and `ConnectionResetError` if the connection ends first.
+    Raises `FetchError` if the answer is not HTTP/1.x or exceeds a limit of this module, and
+    `ConnectionResetError` if the connection ends first.
     """
     received = bytearray()
     for _ in range(MAX_INTERIM_RESPONSES + 1):
-        head = await _take_block(reader, received)
-        if not _is_interim(head):
-            return _parse(head, bytes(received))
-    raise _invalid("the server sent one interim response after the other")
+        status_line, *lines = await _take_lines(reader, received)
+        version, status = _parse_status_line(status_line)
+        if status >= _FIRST_FINAL_STATUS:
+            return ResponseHead(version, status, _parse_headers(lines), bytes(received))
+    raise _invalid(f"the server sent more than {MAX_INTERIM_RESPONSES} interim responses")
 
 
-async def _take_block(reader: asyncio.StreamReader, received: bytearray) -> bytes:
-    """Read until `received` has a head, and take that out of it, less its empty line."""
+async def _take_lines(reader: asyncio.StreamReader, received: bytearray) -> list[bytes]:
+    """Read until `received` contains a whole head; remove it and return its lines."""
     searched = 0
     while not (end := _END_OF_HEAD.search(received, searched)):
         _refuse_hopeless(received)
-        searched = max(0, len(received) - _BEGUN_END_BYTES)
+        # Go on where the last search ended, so that a slow server does not cost a search of
+        # everything for each of its bytes.
+        searched = max(0, len(received) - _LONGEST_PART_OF_END)
         more = await reader.read(_READ_BYTES)
         if not more:
             raise ConnectionResetError("the connection ended within the head of the response")
@@ -79,27 +70,39 @@ async def _take_block(reader: asyncio.StreamReader, received: bytearray) -> byte
     head = bytes(received[: end.start()])
     _refuse_hopeless(head)
     del received[: end.end()]
-    return head
+    return _LINE_END.split(_FOLD.sub(b" ", head))
 
 
 def _refuse_hopeless(received: bytes | bytearray) -> None:
-    if not received.startswith(_STATUS_LINE_START[: len(received)]):
+    if not received.startswith(_BEGINNING[: len(received)]):
         raise _invalid("the server's answer is not HTTP/1.x")
     if len(received) > MAX_HEAD_BYTES:
         raise _invalid(f"the response has more than {MAX_HEAD_BYTES} bytes of headers")
 
 
-def _is_interim(head: bytes) -> bool:
-    return head[9:10] == b"1" and head[9:12] != b"101"
+def _parse_status_line(line: bytes) -> tuple[str, int]:
+    found = _STATUS_LINE.fullmatch(line)
+    if not found:
+        raise _invalid("the status line of the response is not valid")
+    status = int(found[2])
+    if status == _SWITCHING_PROTOCOLS:
+        raise _invalid("the server switches to another protocol, which it was not asked to do")
+    return found[1].decode("ascii"), status
 
 
-def _parse(head: bytes, rest: bytes) -> ResponseHead:
-    status_line, *lines = _LINE_END.split(_FOLD.sub(b" ", head))
+def _parse_headers(lines: list[bytes]) -> tuple[Header, ...]:
+    """Return the fields as text; latin-1 keeps every byte (RFC 9110, section 5.5).
+
+    Lines without a colon are left out: they are warnings that a script printed too early.
+    """
     if len(lines) > MAX_HEADERS:
         raise _invalid(f"the response has more than {MAX_HEADERS} headers")
-    parted = (line.partition(b":") for line in lines)
-    fields = tuple((name.strip(), value.strip()) for name, colon, value in parted if colon)
-    return ResponseHead(status_line, fields, rest)
+    parts = (line.partition(b":") for line in lines)
+    return tuple(
+        Header(name.strip().lower().decode("latin-1"), value.strip().decode("latin-1"))
+        for name, colon, value in parts
+        if colon
+    )
 
 
 def _invalid(message: str) -> FetchError:

@@ -6,53 +6,65 @@ from contextlib import asynccontextmanager
 
 from app.errors import HostBusy
 
-PATIENCE_SECONDS = 2.0
+PATIENCE_SECONDS = 0.25
+"""How long a page may wait for a turn. It holds a slot of the worker meanwhile, which pages of
+other hosts could use."""
 
 
-class _Places:
-    def __init__(self, number: int) -> None:
-        self.semaphore = asyncio.Semaphore(number)
+class _Host:
+    def __init__(self, limit: int) -> None:
+        self.turns = asyncio.Semaphore(limit)
         self.users = 0
+        self.is_slow = False
 
 
 class HostTurns:
-    """At most `limit` turns at once for each host, first come first served; 0 is no limit.
+    """At most `limit` turns at once for each host, first come, first served; 0 is no limit.
 
-    Who has waited for `patience_seconds` is sent away, to make room for pages of other hosts.
-    A host is forgotten with its last turn.
+    At a host that answers quickly a turn becomes free within milliseconds: who waits for it keeps
+    the host's connections in use. At a slow host waiting would only hold a slot. So once somebody
+    has waited in vain, nobody waits for that host until one of its turns has been given back.
     """
 
     def __init__(self, limit: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._limit = limit
         self._patience_seconds = patience_seconds
-        self._places: dict[str, _Places] = {}
+        self._hosts: dict[str, _Host] = {}
 
     def __len__(self) -> int:
-        """Return how many hosts are kept in mind."""
-        return len(self._places)
+        """Return how many hosts have a turn, or somebody waiting for one, at the moment."""
+        return len(self._hosts)
 
     @asynccontextmanager
-    async def turn(self, host: str) -> AsyncIterator[None]:
-        """Wait until there is a place at `host`, and hold it. Raises `HostBusy`."""
+    async def turn(self, name: str) -> AsyncIterator[None]:
+        """Hold a turn of a host until the block ends. Raises `HostBusy` if none becomes free."""
         if not self._limit:
             yield
             return
-        places = self._places.setdefault(host, _Places(self._limit))
-        places.users += 1
+        host = self._hosts.setdefault(name, _Host(self._limit))
+        host.users += 1
         try:
-            await self._wait(places.semaphore, host)
+            await self._take(host, name)
             try:
                 yield
             finally:
-                places.semaphore.release()
+                host.turns.release()
+                host.is_slow = False
         finally:
-            places.users -= 1
-            if not places.users:
-                del self._places[host]
+            host.users -= 1
+            if not host.users:
+                del self._hosts[name]
 
-    async def _wait(self, semaphore: asyncio.Semaphore, host: str) -> None:
-        try:
-            async with asyncio.timeout(self._patience_seconds):
-                await semaphore.acquire()
-        except TimeoutError:
-            raise HostBusy(f"all {self._limit} connections to {host} are in use") from None
+    async def _take(self, host: _Host, name: str) -> None:
+        if not host.turns.locked():
+            await host.turns.acquire()
+            return
+        if not host.is_slow:
+            try:
+                async with asyncio.timeout(self._patience_seconds):
+                    await host.turns.acquire()
+            except TimeoutError:
+                host.is_slow = True
+            else:
+                return
+        raise HostBusy(f"all {self._limit} connections to {name} are in use")

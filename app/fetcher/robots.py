@@ -1,4 +1,4 @@
-"""robots.txt made binding (RFC 9309)."""
+"""Fetches nothing that a host's robots.txt disallows (RFC 9309), where that is wanted."""
 
 import asyncio
 import re
@@ -9,19 +9,18 @@ import httpx
 from protego import Protego
 
 from app.errors import FetchError
-from app.fetcher.deadline import TimeBudget
 from app.fetcher.hosts import HostTurns
 from app.models import ErrorKind
 
 MAX_ROBOTS_BYTES = 512_000  # "at least 500 kibibytes": RFC 9309, section 2.5
 CACHE_SECONDS = 3600  # "no more than 24 hours": section 2.4
 CACHE_CHARACTERS = 2_000_000
-FAILURE_SECONDS = 5  # long enough for those who waited for the same answer
+FAILURE_SECONDS = 5  # so that the host's other pages fail at once, for the same reason
 
-_ENTRY_CHARACTERS = 1000  # what an entry costs however short its file is
+_ENTRY_CHARACTERS = 1000  # what the shortest file counts as: its entry takes memory too
 _AGENT_LINE = re.compile(r"\s*user[-\s]*agent\s*:?\s*([^#]*)", re.IGNORECASE)
 
-GetRobotsTxt = Callable[[str, TimeBudget], Awaitable[tuple[int, str]]]
+GetRobotsTxt = Callable[[str], Awaitable[tuple[int, str]]]
 """Takes the URL of a robots.txt and gives its status and text; raises `FetchError`, `HostBusy`."""
 
 _Answer = Protego | FetchError
@@ -30,10 +29,10 @@ _Answer = Protego | FetchError
 class Robots:
     """Asks each host's robots.txt before anything else is asked of the host.
 
-    A file that is not there (4xx) or leads nowhere (too many redirects) allows everything
-    (RFC 9309, sections 2.3.1.2 and 2.3.1.3). While a server fails (5xx) nothing is allowed
-    (2.3.1.4), which may pass, so that refusal alone is retryable. Where the file cannot be had
-    at all, the page could not be either, and fails for the same reason.
+    A file that is not there (4xx) or has too many redirects allows everything (RFC 9309, sections
+    2.3.1.2 and 2.3.1.3). While the server fails (5xx), nothing is allowed (2.3.1.4); that may pass,
+    so the page is tried again. Where the file cannot be fetched at all, the page fails for the
+    same reason.
     """
 
     def __init__(self, user_agent: str, get_robots_txt: GetRobotsTxt) -> None:
@@ -42,11 +41,17 @@ class Robots:
         self._answers = _Answers()
         self._turns = HostTurns(1)
 
-    async def check(self, url: httpx.URL, budget: TimeBudget) -> None:
-        """Raise `FetchError` unless `url` may be fetched, `HostBusy` if that takes too long."""
+    async def check(self, url: httpx.URL) -> None:
+        """Raise `FetchError` unless `url` may be fetched.
+
+        One page asks for a robots.txt, and the others wait for the answer for a moment. If it
+        does not come they raise `HostBusy`.
+        """
         origin = str(url.copy_with(raw_path=b"/", fragment=None))
-        async with self._turns.turn(origin):  # one asks, and the others wait for the answer
-            answer = self._answers.get(origin) or await self._ask(origin, budget)
+        answer = self._answers.get(origin)
+        if answer is None:
+            async with self._turns.turn(f"{origin}robots.txt"):
+                answer = self._answers.get(origin) or await self._ask(origin)
         if isinstance(answer, FetchError):
             raise _anew(answer)
         if not answer.can_fetch(str(url), self._agent):
@@ -54,19 +59,19 @@ class Robots:
                 ErrorKind.ROBOTS, "the host's robots.txt disallows this page", retryable=False
             )
 
-    async def _ask(self, origin: str, budget: TimeBudget) -> _Answer:
-        text = ""
+    async def _ask(self, origin: str) -> _Answer:
+        url, text = f"{origin}robots.txt", ""
         try:
-            text = await self._rules_text(f"{origin}robots.txt", budget)
+            text = await self._rules_text(url)
             answer: _Answer = await asyncio.to_thread(parse_robots_txt, text, self._agent)
         except FetchError as exc:
             answer = _anew(exc)
         self._answers.keep(origin, answer, len(text))
         return answer
 
-    async def _rules_text(self, url: str, budget: TimeBudget) -> str:
+    async def _rules_text(self, url: str) -> str:
         try:
-            status, text = await self._get_robots_txt(url, budget)
+            status, text = await self._get_robots_txt(url)
         except FetchError as exc:
             if exc.kind is ErrorKind.TOO_MANY_REDIRECTS:
                 return ""
@@ -79,15 +84,15 @@ class Robots:
 
 
 def _anew(error: FetchError) -> FetchError:
-    """Return the same error without the traceback, which holds on to all it passed."""
+    """Return the same error without its traceback, which would keep a whole fetch in memory."""
     return FetchError(error.kind, error.message, retryable=error.retryable)
 
 
 def parse_robots_txt(text: str, agent: str) -> Protego:
     """Return the rules for `agent` (a product token in lower case) and for `*`.
 
-    Protego keeps a rule once for each agent of its group, which makes gigabytes of a hostile
-    file of 500 KiB, so all other agents become one.
+    All other agents are renamed to one. Protego keeps a copy of each rule for each agent of its
+    group, and would make gigabytes of a hostile file of 500 KiB.
     """
     return Protego.parse("\n".join(_with_known_agent(line, agent) for line in text.splitlines()))
 
@@ -101,7 +106,7 @@ def _with_known_agent(line: str, agent: str) -> str:
 
 
 class _Answers:
-    """The answers of the hosts asked last, bounded by what they take to keep."""
+    """The answers of hosts. The oldest are forgotten when all together become too long."""
 
     def __init__(self) -> None:
         self._entries: dict[str, tuple[_Answer, int, float]] = {}

@@ -1,8 +1,8 @@
-"""Many small operations as a few large ones, without waiting for more to come.
+"""Batches database operations that arrive while another one is under way.
 
-The first call goes out at once, on its own. Those that arrive while it is under way are gathered
-and go out together when it is back, and so on: nobody waits on a timer, an idle service has its
-usual latency, and a busy one pays by the batch. What nobody waits for any more is not sent.
+The first call is sent at once, alone. Calls that arrive before its answer are collected, and sent
+together as soon as the answer is there. There is no timer: an idle process has the latency of a
+single operation, and a busy one sends a few large operations instead of many small ones.
 """
 
 import asyncio
@@ -14,11 +14,11 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Item, Answer]):
-    """Calls `run` with lists of up to `most` items, one list at a time.
+    """Calls `run` with batches of up to `most` items, one batch at a time.
 
-    It returns their answers in order; one that is an exception is raised to its caller. An
-    exception of `run` itself is raised to every caller of its batch, and `TimeoutError` to those
-    who have waited `timeout_seconds`, whatever is before them.
+    `run` returns one answer for each item, in order. An answer that is an exception is raised to
+    the caller of its item, and an exception of `run` itself to every caller of the batch. A caller
+    that has waited `timeout_seconds` gets `TimeoutError`, even if its item was never sent.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Batcher(Generic[Item, Answer]):
 
     async def _work(self) -> None:
         try:
+            # Items whose callers have given up are dropped here: nobody would read the answer.
             while waiting := [
                 (item, future) for item, future in self._waiting if not future.done()
             ]:
@@ -57,10 +58,10 @@ class Batcher(Generic[Item, Answer]):
         answers: Sequence[Answer | BaseException]
         try:
             answers = await self._run([item for item, _ in batch])
-        except Exception as exc:  # noqa: BLE001 (it is raised again, to those who asked)
+        except Exception as exc:  # noqa: BLE001 (it is raised again, to each caller)
             answers = [exc] * len(batch)
         for (_, future), answer in zip(batch, answers, strict=True):
-            # A caller that has gone meanwhile is not told any more.
+            # The caller has given up, or was cancelled, while the batch was under way.
             if future.done():
                 continue
             if isinstance(answer, BaseException):

@@ -122,8 +122,12 @@ class ClaimRequest:
                 token=self.token,
                 lost_alone=processing["lost_alone"],
             )
-        is_own = processing.get("last_request_id") == request.request_id
-        if not is_own and request.request_id not in processing.get("covered", ()):
+        # Records of version 0.1.0 have no such list: their last request is the covered one.
+        covered = processing.get("covered", [processing.get("last_request_id")])
+        # The record may have changed since the claim was refused. It may be this request's own by
+        # now, noted after the fetch of another one has ended. Only a covered request has, or will
+        # have, its answer; any other one has to ask again.
+        if request.request_id not in covered:
             return Busy()
         has_ended = document["status"] in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
         return Coalesced("answered" if processing.get("finished", has_ended) else "in_progress")

@@ -1,4 +1,4 @@
-"""The database as an operator sees it, from outside the two processes. Nothing is created."""
+"""Reads the state of the database for `pagemeta doctor`. It creates and changes nothing."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from app.store.mongo import COLLECTION
 
 @dataclass(frozen=True, slots=True)
 class DatabaseFacts:
-    """What a deployment rests on; `indexes` maps each indexed field to whether it is unique."""
+    """What `doctor` reports; `indexes` maps each indexed field to whether it is unique."""
 
     version: str
     replica_set: str | None
@@ -23,7 +23,7 @@ class DatabaseFacts:
 
 
 def inspect(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
-    """Look at the database. Raises `DatabaseUnreachable`."""
+    """Return the facts about the database `name`. Raises `DatabaseUnreachable`."""
     timeout_ms = round(timeout_seconds * 1000)
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
         url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
@@ -32,7 +32,8 @@ def inspect(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
         with client:
             return _facts(client, client[name])
     except PyMongoError as exc:
-        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]  # then internals follow
+        # pymongo goes on with details of its topology, which say nothing to an operator.
+        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
         raise DatabaseUnreachable(f"MongoDB could not be reached: {reason}") from exc
 
 

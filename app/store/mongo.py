@@ -129,7 +129,8 @@ class Database:
             connectTimeoutMS=timeout_ms,
             w="majority",
             journal=True,
-            readPreference="primary",  # what was written is looked at again
+            # A claim is written and then read back: only the primary is sure to have it.
+            readPreference="primary",
             retryWrites=True,
             tz_aware=True,
             uuidRepresentation="standard",
@@ -138,7 +139,7 @@ class Database:
 
     async def _prepare(self) -> None:
         try:
-            # Page sources shrink on disk with no code of ours.
+            # zstd stores page sources in less space than MongoDB's default, snappy.
             await self._client[self._name].create_collection(
                 COLLECTION,
                 storageEngine={"wiredTiger": {"configString": "block_compressor=zstd"}},
@@ -152,7 +153,10 @@ class Database:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn the driver's errors into ours; `DuplicateKeyError` is an answer and passes."""
+    """Raise the driver's errors as this package's own.
+
+    `DuplicateKeyError` passes: to its callers it is an answer, not a fault.
+    """
     try:
         yield
     except DuplicateKeyError:
@@ -209,17 +213,17 @@ _OURS = frozenset({"find", "findAndModify", "update", "delete", "insert", "ping"
 
 
 class CommandTimer(monitoring.CommandListener):
-    """Observes every command that got an answer; pymongo calls it in the driver's own thread."""
+    """Measures every command that was answered. pymongo calls it in the driver's own thread."""
 
     def started(self, event: monitoring.CommandStartedEvent) -> None:
-        """Do nothing: the driver measures the time itself."""
+        """Do nothing: the driver measures the time."""
 
     def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
-        """Observe a command that the server has carried out."""
+        """Measure a command that the server has carried out."""
         _observe(event.command_name, "success", event.duration_micros)
 
     def failed(self, event: monitoring.CommandFailedEvent) -> None:
-        """Observe a command that the server refused, or whose connection was lost."""
+        """Measure a command that the server refused, or whose connection was lost."""
         _observe(event.command_name, "failure", event.duration_micros)
 
 

@@ -28,6 +28,7 @@ from app.models import (
 from app.runtime.tracing import TRACER
 from app.store.batching import Batcher
 from app.store.claims import (
+    COVERED,
     MAX_WAITING,
     WAITING,
     AttemptResult,
@@ -43,6 +44,10 @@ from app.urls import host_of
 
 LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
+
+MAX_INLINE_SOURCE_BYTES = 65_536
+"""A page source above this is left out of records that are read, many of them together, until it
+is asked for by itself."""
 
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
@@ -70,9 +75,23 @@ class PageRepository:
 
     @TRACER.start_as_current_span("pages.find")
     async def find(self, url: str) -> PageRecord | None:
-        """Return the record of a page, if there is one. Raises `UnreadableRecord`."""
+        """Return the record of a page, if there is one, without its source if that is large.
+
+        Raises `UnreadableRecord`.
+        """
         with translated_errors():
             document = await self._find(url)
+        return _record(document) if document else None
+
+    @TRACER.start_as_current_span("pages.find_with_source")
+    async def find_with_source(self, url: str) -> PageRecord | None:
+        """Return the record of a page, if there is one, with its source however large it is.
+
+        Takes up to seven times the size of the source in memory. Raises `UnreadableRecord`.
+        """
+        whole = {**self._fields, "metadata": True, "omitted_source_bytes": {"$literal": 0}}
+        with translated_errors():
+            document = await self._database.pages.find_one({"url": url}, whole)
         return _record(document) if document else None
 
     @TRACER.start_as_current_span("pages.note_queued")
@@ -259,7 +278,7 @@ def _note(request: PageRequest) -> UpdateOne:
     }
     listed = {"$concatArrays": [WAITING, [request.request_id]]}
     now_queued = {"$cond": [queues, _unclaimed(request.request_id), {}]}
-    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}}
+    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}, "covered": COVERED}
     update = {
         "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
         "host": {"$ifNull": ["$host", {"$literal": host_of(request.url)}]},
@@ -321,16 +340,24 @@ def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
 
 
 def _record_fields(patience_seconds: float) -> Document:
-    """Return the projection of a record, with `has_stalled` computed by the database's clock."""
+    """Return the projection of a record.
+
+    The database computes `has_stalled`, by its own clock, and leaves a large page source out.
+    """
     lease = {"$ifNull": ["$processing.lease_expires_at", None]}
     last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
     lease_is_over = {"$lt": [lease, "$$NOW"]}
     waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
     stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
+    source_is_text = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
+    source_bytes = {"$cond": [source_is_text, {"$strLenBytes": "$metadata.page_source"}, 0]}
+    is_large = {"$gt": [source_bytes, MAX_INLINE_SOURCE_BYTES]}
+    without_source = {"$mergeObjects": ["$metadata", {"page_source": None}]}
     return {
         "url": True,
         "status": True,
-        "metadata": True,
+        "metadata": {"$cond": [is_large, without_source, "$metadata"]},
+        "omitted_source_bytes": {"$cond": [is_large, source_bytes, 0]},
         "processing": dict.fromkeys(
             ("attempts", "last_request_id", "lease_expires_at", "last_error"), True
         ),
@@ -364,6 +391,7 @@ def _parse(document: Document) -> PageRecord:
         updated_at=document["updated_at"],
         lease_expires_at=processing.get("lease_expires_at"),
         has_stalled=document["has_stalled"],
+        omitted_source_bytes=document["omitted_source_bytes"],
     )
 
 

@@ -132,6 +132,7 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
         user_agent=settings.fetch_user_agent,
         allowed_ports=settings.fetch_allowed_ports,
         allowed_networks=settings.fetch_allowed_networks,
+        denied_networks=settings.fetch_denied_networks,
         per_host_concurrency=settings.fetch_per_host_concurrency,
         respect_robots=settings.fetch_respect_robots,
     )

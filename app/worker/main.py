@@ -5,7 +5,11 @@ they read the settings, because uvicorn and FastStream want an object. Nothing c
 """
 
 from app.runtime.logs import configure_logging
-from app.runtime.process import exit_with_zero_when_stopped, spare_the_collector
+from app.runtime.process import (
+    exit_with_zero_when_stopped,
+    give_memory_back,
+    spare_the_collector,
+)
 from app.runtime.settings import load_settings
 from app.runtime.tracing import start_tracing
 from app.worker.application import create_app
@@ -16,3 +20,4 @@ start_tracing("worker")
 exit_with_zero_when_stopped()
 app = create_app(settings)
 spare_the_collector()
+give_memory_back()

@@ -1,7 +1,7 @@
 """The same scenarios on the fake, on Motor, and on pymongo's own asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from dirty_equals import IsNow, IsPartialDict
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient
+from pymongo import AsyncMongoClient, MongoClient
 
 from app.errors import NotStorable, UnreadableRecord
 from app.models import (
@@ -27,6 +27,7 @@ from app.models import (
 from app.retries import Backoff
 from app.services import Pages
 from app.store import pages as page_repository
+from app.store.claims import Claims
 from app.store.mongo import Database
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
@@ -113,6 +114,35 @@ async def status_of(pages: Pages, url: str = URL) -> PageStatus | str:
     return (await found(pages, url)).status
 
 
+async def complete_with_source(pages: Pages, source: str) -> None:
+    claim = await pages.claim(Delivery(a_request()), lease_seconds=LEASE)
+    assert isinstance(claim, Claim)
+    await pages.complete(claim, a_page(page_source=source))
+
+
+async def test_a_source_of_64_kib_is_read_with_its_record(pages: Pages) -> None:
+    await complete_with_source(pages, "x" * 65_536)
+    record = await pages.find(URL)
+    assert record is not None
+    assert record.metadata == a_page(page_source="x" * 65_536)
+    assert record.omitted_source_bytes == 0
+
+
+async def test_a_larger_source_is_left_out_until_it_is_asked_for(pages: Pages) -> None:
+    source = "é" * 32_769  # two bytes each
+    await complete_with_source(pages, source)
+    record, whole = await pages.find(URL), await pages.find_with_source(URL)
+    assert record is not None
+    assert whole is not None
+    assert record.metadata == a_page(page_source=None)
+    assert record.omitted_source_bytes == 65_538
+    assert whole == replace(record, metadata=a_page(page_source=source), omitted_source_bytes=0)
+
+
+async def test_an_unknown_page_has_no_record_with_a_source_either(pages: Pages) -> None:
+    assert await pages.find_with_source(URL) is None
+
+
 async def test_an_unknown_page_is_not_found(pages: Pages) -> None:
     assert await pages.find(URL) is None
 
@@ -194,6 +224,24 @@ async def test_a_request_noted_after_the_fetch_began_has_one_of_its_own(pages: P
     assert refresh.refreshes
     others = [await pages.claim(Delivery(it), lease_seconds=LEASE) for it in later[1:]]
     assert set(others) == {Coalesced("in_progress")}
+
+
+async def test_a_request_that_is_noted_while_its_claim_is_refused_is_asked_for_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages, request = a_repository(database), a_request()
+    running = await claimed(pages, Delivery(a_request()))
+    read = Claims._read  # noqa: SLF001 (what happens between the refusal and the look at the record)
+
+    async def end_note_and_read(claims: Claims, urls: Sequence[str]) -> Any:
+        monkeypatch.setattr(Claims, "_read", read)
+        await pages.fail(running, ERROR)
+        await pages.note_queued(request)
+        return await read(claims, urls)
+
+    monkeypatch.setattr(Claims, "_read", end_note_and_read)
+    assert await pages.claim(Delivery(request), lease_seconds=LEASE) == Busy()
+    await claimed(pages, Delivery(request, deferrals=1))
 
 
 async def test_a_covered_request_waits_for_the_retry_of_the_request_that_covers_it(
@@ -519,6 +567,19 @@ async def test_opening_a_second_time_keeps_the_indexes(
     indexes = await database.pages.index_information()
     assert indexes["url_1"]["unique"] is True
     assert set(indexes) == {"_id_", "url_1", "created_at_1"}
+
+
+async def test_an_index_that_takes_longer_to_build_than_an_operation_may_is_waited_for(
+    mongodb: MongoDB, unique_name: str
+) -> None:
+    with MongoClient[dict[str, Any]](mongodb.url) as client:
+        urls = [{"url": f"{URL}{number}"} for number in range(300_000)]
+        client[unique_name].pages.insert_many(urls, ordered=False)
+    database = Database(mongodb.url, unique_name, timeout_seconds=0.2, backoff=ONCE)
+    await database.open()
+    indexes = await database.pages.index_information()
+    await database.close()
+    assert indexes["url_1"]["unique"] is True
 
 
 async def test_a_put_off_copy_that_takes_a_claim_over_leaves_the_other_void(pages: Pages) -> None:

@@ -1,7 +1,6 @@
 """A RabbitMQ cluster of three nodes that loses one of them."""
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -60,9 +59,29 @@ def test_killing_the_leader_of_the_request_queue_loses_nothing(
     clustered.rabbitmq = next(node for node in nodes if node is not killed)
     before = len(load.accepted)
     eventually(lambda: len(load.accepted), lambda count: count > before + 50, within=60)
-    accepted = load.stop()
+    load.stop()
     assert set(load.answers) <= {202, 503}
-    assert_nothing_is_lost(clustered, accepted)
+    assert_nothing_is_lost(clustered, site)
+
+
+def test_killing_the_leader_of_each_queue_in_turn_loses_nothing(
+    clustered: Service, nodes: list[RabbitMQ], site: Site
+) -> None:
+    api, _ = started(clustered.api(), clustered.worker())
+    pages = (site.url(f"/{kind}/{n}") for n in range(1_000_000) for kind in ("slow/20", "flaky/1"))
+    load = Load(clustered, api, pages, callers=2).start()
+    for number, queue in enumerate(("requests", "retries", "retry.1s", "dead")):
+        killed = leader(nodes, f"{clustered.name}.{queue}")
+        clustered.rabbitmq = next(node for node in nodes if node is not killed)
+        publish(clustered, [b"{", b"[%d]" % number])
+        killed.kill()
+        publish(clustered, [b"malformed while the leader was away: %d" % number])
+        before = len(load.accepted)
+        eventually(lambda: len(load.accepted), lambda count: count > before + 50, within=60)  # noqa: B023 (called before the next turn)
+        killed.start()
+    load.stop()
+    assert set(load.answers) <= {202, 503}
+    assert_nothing_is_lost(clustered, site, within=120)
 
 
 async def _declare_dead_letter_queue(service: Service, node: RabbitMQ) -> None:
@@ -86,7 +105,9 @@ def test_dead_letters_are_not_lost_while_their_queue_has_no_leader(
     assert leader(nodes, f"{clustered.name}.dead") is nodes[2]
     publish(clustered, [b"{"] * letters_before)
     eventually(lambda: clustered.queue("dead").ready, lambda count: count == letters_before)
-    time.sleep(3)  # RabbitMQ 3.10 may find no new leader for a queue that was declared just now
+    clustered.rabbitmq = nodes[2]
+    clustered.wait_until_queues_are_on_disk()
+    clustered.rabbitmq = nodes[0]
     nodes[2].kill()
     publish(clustered, [b"{"] * 5)
     worker.wait_for_event("message_dead_lettered", count=5 + letters_before)

@@ -20,20 +20,21 @@ def test_a_worker_killed_again_and_again_loses_nothing(service: Service, site: S
         worker.start()
     accepted = load.finish()
     assert len(accepted) == 150
-    assert_nothing_is_lost(service, accepted)
+    assert_nothing_is_lost(service, site)
 
 
-def test_a_page_that_kills_its_worker_fails_within_its_attempts(
+def test_a_page_that_kills_its_worker_is_hit_once_in_company_and_then_alone(
     service: Service, site: Site
 ) -> None:
     api, worker = service.api().start(), service.worker(WORKER_MAX_ATTEMPTS="3")
-    site.on_hit = lambda path: worker.kill() if path == "/killer" else None
+    url, site.on_poison = site.url("/poison/page"), worker.kill
     with supervised(worker.launch):
-        service.post(api, site.url("/killer"))
-        page = service.ended(api, site.url("/killer"), within=60)
+        service.post(api, url)
+        page = service.ended(api, url, within=60)
+        assert_nothing_is_lost(service, site)
     assert page["status"] == "FAILED_PERMANENT"
     assert page["error"]["kind"] == "attempts_exhausted"
-    assert site.hits["/killer"] == 3
+    assert site.hits["/poison/page"] == 1 + 3
 
 
 def test_a_stop_longer_than_the_grace_does_not_count_as_an_attempt(
@@ -50,25 +51,28 @@ def test_a_stop_longer_than_the_grace_does_not_count_as_an_attempt(
     assert (page["status"], page["attempts"]) == ("COMPLETED", 1)
 
 
-def test_twenty_requests_for_one_page_are_one_fetch(service: Service, site: Site) -> None:
+def test_requests_during_a_fetch_cause_one_more_fetch(service: Service, site: Site) -> None:
     api, worker = started(service.api(), service.worker())
     url = site.url("/held/page")
-    accepted = {service.post(api, url).json()["request_id"] for _ in range(20)}
-    worker.wait_for_event("request_coalesced", count=19)
+    service.post(api, url)
+    worker.wait_for_event("fetch_started")
+    for _ in range(20):
+        service.post(api, url)
+    worker.wait_for_event("request_deferred", count=20)
     site.release()
-    assert service.ended(api, url)["request_id"] in accepted
-    assert site.hits["/held/page"] == 1
-    assert_nothing_is_lost(service, {url: ""})
+    assert_nothing_is_lost(service, site)
+    assert site.hits["/held/page"] == 2
 
 
-def test_requests_that_waited_are_answered_by_one_fetch(service: Service, site: Site) -> None:
+def test_requests_that_wait_in_the_queue_are_answered_by_one_fetch(
+    service: Service, site: Site
+) -> None:
     api, url = service.api().start(), site.url("/page")
     for _ in range(20):
         service.post(api, url)
-    worker = service.worker(WORKER_CONCURRENCY="1").start()
-    worker.wait_for_event("request_coalesced", count=19, reason="answered")
+    service.worker().start()
+    assert_nothing_is_lost(service, site)
     assert site.hits["/page"] == 1
-    assert_nothing_is_lost(service, {url: ""})
 
 
 def test_two_workers_share_the_queue(service: Service, site: Site) -> None:
@@ -77,7 +81,7 @@ def test_two_workers_share_the_queue(service: Service, site: Site) -> None:
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(Worker.start, workers))
     load = Load(service, api, (site.url(f"/slow/50/{n}") for n in range(100))).start()
-    accepted = load.finish()
-    assert_nothing_is_lost(service, accepted)
+    load.finish()
+    assert_nothing_is_lost(service, site)
     assert all(worker.events("metadata_persisted") for worker in workers)
     assert set(site.hits.values()) == {1}

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 from dirty_equals import IsPartialDict
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from app.cli.main import app
 from dev.stack import ROOT
+from tests.command_line import pagemeta
 from tests.messages import a_message, publish
 from tests.service import Service, eventually
 from tests.site import Site
@@ -29,10 +29,7 @@ def dead(service: Service) -> Service:
 
 
 def run(service: Service, *arguments: str, typed: str = "") -> Result:
-    """Run the command in this process, with the settings of the service."""
-    return CliRunner().invoke(
-        app, ["dead-letters", *arguments], env=service.environment, input=typed
-    )
+    return pagemeta(service, "dead-letters", *arguments, typed=typed)
 
 
 def ids(service: Service) -> list[str]:

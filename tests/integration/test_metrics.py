@@ -63,7 +63,7 @@ def test_both_processes_count_what_they_did(service: Service, site: Site) -> Non
     assert seen("page_metadata_dead_letters_total", reason="malformed") == 1
     assert seen("page_metadata_pages_in_flight") == 0
     assert seen("page_metadata_worker_slots") == 16
-    claims = {"command": "findAndModify", "outcome": "success"}
+    claims = {"command": "update", "outcome": "success"}
     assert (seen("page_metadata_database_seconds_count", **claims) or 0) >= 6
 
 

@@ -326,6 +326,27 @@ async def a_claim(pages: FakePages, **request: Any) -> Claim:
     return claim
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_browser_on_behalf_of_another_site_queues_nothing(
+    client: httpx.AsyncClient, pages: FakePages, publisher: FakePublisher, site: str
+) -> None:
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    answer = await client.get("/metadata", params={"url": URL}, headers=headers)
+    assert_problem(answer, 404, title="The page is not known", detail="POST /metadata")
+    assert publisher.published == []
+    assert await pages.find(URL) is None
+
+
+@pytest.mark.parametrize("site", ["none", "same-origin"])
+async def test_a_browser_on_behalf_of_its_user_queues_the_page(
+    client: httpx.AsyncClient, publisher: FakePublisher, site: str
+) -> None:
+    headers = {"Sec-Fetch-Site": site}
+    answer = await client.get("/metadata", params={"url": URL}, headers=headers)
+    assert answer.status_code == 202
+    assert len(publisher.published) == 1
+
+
 async def test_a_completed_page_has_the_published_shape(
     client: httpx.AsyncClient, pages: FakePages
 ) -> None:

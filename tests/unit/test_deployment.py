@@ -1,4 +1,4 @@
-"""What is deployed: containers, alerts and dashboard, read as their programs would read them."""
+"""What is deployed: the containers of Compose, the alerts and the dashboard."""
 
 import json
 import re
@@ -32,7 +32,7 @@ PROMETHEUS_OWN = {"up"}
 # --- Containers ---
 
 
-def test_every_variable_that_is_filled_in_is_known() -> None:
+def test_compose_asks_for_the_passwords_and_for_nothing_else() -> None:
     named = set(re.findall(r"\$\{(\w+)", (ROOT / "compose.yaml").read_text()))
     named.add(COMPOSE["secrets"]["grafana"]["environment"])
     assert named == PASSWORDS
@@ -46,7 +46,7 @@ def test_every_image_is_pinned() -> None:
         assert re.search(r":v?\d+\.\d+\.\d+(-[\w-]+)?$", image), image
 
 
-def test_the_commands_are_those_of_the_readme() -> None:
+def test_containers_run_the_commands_that_the_documents_name() -> None:
     (image_command,) = re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     assert json.loads(image_command) == API_COMMAND
     assert "command" not in SERVICES["api"]
@@ -55,43 +55,43 @@ def test_the_commands_are_those_of_the_readme() -> None:
         assert f"`{' '.join(command)}`" in README
 
 
-def test_every_service_is_limited_restarted_and_bound_to_this_machine() -> None:
+def test_every_container_has_limits_restarts_and_listens_on_this_machine_only() -> None:
     for name, service in SERVICES.items():
         assert service["restart"] == "unless-stopped", name
         assert {"mem_limit", "cpus"} <= service.keys(), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
 
 
-def test_every_dependency_is_waited_for_until_it_is_healthy() -> None:
+def test_a_container_starts_once_the_ones_it_needs_are_healthy() -> None:
     for service in SERVICES.values():
         for dependency, condition in service.get("depends_on", {}).items():
             assert condition == {"condition": "service_healthy"}
             assert "healthcheck" in SERVICES[dependency]
 
 
-def test_workers_can_be_scaled() -> None:
+def test_nothing_keeps_compose_from_running_several_workers() -> None:
     assert not {"container_name", "ports", "hostname"} & SERVICES["worker"].keys()
 
 
-def test_what_watches_comes_with_its_profile_alone() -> None:
+def test_monitoring_starts_with_its_profile_only() -> None:
     watching = {name for name, service in SERVICES.items() if "profiles" in service}
     assert watching == {"prometheus", "grafana", "jaeger"}
 
 
-def test_every_mounted_file_is_there() -> None:
+def test_every_mounted_file_exists() -> None:
     mounts = [volume for service in SERVICES.values() for volume in service.get("volumes", ())]
     folders = [volume.split(":")[0] for volume in mounts if volume.startswith("./")]
     assert len(folders) == 6
     assert all((ROOT / folder).exists() for folder in folders)
 
 
-def test_the_image_runs_as_nobody_in_particular_and_is_watched() -> None:
+def test_the_image_runs_without_root_and_has_a_health_check() -> None:
     final = DOCKERFILE.rpartition("\nFROM ")[2]
     assert "USER 10001" in final
     assert "HEALTHCHECK" in final
     assert "LABEL org.opencontainers.image.title" in final
     assert "apt-get" not in DOCKERFILE
-    # In the exec form the process itself is told to stop.
+    # In the exec form Docker sends SIGTERM to the process itself and not to a shell around it.
     assert all(line.startswith("CMD [") for line in re.findall(r"^CMD.*$", final, re.MULTILINE))
 
 
@@ -119,7 +119,7 @@ def selectors(expression: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("query", [*(rule["expr"] for rule in RULES), *QUERIES])
-def test_a_query_asks_for_metrics_there_are(query: str) -> None:
+def test_a_query_uses_only_metrics_that_exist(query: str) -> None:
     parsed = promql_parser.parse(query.replace("$__rate_interval", "1m"))
     names = {selector.name for selector in selectors(parsed)}
     assert names
@@ -127,19 +127,19 @@ def test_a_query_asks_for_metrics_there_are(query: str) -> None:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule["alert"])
-def test_an_alert_leads_to_its_page_in_the_runbook(rule: dict[str, Any]) -> None:
+def test_an_alert_links_to_its_section_of_the_runbook(rule: dict[str, Any]) -> None:
     assert rule["labels"]["severity"] in ("page", "ticket")
     assert rule["annotations"]["summary"]
     assert rule["annotations"]["runbook"] == f"docs/operations.md#{rule['alert'].lower()}"
     assert f"\n### {rule['alert']}\n" in RUNBOOK
 
 
-def test_the_runbook_has_no_page_without_an_alert() -> None:
+def test_the_runbook_has_the_sections_of_the_alerts_and_no_others() -> None:
     section = RUNBOOK.partition("\n## Alerts\n")[2].partition("\n## ")[0]
     assert re.findall(r"^### (\w+)$", section, re.MULTILINE) == [rule["alert"] for rule in RULES]
 
 
-def test_prometheus_looks_where_the_processes_listen() -> None:
+def test_prometheus_scrapes_the_ports_on_which_the_processes_listen() -> None:
     config = yaml.safe_load((ROOT / "deploy/prometheus/prometheus.yml").read_text())
     jobs = {job["job_name"]: job["dns_sd_configs"][0] for job in config["scrape_configs"]}
     assert {name: (job["names"], job["port"]) for name, job in jobs.items()} == {
@@ -148,7 +148,7 @@ def test_prometheus_looks_where_the_processes_listen() -> None:
     }
 
 
-def test_the_publisher_can_be_shown_in_every_state() -> None:
+def test_the_metric_of_the_publisher_knows_every_state() -> None:
     for state in ConnectionState:
         PUBLISHER_STATE.state(state)
 

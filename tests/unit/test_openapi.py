@@ -61,7 +61,7 @@ def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> 
     }
     assert described == {
         "post /metadata": {"202", "400", "413", "500", "503"},
-        "get /metadata": {"200", "202", "400", "500", "503"},
+        "get /metadata": {"200", "202", "400", "404", "500", "503"},
         "get /health/live": {"200"},
         "get /health/ready": {"200", "503"},
     }

@@ -5,6 +5,8 @@ from email.utils import format_datetime
 from itertools import islice
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.errors import FetchError
 from app.models import ErrorKind, Header, PageError, PageMetadata
@@ -114,6 +116,8 @@ def test_the_last_delay_repeats(attempt: int, seconds: float) -> None:
         pytest.param("", 1, 5, id="nothing"),
         pytest.param("-10", 1, 5, id="a negative number"),
         pytest.param("1.5e3", 1, 5, id="a number of another kind"),
+        pytest.param("1 Jan 99999999999999999999 00:00:00 GMT", 1, 5, id="a year beyond any date"),
+        pytest.param("1 Jan 2026 00:00:00 +99999999999999", 1, 5, id="a zone beyond any"),
     ],
 )
 def test_the_wait_a_server_asks_for_becomes_one_of_the_delays(
@@ -156,6 +160,15 @@ def test_a_delay_is_one_of_those_there_is_a_queue_for_even_out_of_order() -> Non
 )
 def test_retry_after_is_read_as_seconds_or_a_date(value: str, seconds: float) -> None:
     assert retry_after_seconds(asked_to_wait(value)) == seconds
+
+
+# Text that the parser of dates takes at least in part.
+_WORDS = ["Mon,", "1", "32", "Jan", "2026", "0", "9" * 20, "23:59:59", "GMT", "-0000", "+2359", "é"]
+
+
+@given(st.text() | st.lists(st.sampled_from(_WORDS)).map(" ".join))
+def test_whatever_retry_after_says_is_a_number_of_seconds(value: str) -> None:
+    assert retry_after_seconds(asked_to_wait(value)) >= 0
 
 
 def test_the_first_of_several_headers_counts_in_any_case() -> None:

@@ -17,6 +17,7 @@ from app.errors import (
     PublisherNotReady,
     PublishFailed,
     StoreUnavailable,
+    UnknownPage,
 )
 from app.models import (
     Claim,
@@ -214,6 +215,25 @@ async def test_a_reservation_that_can_not_be_published_is_taken_back(
     publisher.refusing = False
     assert (await inventory.read(URL)).status is PageStatus.QUEUED
     assert len(publisher.published) == 1
+
+
+async def test_a_read_that_may_not_queue_leaves_an_unknown_page_unknown(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    with pytest.raises(UnknownPage):
+        await inventory.read(URL, may_queue=False)
+    assert publisher.published == []
+    assert await pages.find(URL) is None
+
+
+async def test_a_read_that_may_not_queue_returns_a_stalled_page_as_it_is(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    await pages.reserve(a_request())
+    pages.pass_time(URL, PATIENCE.total_seconds() + 1)
+    record = await inventory.read(URL, may_queue=False)
+    assert record.has_stalled
+    assert publisher.published == []
 
 
 async def test_without_a_database_nothing_is_read_and_nothing_is_queued(

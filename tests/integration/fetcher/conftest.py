@@ -1,3 +1,4 @@
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -27,7 +28,10 @@ class MakeFetcher(Protocol):
 
 
 class Names:
-    """A resolver: each name has a list of answers, of which the last one is repeated."""
+    """A resolver: each name has a list of answers, of which the last one is repeated.
+
+    A name without answers does not exist.
+    """
 
     def __init__(self) -> None:
         self.answers: dict[str, list[list[str]]] = {}
@@ -35,6 +39,8 @@ class Names:
 
     async def __call__(self, host: str) -> list[str]:
         self.asked.append(host)
+        if host not in self.answers:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         answers = self.answers[host]
         return answers.pop(0) if len(answers) > 1 else answers[0]
 

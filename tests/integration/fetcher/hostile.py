@@ -35,6 +35,7 @@ class HostileServer:
         self.port = 0
         self.connections = 0
         self.requests: list[Request] = []
+        self._asked = asyncio.Event()
 
     def url(self, target: str = "/", host: str | None = None) -> str:
         return f"{self._scheme}://{host or self._address}:{self.port}{target}"
@@ -50,9 +51,15 @@ class HostileServer:
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             request = await read_request(reader)
             self.requests.append(request)
+            self._asked.set()
             await self._converse(request, writer)
         writer.transport.abort() if writer.is_closing() else writer.close()
         self._talks.discard(talk)
+
+    async def is_asked(self) -> None:
+        """Wait for the first request."""
+        async with asyncio.timeout(5):
+            await self._asked.wait()
 
     async def end_talks(self) -> None:
         talks = list(self._talks)

@@ -15,7 +15,7 @@ from app.errors import FetchError
 from app.fetcher.client import HttpFetcher
 from app.models import ErrorKind
 
-from .conftest import ALLOWED, MakeFetcher, Serve
+from .conftest import ALLOWED, MakeFetcher, Names, Serve
 from .hostile import (
     Converse,
     Request,
@@ -163,7 +163,7 @@ INVALID: dict[str, bytes] = {
     "an upgrade nobody asked for": b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\n\r\n",
     "a location that is none": redirect("http://[::1/"),
     "a chunk header without end": CHUNKED + b"5;" + b"x" * 200_000,
-    "a trailer without end": CHUNKED + b"0\r\n" + b"A: b\r\n" * 40_000,
+    "a million one-byte chunks": CHUNKED + b"1\r\nx\r\n" * 1_000_000,
 }
 
 
@@ -173,6 +173,33 @@ async def test_garbage_is_an_invalid_response(
 ) -> None:
     server = await serve(replying_then_hanging(answer))
     assert await failure(fetcher, server.url()) == (ErrorKind.INVALID_RESPONSE, False)
+
+
+async def test_a_page_is_complete_with_its_last_chunk_whatever_trailer_follows(
+    impatient: HttpFetcher, serve: Serve
+) -> None:
+    for trailer in (b"", b"A: b\r\n" * 40_000):
+        server = await serve(replying_then_hanging(CHUNKED + b"5\r\nhello\r\n0\r\n" + trailer))
+        assert (await impatient.fetch(server.url())).page_source == "hello"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://xn--zz.example/",
+        "http://xn--.example/",
+        "http://a.example:99999999/",
+        "http://[::1%é]/",
+    ],
+)
+async def test_a_redirect_to_an_odd_host_fails_in_a_way_that_is_foreseen(
+    make_fetcher: MakeFetcher, names: Names, serve: Serve, location: str
+) -> None:
+    fetcher = await make_fetcher(resolve=names)
+    server = await serve(replying(redirect(location)))
+    kind, retryable = await failure(fetcher, server.url())
+    assert kind in {ErrorKind.DNS, ErrorKind.BLOCKED_ADDRESS, ErrorKind.INVALID_RESPONSE}
+    assert not retryable
 
 
 FLOODS: dict[str, Converse] = {

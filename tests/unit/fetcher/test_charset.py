@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.fetcher.charset import decode_text, essence, is_text
+from app.fetcher.charset import (
+    charset_parameter,
+    declared_encoding,
+    decode_text,
+    essence,
+    is_text,
+)
 
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю. "
 JAPANESE = "いろはにほへと ちりぬるを、今日は天気がいいですね。\n"
@@ -135,6 +141,41 @@ def test_a_label_means_what_it_means_to_browsers(label: str) -> None:
 )
 def test_the_charset_parameter_may_be_written_sloppily(parameter: str) -> None:
     assert decode(RUSSIAN.encode("koi8-r"), f"text/html;{parameter}")[1] == "koi8-r"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "label"),
+    [
+        ("text/html;charset=gbk", "gbk"),
+        ("text/html;CHARSET=gbk;charset=utf-8", "gbk"),
+        ("text/html;charset=gbk ", "gbk"),
+        ("text/html;charset= gbk", "gbk"),
+        ("text/html;charset =gbk", "gbk"),
+        ("text/html;a;;charset=gbk;b", "gbk"),
+        ('text/html;charset="gbk"', "gbk"),
+        ('text/html;charset="g\\b\\k"', "gbk"),
+        ('text/html;charset="gbk"ignored;charset=utf-8', "gbk"),
+        ('text/html;charset="gbk', "gbk"),
+        ('text/html;a=";charset=utf-8";charset=gbk', "gbk"),
+        ('text/html;a="\\";charset=utf-8";charset=gbk', "gbk"),
+        ("text/html;xcharset=utf-8;charset=gbk", "gbk"),
+        ("text/html;charset", None),
+        ("text/html;charset=", None),
+        ('text/html;charset=""', None),
+        ("text/html;charset-x=gbk", None),
+        ("text/html", None),
+        (None, None),
+    ],
+)
+def test_the_first_charset_parameter_counts_as_the_standard_reads_it(
+    content_type: str | None, label: str | None
+) -> None:
+    assert charset_parameter(content_type) == label
+
+
+def test_what_a_comment_that_is_not_closed_says_does_not_count() -> None:
+    assert declared_encoding(b"<!-- <meta charset=koi8-r>") is None
+    assert declared_encoding(b"<!-- --><meta charset=koi8-r>") == "koi8-r"
 
 
 def test_what_is_wrong_in_the_encoding_chosen_becomes_a_replacement_character() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import re
 
 import pytest
 from hypothesis import given
@@ -43,26 +44,63 @@ async def test_bytes_that_are_not_ascii_are_kept_as_latin_1() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sloppy", "recorded", "parsed"),
+    ("sloppy", "recorded"),
     [
-        (b"A : b", [("a", "b")], [b"A: b"]),
-        (b"A: b\r\n  c", [("a", "b c")], [b"A: b c"]),
-        (b"A: b\x00c", [("a", "b\x00c")], [b"A: b c"]),
-        (b"A: b\r", [("a", "b")], [b"A: b"]),
-        (b"A: b\x0c\x0bc", [("a", "b\x0c\x0bc")], [b"A: b c"]),
-        (b"A b: c", [("a b", "c")], []),
-        (b": c", [("", "c")], []),
-        (b"a warning of some script", [], []),
-        (b"A: b\nC: d", [("a", "b"), ("c", "d")], [b"A: b", b"C: d"]),
+        (b"A : b", [("a", "b")]),
+        (b"A: b\r\n  c", [("a", "b c")]),
+        (b"A: b\x00c", [("a", "b\x00c")]),
+        (b"A: b\r", [("a", "b")]),
+        (b"A: b\x0c\x0bc", [("a", "b\x0c\x0bc")]),
+        (b"A b: c", [("a b", "c")]),
+        (b": c", [("", "c")]),
+        (b"a warning of some script", []),
+        (b"A: b\nC: d", [("a", "b"), ("c", "d")]),
     ],
 )
-async def test_sloppy_headers_are_recorded_and_a_strict_parser_is_spared_them(
-    sloppy: bytes, recorded: list[tuple[str, str]], parsed: list[bytes]
+async def test_a_sloppy_header_is_recorded_like_any_other(
+    sloppy: bytes, recorded: list[tuple[str, str]]
 ) -> None:
-    found = await read(OK + sloppy + b"\r\n\r\nbody")
+    assert await headers(sloppy) == recorded
 
-    assert found.headers == tuple(Header(name, value) for name, value in recorded)
-    assert found.for_parser() == b"\r\n".join([OK.strip(), *parsed, b"", b"body"])
+
+@pytest.mark.parametrize(
+    ("line", "version", "status"),
+    [
+        (b"HTTP/1.1 200 OK", "HTTP/1.1", 200),
+        (b"HTTP/1.0 404 Not here", "HTTP/1.0", 404),
+        (b"HTTP/1.1 503", "HTTP/1.1", 503),
+        (b"HTTP/1.1 999 ", "HTTP/1.1", 999),
+        (b"HTTP/1.1  200  \xe9\x00", "HTTP/1.1", 200),
+    ],
+)
+async def test_the_status_line_gives_version_and_status(
+    line: bytes, version: str, status: int
+) -> None:
+    found = await read(line + b"\r\n\r\n")
+    assert (found.http_version, found.status_code) == (version, status)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"HTTP/1.1 OK",
+        b"HTTP/1.1",
+        b"HTTP/1.1 20",
+        b"HTTP/1.1 2000",
+        b"HTTP/1.1 200OK",
+        b"HTTP/1.x 200",
+        b"HTTP/1.1 101 Switching Protocols",
+    ],
+)
+async def test_a_status_line_that_cannot_be_read_is_an_invalid_response(line: bytes) -> None:
+    with pytest.raises(FetchError) as caught:
+        await read(line + b"\r\n\r\n", ends=False)
+    assert (caught.value.kind, caught.value.retryable) == (ErrorKind.INVALID_RESPONSE, False)
+
+
+async def test_the_values_of_a_header_are_found_by_its_name_in_lower_case() -> None:
+    found = await read(OK + b"A: 1\r\nB: 2\r\na: 3\r\n\r\n")
+    assert (found.values("a"), found.values("c")) == (["1", "3"], [])
 
 
 @pytest.mark.parametrize("end", [b"\r\n\r\n", b"\n\n", b"\r\n\n"])
@@ -108,7 +146,7 @@ async def test_interim_responses_are_passed_over_but_not_for_ever() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\n"
     allowed = head.MAX_INTERIM_RESPONSES
 
-    assert (await read(interim * allowed + OK + b"\r\n")).status_line == OK.strip()
+    assert (await read(interim * allowed + OK + b"\r\n")).status_code == 200
     with pytest.raises(FetchError, match="interim"):
         await read(interim * (allowed + 1) + OK + b"\r\n", ends=False)
 
@@ -134,3 +172,26 @@ async def test_only_so_many_headers_are_taken() -> None:
 async def test_a_connection_that_ends_within_the_head_is_a_cut_connection(begun: bytes) -> None:
     with pytest.raises(ConnectionResetError):
         await read(begun)
+
+
+async def test_a_head_that_drips_is_not_searched_from_its_beginning_for_each_byte(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Counting:
+        searched_bytes = 0
+
+        def search(self, received: bytearray, start: int) -> re.Match[bytes] | None:
+            self.searched_bytes += len(received) - start
+            return re.compile(rb"\r\n\r\n").search(received, start)
+
+    counting = Counting()
+    monkeypatch.setattr(head, "_END_OF_HEAD", counting)
+    raw = OK + b"A: b\r\n" * 200 + b"\r\n"
+    reader = asyncio.StreamReader()
+    reading = asyncio.ensure_future(read_head(reader))
+    for byte in raw:
+        reader.feed_data(bytes([byte]))
+        await asyncio.sleep(0)
+    await reading
+
+    assert counting.searched_bytes < 10 * len(raw)

@@ -7,7 +7,6 @@ import pytest
 
 from app.errors import FetchError
 from app.fetcher import robots
-from app.fetcher.deadline import TimeBudget
 from app.fetcher.robots import Robots, parse_robots_txt
 from app.models import ErrorKind
 
@@ -22,7 +21,7 @@ class Hosts:
         self.failure: FetchError | None = None
         self.asked: list[str] = []
 
-    async def __call__(self, url: str, _: TimeBudget) -> tuple[int, str]:
+    async def __call__(self, url: str) -> tuple[int, str]:
         self.asked.append(url)
         await asyncio.sleep(0)
         if self.failure:
@@ -35,7 +34,7 @@ def rules(hosts: Hosts) -> Robots:
 
 
 async def check(robots: Robots, url: str = "https://a.test/private/x?y=1") -> None:
-    await robots.check(httpx.URL(url), TimeBudget(1))
+    await robots.check(httpx.URL(url))
 
 
 async def refusal(robots: Robots, url: str = "https://a.test/private/x?y=1") -> FetchError:
@@ -103,21 +102,44 @@ async def test_where_robots_txt_cannot_be_had_the_page_fails_for_the_same_reason
     assert (error.kind, error.message, error.retryable) == (kind, "gone", retryable)
 
 
-async def test_a_host_is_asked_once_however_many_pages_are_wanted_at_once() -> None:
+async def test_while_one_page_asks_a_host_the_others_wait_for_the_answer() -> None:
     hosts = Hosts(text="User-agent: *\nDisallow: /private")
     robots = rules(hosts)
-    await asyncio.gather(*(check(robots, f"https://a.test/{i}") for i in range(10)))
+    pages = (check(robots, f"https://a.test/{number}") for number in range(10))
+    await asyncio.gather(*pages)
+
+    assert hosts.asked == ["https://a.test/robots.txt"]
+
+
+async def test_once_a_host_has_answered_it_is_not_asked_again() -> None:
+    hosts = Hosts(text="User-agent: *\nDisallow: /private")
+    robots = rules(hosts)
+    await asyncio.gather(check(robots, "https://a.test/1"))
+    await asyncio.gather(*(check(robots, f"https://a.test/{number}") for number in range(10)))
     await refusal(robots)
 
     assert hosts.asked == ["https://a.test/robots.txt"]
 
 
-async def test_a_failure_is_shared_by_those_who_waited_for_it() -> None:
+async def test_a_failure_is_remembered_for_the_pages_that_come_next() -> None:
     hosts = Hosts(503)
     robots = rules(hosts)
-    await asyncio.gather(*(refusal(robots, f"https://a.test/{i}") for i in range(10)))
+    for number in range(10):
+        await refusal(robots, f"https://a.test/{number}")
 
     assert len(hosts.asked) == 1
+
+
+async def test_a_host_that_was_not_asked_to_the_end_is_asked_again() -> None:
+    hosts = Hosts(text=DISALLOW_ALL)
+    robots = rules(hosts)
+    asking = asyncio.create_task(check(robots))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await refusal(robots)
+
+    assert len(hosts.asked) == 2
 
 
 async def test_every_scheme_host_and_port_has_a_robots_txt_of_its_own() -> None:

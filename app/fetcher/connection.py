@@ -1,0 +1,137 @@
+"""A connection to the host of a URL: its name resolved, its addresses checked, dialled, TLS.
+
+A name is resolved once, every address it resolves to is checked, and only checked addresses are
+dialled. A name that resolves differently the second time gains nothing that way. The `Host`
+header and the server name of TLS stay those of the URL.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import httpx
+from loguru import logger
+
+from app.errors import HostBusy
+from app.fetcher.guard import Guard, blocked, literal_address
+from app.fetcher.hosts import HostTurns
+from app.fetcher.redirects import host_of
+from app.fetcher.resolver import Resolve
+from app.urls import DEFAULT_PORTS
+
+_MAX_DIALLED = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What is received and sent, and the address that was dialled."""
+
+    address: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+
+class Connector:
+    """Opens connections, each for one request.
+
+    Every name resolution, every dialling and every TLS handshake may take `timeout_seconds`. No
+    name gets more than `per_host` connections at once, nor does any address: a wildcard domain
+    has more names than anybody can count.
+    """
+
+    def __init__(
+        self,
+        guard: Guard,
+        resolve: Resolve,
+        ssl_context: ssl.SSLContext,
+        *,
+        timeout_seconds: float,
+        per_host: int,
+    ) -> None:
+        self._guard = guard
+        self._resolve = resolve
+        self._ssl_context = ssl_context
+        self._timeout_seconds = timeout_seconds
+        self._turns_by_name = HostTurns(per_host)
+        self._turns_by_address = HostTurns(per_host)
+        ssl_context.set_alpn_protocols(["http/1.1"])
+
+    @asynccontextmanager
+    async def connection(self, url: httpx.URL) -> AsyncIterator[Connection]:
+        """Connect to the host of `url`; when the block ends, the connection is dropped.
+
+        Raises `HostBusy`, `FetchError` if an address is refused, `socket.gaierror`,
+        `ssl.SSLError`, `TimeoutError` and `OSError`.
+        """
+        host, port = host_of(url), url.port or DEFAULT_PORTS[url.scheme]
+        async with self._turns_by_name.turn(host.rstrip(".")):
+            addresses = await self._checked_addresses(host)
+            self._guard.check_port(addresses, port)
+            async with AsyncExitStack() as stack:
+                connection = await self._dial(addresses, port, stack)
+                if url.scheme == "https":
+                    await self._start_tls(connection.writer, host)
+                yield connection
+
+    async def _checked_addresses(self, host: str) -> Sequence[str]:
+        """Return the addresses of `host`, all of which may be reached.
+
+        A name that leads inside fails like a name that does not exist, so that nobody can find
+        out from here which names there are inside. The log alone tells the two apart.
+        """
+        literal = literal_address(host)
+        addresses = [literal] if literal else await self._resolved(host)
+        if refused := self._guard.refused(addresses):
+            logger.warning("fetch_address_refused", host=host, addresses=refused)
+            if literal:
+                raise blocked("the host is not on the public Internet")
+            raise socket.gaierror(socket.EAI_NONAME, "the name leads to a refused address")
+        return addresses
+
+    async def _resolved(self, host: str) -> Sequence[str]:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await self._resolve(host)
+        except TimeoutError as exc:
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from exc
+
+    async def _dial(self, addresses: Sequence[str], port: int, stack: AsyncExitStack) -> Connection:
+        """Connect to the first of `addresses` that accepts; else raise the error of the last."""
+        failure: Exception = OSError("there is no address to connect to")
+        for address in alternating(addresses)[:_MAX_DIALLED]:
+            try:
+                return await stack.enter_async_context(self._dialled(address, port))
+            except (OSError, HostBusy) as exc:  # a TimeoutError is an OSError as well
+                failure = exc
+        raise failure
+
+    @asynccontextmanager
+    async def _dialled(self, address: str, port: int) -> AsyncIterator[Connection]:
+        async with self._turns_by_address.turn(address):
+            async with asyncio.timeout(self._timeout_seconds):
+                reader, writer = await asyncio.open_connection(address, port)
+            try:
+                yield Connection(address, reader, writer)
+            finally:
+                # close() would wait until a slow server has taken everything.
+                writer.transport.abort()
+
+    async def _start_tls(self, writer: asyncio.StreamWriter, host: str) -> None:
+        async with asyncio.timeout(self._timeout_seconds):
+            await writer.start_tls(self._ssl_context, server_hostname=host.rstrip("."))
+
+
+def alternating(addresses: Sequence[str]) -> list[str]:
+    """Return the addresses with IPv6 and IPv4 taking turns (RFC 8305, section 4).
+
+    Where one family does not work, the other one is tried second, not last.
+    """
+    families: dict[bool, list[str]] = {}
+    for address in addresses:
+        families.setdefault(":" in address, []).append(address)
+    pairs = chain.from_iterable(zip_longest(*families.values()))
+    return [address for address in pairs if address is not None]

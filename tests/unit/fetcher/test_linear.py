@@ -1,0 +1,181 @@
+"""Whatever meets foreign input takes a time in proportion to its length, and no more.
+
+Each function is given an input of a kind that makes careless expressions slow, and one of ten
+times its length. The second may cost 40 times as much: one that is quadratic costs 100 times.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from app.errors import FetchError, InvalidUrl
+from app.fetcher.charset import charset_parameter, declared_encoding, essence, is_text
+from app.fetcher.cookies import parse_cookie, parse_date
+from app.fetcher.decoding import decoder_for
+from app.fetcher.framing import Chunked, framing_of
+from app.fetcher.head import ResponseHead, read_head
+from app.fetcher.redirects import CookieJar, redirect_target
+from app.fetcher.robots import parse_robots_txt
+from app.models import Header
+from app.retries import retry_after_seconds
+from app.urls import canonical_url
+from tests.fakes import a_page
+
+SHORT, FACTOR, MOST = 3000, 10, 40
+# What is quicker than this is not measured exactly enough to be compared.
+LEAST_SECONDS = 0.0005
+
+Run = Callable[[str], object]
+URL = httpx.URL("http://a.test/")
+
+
+def head_of(name: str, value: str) -> ResponseHead:
+    return ResponseHead("HTTP/1.1", 302, (Header(name, value),), b"")
+
+
+def read_headers(text: str) -> None:
+    async def read() -> None:
+        reader = asyncio.StreamReader()
+        for byte in b"HTTP/1.1 200 OK\r\n" + text.encode("latin-1"):
+            reader.feed_data(bytes([byte]))
+            await asyncio.sleep(0)
+        reader.feed_eof()
+        await read_head(reader)
+
+    with suppress(ConnectionResetError):
+        asyncio.run(read())
+
+
+def take_chunks(text: str) -> None:
+    chunked = Chunked()
+    for byte in text.encode("latin-1"):
+        chunked.take(bytes([byte]))
+
+
+def cookie(text: str) -> None:
+    parse_cookie(text, "a.test", "/")
+
+
+def kind(content_type: str) -> None:
+    is_text(b"", content_type)
+
+
+def keep_cookies(text: str) -> None:
+    jar = CookieJar()
+    jar.keep(URL, [Header("set-cookie", each) for each in text.split("|")])
+    jar.header_for(URL)
+
+
+def ask_robots(text: str) -> None:
+    parse_robots_txt(text, "page-metadata").can_fetch("http://a.test/" + "a" * 2000, "other")
+
+
+def declared(text: str) -> str | None:
+    return declared_encoding(text.encode())
+
+
+def frame(name: str) -> Run:
+    def run(value: str) -> None:
+        with suppress(FetchError):
+            framing_of(head_of(name, value))
+
+    return run
+
+
+def lead(location: str) -> None:
+    with suppress(FetchError):
+        redirect_target(URL, head_of("location", location))
+
+
+def wait(value: str) -> float:
+    return retry_after_seconds(a_page(503, headers=(Header("retry-after", value),)))
+
+
+def canonical(url: str) -> None:
+    with suppress(InvalidUrl):
+        canonical_url(url)
+
+
+SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
+    # name: (function, what comes first, what is repeated)
+    "spaces after charset=": (charset_parameter, "text/html;charset=", " "),
+    "spaces before =": (charset_parameter, "text/html;charset", " "),
+    "parameters without value": (charset_parameter, "text/html", ";"),
+    "parameters": (charset_parameter, "text/html", ";charse=x"),
+    "a quote that is not closed": (charset_parameter, 'text/html;charset="', "x"),
+    "quotes": (charset_parameter, "text/html;charset=", '"'),
+    "backslashes": (charset_parameter, 'text/html;charset="', "\\"),
+    "quoted parameters": (charset_parameter, "text/html", ';a="'),
+    "spaces before a type": (essence, "", " "),
+    "a long type": (essence, "", "a"),
+    "slashes": (essence, "a", "/a"),
+    "plus signs": (kind, "a/", "+xm"),
+    "spaces after <meta charset=": (declared, "<meta charset=", " "),
+    "quotes after <meta charset=": (declared, "<meta charset=", "\"' "),
+    "spaces before = in <meta": (declared, "<meta charset", " "),
+    "charsets in <meta": (declared, "<meta ", "charset= "),
+    "metas": (declared, "", "<meta charset "),
+    "words in <meta": (declared, "<meta ", "a charse"),
+    "comments that are not closed": (declared, "", "<!--"),
+    "comments that are nearly closed": (declared, "<!--", "--"),
+    "spaces before <?xml": (declared, "", " "),
+    "encodings in <?xml": (declared, "<?xml ", "encoding="),
+    "encodings in <?xml, quoted": (declared, "<?xml ", "encoding=''"),
+    "spaces in <?xml encoding": (declared, "<?xml encoding", " "),
+    "a list of codings": (decoder_for, "", "gzip,"),
+    "a list of lengths": (frame("content-length"), "5", ",5"),
+    "a list of transfer codings": (frame("transfer-encoding"), "", "chunked,"),
+    "a cookie of spaces": (cookie, "a=", " "),
+    "a cookie of attributes": (cookie, "a=b", "; path=/"),
+    "a Max-Age": (cookie, "a=b; max-age=", "9"),
+    "a date of tokens": (parse_date, "", "1 "),
+    "a date of digits": (parse_date, "", "1"),
+    "a time without end": (parse_date, "", "1:1:1"),
+    "cookies": (keep_cookies, "", "a=b; path=/; domain=a.test|"),
+    "a location of dots": (lead, "/", "../"),
+    "a location of @": (lead, "//", "@"),
+    "a location of brackets": (lead, "//", "["),
+    "a location of colons": (lead, "//a", ":"),
+    "a location of percent signs": (lead, "/", "%"),
+    "a location beyond ASCII": (lead, "//", "\xc3\xa9"),
+    "a long Retry-After": (wait, "", "9"),
+    "a Retry-After of spaces": (wait, "1 Jan", " "),
+    "a Retry-After of commas": (wait, "Mon", ",1"),
+    "a Retry-After of words": (wait, "", "1 Jan "),
+    "headers that drip": (read_headers, "A: ", "\r"),
+    "lines that drip": (read_headers, "", "A: b\r\n"),
+    "folded lines that drip": (read_headers, "A: b", "\r\n "),
+    "chunks that drip": (take_chunks, "", "a\r\n0123456789\r\n"),
+    "robots.txt of agents": (ask_robots, "", "user-agent: a\n"),
+    "robots.txt of spaces": (ask_robots, "user", " "),
+    "robots.txt of rules": (ask_robots, "user-agent: *\n", "disallow: /*b\n"),
+    "robots.txt of asterisks": (ask_robots, "user-agent: *\ndisallow: /", "*a"),
+    "a URL": (canonical, "http://", "a."),
+    "a URL of digits": (canonical, "http://a:", "1"),
+}
+
+
+def seconds(run: Run, text: str) -> float:
+    """Return the least of three times, since the garbage collector may join in."""
+    return min(seconds_once(run, text) for _ in range(3))
+
+
+def seconds_once(run: Run, text: str) -> float:
+    started = time.thread_time()
+    run(text)
+    return time.thread_time() - started
+
+
+@pytest.mark.parametrize(
+    ("run", "first", "repeated"), SLOW_FOR_THE_CARELESS.values(), ids=SLOW_FOR_THE_CARELESS
+)
+def test_ten_times_the_input_takes_about_ten_times_as_long(
+    run: Run, first: str, repeated: str
+) -> None:
+    short = first + repeated * (SHORT // len(repeated))
+    long = first + repeated * (FACTOR * SHORT // len(repeated))
+    assert seconds(run, long) < MOST * max(seconds(run, short), LEAST_SECONDS)

@@ -1,0 +1,26 @@
+"""The report of the benchmarks: a figure for each target, and whether it is reached."""
+
+from xml.etree import ElementTree as ET
+
+from bench.report import HEADINGS, Reading, Target, markdown_table, picture, rows_of
+
+FAST = Target("POST", "a second", "no-op endpoint", 0.4, at_least=True)
+SMALL = Target("memory", "MiB", "", 250, at_least=False)
+
+
+def test_a_row_is_the_median_of_its_rounds_held_against_its_target() -> None:
+    readings = [Reading("POST", ours, 1000) for ours in (300, 500, 420)]
+    readings += [Reading("memory", 300)]
+    table = markdown_table(HEADINGS, (row.cells() for row in rows_of([FAST, SMALL], readings)))
+    assert table.splitlines()[2:] == [
+        "| POST | 420 a second | no-op endpoint: 1000 | 0.42 (0.3 to 0.5) | ≥ 0.4 | yes |",
+        "| memory | 300 MiB |  | 300 (300 to 300) | ≤ 250 | **no** |",
+    ]
+
+
+def test_a_bar_is_as_long_as_the_share_of_the_target_that_is_reached() -> None:
+    rows = rows_of([FAST, SMALL], [Reading("POST", 200, 1000), Reading("memory", 250)])
+    svg = ET.fromstring(picture(rows))  # noqa: S314 (our own)
+    bars = [rect for rect in svg.iter("{http://www.w3.org/2000/svg}rect") if rect.get("x")]
+    assert [bar.get("width") for bar in bars] == ["130", "260"]
+    assert bars[0].get("fill") != bars[1].get("fill")
