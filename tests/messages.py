@@ -13,6 +13,7 @@ import aio_pika
 from pydantic import ValidationError
 
 from app.broker.messages import MetadataRequested
+from dev.servers import RabbitMQ
 from tests.history import History
 from tests.service import Service
 
@@ -68,3 +69,12 @@ def retries_refused(service: Service) -> Iterator[None]:
         yield
     finally:
         service.rabbitmq.ctl("clear_policy", service.name)
+
+
+def move_dead_letters_within(node: RabbitMQ, *, seconds: int) -> None:
+    """Have a broker try again so soon to move a dead letter, instead of after three minutes.
+
+    It holds for queues that are declared afterwards.
+    """
+    setting = f"dead_letter_worker_publisher_confirm_timeout, {seconds * 1000}"
+    node.ctl("eval", f"application:set_env(rabbit, {setting}).")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.load import Load, assert_nothing_is_lost
+from tests.messages import move_dead_letters_within, publish
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -110,3 +111,41 @@ def test_both_processes_stop_cleanly_while_the_broker_is_away(
     fragile.rabbitmq.resume() if away == "frozen" else fragile.rabbitmq.start()
     worker.start()
     assert_nothing_is_lost(fragile, site)
+
+
+@pytest.mark.parametrize("source", ["requests", "retries"])
+def test_dead_letters_are_not_lost_while_their_queue_is_missing(
+    fragile: Service, source: str
+) -> None:
+    move_dead_letters_within(fragile.rabbitmq, seconds=2)
+    worker = fragile.worker().start()
+    fragile.rabbitmq.ctl("delete_queue", f"{fragile.name}.dead")
+    publish(fragile, [b"{"] * 5, queue=source)
+    worker.wait_for_event("message_dead_lettered", count=5)
+    worker.wait_for_event("queues_missing", queues=[f"{fragile.name}.dead"])
+    worker.wait_for_event("queues_declared_again")
+    eventually(lambda: fragile.queue("dead").ready, lambda count: count == 5)
+
+
+@pytest.mark.parametrize("queue", ["dead", "retries", "retry.1s", "requests"])
+@pytest.mark.parametrize("process", ["api", "worker"])
+def test_a_deleted_queue_is_declared_again_within_seconds(
+    service: Service, queue: str, process: str
+) -> None:
+    running = service.api().start() if process == "api" else service.worker().start()
+    service.rabbitmq.ctl("delete_queue", f"{service.name}.{queue}")
+    eventually(service.queue_names, lambda names: queue in names, within=10)
+    eventually(lambda: service.is_ready(running), bool)
+
+
+def test_readiness_names_a_missing_queue_that_can_not_be_declared(fragile: Service) -> None:
+    api = fragile.api().start()
+    dead = f"{fragile.name}.dead"
+    fragile.rabbitmq.ctl("set_permissions", "guest", "^$", ".*", ".*")  # it may declare nothing
+    fragile.rabbitmq.ctl("delete_queue", dead)
+    eventually(lambda: fragile.is_ready(api), lambda ready: not ready)
+    api.wait_for_event("readiness_failed", reason=f"queues are missing: {dead}")
+    api.wait_for_event("rmq_connect_failed", count=2)
+    fragile.rabbitmq.ctl("set_permissions", "guest", ".*", ".*", ".*")
+    eventually(lambda: fragile.is_ready(api), bool)
+    assert "dead" in fragile.queue_names()

@@ -1,14 +1,19 @@
 """A RabbitMQ cluster of three nodes that loses one of them."""
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from app.assembly import topology_of
+from app.broker.cluster import connected
+from app.broker.topology import declare
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import running
 from tests.load import Load, assert_nothing_is_lost
+from tests.messages import move_dead_letters_within, publish
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -57,3 +62,36 @@ def test_killing_the_leader_of_the_request_queue_loses_nothing(
     load.stop()
     assert set(load.answers) <= {202, 503}
     assert_nothing_is_lost(clustered, site)
+
+
+async def _declare_dead_letter_queue(service: Service, node: RabbitMQ) -> None:
+    async with connected(node.url, timeout_seconds=10) as connection:
+        await declare(connection, [topology_of(service.settings).dead])
+
+
+@pytest.mark.parametrize("letters_before", [1, 0])
+def test_dead_letters_are_not_lost_while_their_queue_has_no_leader(
+    clustered: Service, nodes: list[RabbitMQ], letters_before: int
+) -> None:
+    """RabbitMQ 3.10 moves them once there is a new leader, if it has moved a dead letter before.
+
+    If it has not, it keeps them in the request queue until the old leader is back.
+    """
+    for node in nodes:
+        move_dead_letters_within(node, seconds=2)
+    # A queue has its leader on the node on which it is declared. The worker is on another.
+    asyncio.run(_declare_dead_letter_queue(clustered, nodes[2]))
+    worker = clustered.worker().start()
+    assert leader(nodes, f"{clustered.name}.dead") is nodes[2]
+    publish(clustered, [b"{"] * letters_before)
+    eventually(lambda: clustered.queue("dead").ready, lambda count: count == letters_before)
+    clustered.rabbitmq = nodes[2]
+    clustered.wait_until_queues_are_on_disk()
+    clustered.rabbitmq = nodes[0]
+    nodes[2].kill()
+    publish(clustered, [b"{"] * 5)
+    worker.wait_for_event("message_dead_lettered", count=5 + letters_before)
+    if not letters_before:
+        nodes[2].start()
+    expected = 5 + letters_before
+    eventually(lambda: clustered.queue("dead").ready, lambda count: count == expected, within=60)
