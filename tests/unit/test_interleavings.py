@@ -1,0 +1,330 @@
+"""In whatever order nodes take their steps and fail, no request is lost and no content is stale."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from loguru import logger
+
+from app import services
+from app.errors import FetchError, HostBusy, PublishError, StoreUnavailable
+from app.models import ErrorKind, PageRecord, PageStatus
+from tests.fakes import a_timeout
+from tests.unit.simulation import (
+    LEASE_SECONDS,
+    PATIENCE_SECONDS,
+    POLICY,
+    PREFETCH,
+    Call,
+    ClockOfTheNode,
+    Deployment,
+    How,
+    Node,
+    Plan,
+    Step,
+    Worker,
+)
+
+POISON = "https://poison.example/"
+URLS = ("https://one.example/", "https://two.example/", POISON)
+WORKERS, APIS = 2, 2
+DRAINING_ROUNDS = 100
+
+ENDED = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+GONE = FetchError(ErrorKind.BLOCKED_ADDRESS, "not a public address", retryable=False)
+
+SKEWS = st.integers(-86_400_000, 86_400_000).map(lambda ms: timedelta(milliseconds=ms))
+PAGES = st.sampled_from((URLS[0], *URLS))
+INDEXES = st.integers(0, 5)
+HOW = st.sampled_from((How.DONE, How.DONE, How.REFUSED, How.UNANSWERED))
+
+
+def plans(*names: str) -> st.SearchStrategy[Plan]:
+    """Hold one of these steps, all of them, or none."""
+    held: list[Plan] = [{name: How.HELD} for name in names]
+    return st.sampled_from([{}, {}, *held, dict.fromkeys(names, How.HELD)])
+
+
+@dataclass
+class Ledger:
+    """What callers were told about a page, and what has happened to it."""
+
+    posted: int = 0
+    """The version that the site had at the last accepted POST."""
+    gone: int = 0
+    """The version of the last fetch that found the page gone for good."""
+    read: int = 0
+    """The newest version that a GET has answered."""
+    failed_attempts: int = 0
+    is_unpublished: bool = False
+    """Whether a GET has reserved the page without publishing a message for it."""
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Takes the steps of API nodes and workers in any order, with faults in between."""
+
+    @initialize(skews=st.tuples(*[SKEWS] * (WORKERS + APIS)))
+    def deploy(self, skews: tuple[timedelta, ...]) -> None:
+        self.deployment = Deployment(skews, WORKERS)
+        self.steps, self.broker = self.deployment.steps, self.deployment.broker
+        self.ledgers = {url: Ledger() for url in URLS}
+
+    # --- Callers ---
+
+    @rule(
+        url=PAGES,
+        api=st.integers(0, APIS - 1),
+        publish=HOW,
+        plan=st.sampled_from([{}, {}, {"note_queued": How.HELD}]),
+    )
+    def post(self, url: str, api: int, publish: How, plan: Plan) -> None:
+        call = Call(self.deployment.apis[api], url, {"publish": publish, **plan})
+        self.deployment.start(call, self._post(call))
+
+    async def _post(self, call: Call) -> None:
+        try:
+            await self.deployment.inventory.request(call.url)
+        except PublishError:
+            return
+        ledger = self.ledgers[call.url]
+        ledger.posted = max(ledger.posted, call.version)
+
+    @rule(
+        url=PAGES, api=st.integers(0, APIS - 1), publish=HOW, plan=plans("reserve", "take back")
+    )
+    def get(self, url: str, api: int, publish: How, plan: Plan) -> None:
+        call = Call(self.deployment.apis[api], url, {"publish": publish, **plan})
+        self.deployment.start(call, self._get(call))
+
+    async def _get(self, call: Call) -> None:
+        ledger = self.ledgers[call.url]
+        newest = ledger.read
+        try:
+            record = await self.deployment.inventory.read(call.url)
+        except (PublishError, StoreUnavailable):
+            ledger.is_unpublished |= call.is_unpublished
+            return
+        assert version_of(record) >= newest, "a GET went back to older content"
+        ledger.read = max(ledger.read, version_of(record))
+
+    # --- Workers ---
+
+    @precondition(lambda self: self.broker.ready)
+    @rule(
+        worker=st.integers(0, WORKERS - 1),
+        index=INDEXES,
+        plan=plans("claim", "outcome", "publish", "acknowledgement", "abandon"),
+    )
+    def take(self, worker: int, index: int, plan: Plan) -> None:
+        taker = self.deployment.workers[worker]
+        if len(taker.handling) < PREFETCH:
+            self.deployment.take(taker, chosen(self.broker.ready, index), plan)
+
+    @precondition(lambda self: self.steps.of_the_living("fetch"))
+    @rule(
+        index=INDEXES,
+        end=st.sampled_from([None, None, None, a_timeout(), GONE, HostBusy("busy"), ValueError()]),
+    )
+    def end_fetch(self, index: int, end: Exception | None) -> None:
+        step = chosen(self.steps.of_the_living("fetch"), index)
+        if step.call.url == POISON:
+            self.deployment.kill(step.call.node)
+            return
+        ledger = self.ledgers[step.call.url]
+        if end is GONE:
+            ledger.gone = max(ledger.gone, step.version)
+        elif end is not None and not isinstance(end, HostBusy) and not self.may_fail(step.call):
+            end = None
+        self.deployment.go_on(step, end)
+
+    @precondition(lambda self: self.steps.of_the_living())
+    @rule(index=INDEXES, how=HOW)
+    def go_on(self, index: int, how: How) -> None:
+        step = chosen(self.steps.of_the_living(), index)
+        self.deployment.go_on(step, how)
+
+    @precondition(lambda self: self.broker.delayed)
+    @rule(index=INDEXES)
+    def end_delay(self, index: int) -> None:
+        self.deployment.end_delay(chosen(self.broker.delayed, index))
+
+    # --- Faults ---
+
+    @precondition(lambda self: any(it.handling for it in self.deployment.workers))
+    @rule(index=INDEXES, fault=st.sampled_from(["dies", "disconnected", "does not notice"]))
+    def lose_worker(self, index: int, fault: str) -> None:
+        worker = chosen([it for it in self.deployment.workers if it.handling], index)
+        if not all(self.may_fail(call) for call in worker.handling if call.is_alone):
+            return
+        if fault == "dies":
+            self.deployment.kill(worker)
+        else:
+            self.deployment.disconnect(worker, notices=fault == "disconnected")
+
+    @precondition(lambda self: self.deployment.calls)
+    @rule(index=INDEXES)
+    def lose_api(self, index: int) -> None:
+        node = chosen(self.deployment.calls, index).node
+        for call in self.deployment.calls:
+            self.ledgers[call.url].is_unpublished |= call.node is node and call.is_unpublished
+        self.deployment.kill(node)
+
+    @precondition(lambda self: self.broker.messages)
+    @rule(is_away=st.booleans())
+    def lose_database(self, is_away: bool) -> None:  # noqa: FBT001 (hypothesis passes it by name)
+        self.deployment.database.is_away = is_away
+
+    @precondition(lambda self: self.broker.messages)
+    @rule(seconds=st.sampled_from([1, LEASE_SECONDS + 1, PATIENCE_SECONDS + 1]))
+    def pass_time(self, seconds: float) -> None:
+        self.deployment.pass_time(seconds)
+
+    def may_fail(self, call: Call) -> bool:
+        """Count a failed attempt. False if the page has only its last one left."""
+        ledger = self.ledgers[call.url]
+        if call.url != POISON and ledger.failed_attempts + 1 >= POLICY.max_attempts:
+            return False
+        ledger.failed_attempts += 1
+        return True
+
+    # --- Promises ---
+
+    @invariant()
+    def nothing_is_dead_lettered(self) -> None:
+        assert not self.broker.dead
+
+    @invariant()
+    def no_innocent_page_fails(self) -> None:
+        for url, ledger in self.ledgers.items():
+            record = self.record(url)
+            if record is not None and record.status is PageStatus.FAILED_PERMANENT:
+                assert url == POISON or ledger.gone, record
+
+    @invariant()
+    def a_page_that_has_not_ended_has_a_message(self) -> None:
+        at_work = {message.request.url for message in self.broker.messages}
+        at_work |= {call.url for call in self.deployment.calls}
+        for url, ledger in self.ledgers.items():
+            record = self.record(url)
+            has_ended = record is None or record.has_ended
+            ledger.is_unpublished &= not has_ended
+            assert has_ended or url in at_work or ledger.is_unpublished, record
+
+    def record(self, url: str) -> PageRecord | None:
+        return self.deployment.now(self.deployment.pages.find(url))
+
+    def teardown(self) -> None:
+        if not hasattr(self, "deployment"):
+            return
+        try:
+            self.drain()
+            self.check()
+            self.queue_again()
+            self.check()
+        finally:
+            self.deployment.close()
+
+    def drain(self) -> None:
+        """Let all work go on without a fault until nothing is left of it."""
+        self.deployment.database.is_away = False
+        for _ in range(DRAINING_ROUNDS):
+            if not self.is_at_work():
+                return
+            self.take_all_steps()
+            self.deployment.pass_time(LEASE_SECONDS / 4)
+        raise AssertionError("there is still work to do")
+
+    def is_at_work(self) -> bool:
+        handling = any(it.handling for it in self.deployment.workers)
+        return bool(handling or self.deployment.calls or self.broker.messages)
+
+    def take_all_steps(self) -> None:
+        while steps := self.steps.of_the_living():
+            self.deployment.go_on(steps[0], How.DONE)
+        while fetches := self.steps.of_the_living("fetch"):
+            self.end_fetch_as_site_does(fetches[0])
+        for message in list(self.broker.delayed):
+            self.deployment.end_delay(message)
+        for worker in list(self.deployment.workers):
+            while self.broker.ready and len(worker.handling) < PREFETCH:
+                self.deployment.take(worker, self.broker.ready[0], {})
+
+    def end_fetch_as_site_does(self, step: Step) -> None:
+        if step.call.url == POISON:
+            self.deployment.kill(step.call.node)
+        else:
+            self.deployment.go_on(step, None)
+
+    def queue_again(self) -> None:
+        """Have a GET take up what a GET has left behind."""
+        self.deployment.pass_time(PATIENCE_SECONDS + 1)
+        for url, ledger in self.ledgers.items():
+            if ledger.is_unpublished:
+                self.get(url=url, api=0, publish=How.DONE, plan={})
+                ledger.is_unpublished = False
+        self.drain()
+
+    def check(self) -> None:
+        self.nothing_is_dead_lettered()
+        self.no_innocent_page_fails()
+        self.a_page_that_has_not_ended_has_a_message()
+        for url, ledger in self.ledgers.items():
+            record = self.record(url)
+            if not ledger.posted or ledger.is_unpublished:
+                continue
+            assert record is not None
+            assert record.has_ended, record
+            if url == POISON:
+                assert record.status is PageStatus.FAILED_PERMANENT
+            elif ledger.gone < ledger.posted:
+                assert record.error is None
+                assert version_of(record) >= ledger.posted
+
+
+def version_of(record: PageRecord) -> int:
+    """Return the version of the content that a record has, 0 for none."""
+    if record.status is not PageStatus.COMPLETED or record.metadata is None:
+        return 0
+    return int(record.metadata.page_source or 0)
+
+
+def chosen(items: Any, index: int) -> Any:
+    return items[index % len(items)]
+
+
+@pytest.fixture(autouse=True)
+def a_clock_for_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(services, "datetime", ClockOfTheNode)
+
+
+@pytest.fixture(autouse=True)
+def no_logs() -> Iterator[None]:
+    """Thousands of examples are not logged."""
+    logger.disable("app")
+    yield
+    logger.enable("app")
+
+
+def test_every_request_is_answered_with_fresh_content_whatever_the_order_of_steps() -> None:
+    run_state_machine_as_test(
+        Interleavings,
+        settings=settings(
+            max_examples=int(os.environ.get('N', 100)), stateful_step_count=40, deadline=None, database=None,
+            suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
+            phases=[Phase.generate] + ([Phase.shrink] if os.environ.get("SHRINK") else []),
+        ),
+    )
