@@ -193,8 +193,8 @@ class FakePages:
 
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
         self._check()
-        row = self._rows[request.url]
-        if replace(self._record(row), has_stalled=stalled.has_stalled) != stalled:
+        row = self._rows.get(request.url)
+        if row is None or replace(self._record(row), has_stalled=stalled.has_stalled) != stalled:
             return False
         row.queue(request, self._now())
         return True
@@ -213,8 +213,9 @@ class FakePages:
             row.updated_at, row.lease_expires_at = stalled.updated_at, stalled.lease_expires_at
 
     def _is_reserved(self, request: PageRequest) -> bool:
-        row = self._rows[request.url]
-        return (row.status, row.request_id) == (PageStatus.QUEUED, request.request_id)
+        row = self._rows.get(request.url)
+        reserved = (PageStatus.QUEUED, request.request_id)
+        return row is not None and (row.status, row.request_id) == reserved
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         self._check()
