@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 LEASE_SECONDS = 120.0
 PATIENCE_SECONDS = 600.0
-POLICY = RetryPolicy(max_attempts=3, delays_seconds=(5, 30, 120))
+POLICY = RetryPolicy(max_attempts=2, delays_seconds=(5, 30, 120))
 SLOTS = 2
 PREFETCH = 3
 """More than the slots, so that a message may wait for a slot too."""
@@ -129,10 +129,21 @@ class Call:
     """Whether the page was claimed to be fetched alone."""
     has_reserved: bool = False
     """Whether the record was made QUEUED for a message that is still to be published."""
+    has_restored: bool = False
+    """Whether the record was made what it was before."""
 
     @property
     def is_unpublished(self) -> bool:
         return self.has_reserved and not self.version
+
+    def note(self, method: str, answer: Any) -> None:
+        """Note what a method of `Pages` has done."""
+        if method in ("reserve", "reserve_again"):
+            self.has_reserved = answer
+        elif method == "release":
+            self.has_reserved = False
+        elif method == "restore":
+            self.has_restored = True
 
 
 CALL: ContextVar[Call] = ContextVar("call")
@@ -205,7 +216,7 @@ class Database:
                 if self.is_away:
                     raise StoreUnavailable("the database is away")
                 answer = await getattr(self._pages, name)(*arguments, **options)
-                CALL.get().has_reserved |= name in ("reserve", "reserve_again") and answer
+                CALL.get().note(name, answer)
                 return answer
 
             unavailable = StoreUnavailable("the database did not answer")
