@@ -14,7 +14,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -33,6 +32,7 @@ from tests.unit.simulation import (
     ClockOfTheNode,
     Deployment,
     How,
+    Message,
     Node,
     Plan,
     Step,
@@ -47,6 +47,8 @@ DRAINING_ROUNDS = 100
 
 ENDED = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
 GONE = FetchError(ErrorKind.BLOCKED_ADDRESS, "not a public address", retryable=False)
+BUSY = HostBusy("every place at the host is taken")
+UNFORESEEN = ValueError("nobody has thought of this")
 
 SKEWS = st.integers(-86_400_000, 86_400_000).map(lambda ms: timedelta(milliseconds=ms))
 PAGES = st.sampled_from((URLS[0], URLS[0], *URLS))
@@ -57,7 +59,7 @@ FAULTS = (
     "an API node dies",
     "the database is away",
 )
-INDEXES = st.integers(0, 5)
+INDEXES = st.integers(0, 11)
 TAKERS = st.sampled_from([None, *range(WORKERS)])
 HOW = st.sampled_from((How.DONE, How.DONE, How.REFUSED, How.UNANSWERED))
 
@@ -66,6 +68,11 @@ def plans(*names: str) -> st.SearchStrategy[Plan]:
     """Hold one of these steps, all of them, or none."""
     held: list[Plan] = [{name: How.HELD} for name in names]
     return st.sampled_from([{}, {}, *held, dict.fromkeys(names, How.HELD)])
+
+
+ENDS = st.sampled_from([None, None, a_timeout(), GONE, BUSY, UNFORESEEN])
+PLANS = plans("claim", "outcome", "publish", "acknowledgement", "abandon")
+Move = tuple[int, Exception | None, How, Plan]
 
 
 @dataclass
@@ -143,48 +150,45 @@ class Interleavings(RuleBasedStateMachine):
 
     # --- Workers ---
 
-    @precondition(lambda self: self.broker.ready)
-    @rule(
-        worker=st.integers(0, WORKERS - 1),
-        index=INDEXES,
-        plan=plans("claim", "outcome", "publish", "acknowledgement", "abandon"),
-    )
-    def take(self, worker: int, index: int, plan: Plan) -> None:
+    @rule(moves=st.lists(st.tuples(INDEXES, ENDS, HOW, PLANS), min_size=1, max_size=5))
+    def work(self, moves: list[Move]) -> None:
+        for move in moves:
+            self.move(*move)
+            self.promises_are_kept()
+
+    def move(self, index: int, end: Exception | None, how: How, plan: Plan) -> None:
+        """Take one of the steps that are to be taken. Each needs some of the arguments."""
+        fetches, steps = self.steps.of_the_living("fetch"), self.steps.of_the_living()
+        candidates = [*fetches, *steps, *self.broker.delayed, *self.broker.ready]
+        if not candidates:
+            return
+        candidate = chosen(candidates, index // WORKERS)
+        if candidate in fetches:
+            self.end_fetch(candidate, end)
+        elif candidate in steps:
+            self.deployment.go_on(candidate, how)
+        elif candidate in self.broker.delayed:
+            self.deployment.end_delay(candidate)
+        else:
+            self.take(candidate, index % WORKERS, plan)
+
+    def take(self, message: Message, worker: int, plan: Plan) -> None:
         taker = self.deployment.workers[worker]
         if len(taker.handling) < PREFETCH:
-            self.deployment.take(taker, chosen(self.broker.ready, index), plan)
+            self.deployment.take(taker, message, plan)
 
-    @precondition(lambda self: self.steps.of_the_living("fetch"))
-    @rule(
-        index=INDEXES,
-        end=st.sampled_from([None, None, None, a_timeout(), GONE, HostBusy("busy"), ValueError()]),
-    )
-    def end_fetch(self, index: int, end: Exception | None) -> None:
-        step = chosen(self.steps.of_the_living("fetch"), index)
+    def end_fetch(self, step: Step, end: Exception | None) -> None:
         if step.call.url == POISON:
             self.deployment.kill(step.call.node)
             return
         ledger = self.ledgers[step.call.url]
         if end is GONE:
             ledger.gone = max(ledger.gone, step.version)
-        elif end is not None and not isinstance(end, HostBusy) and not self.may_fail(step.call):
-            end = None
-        self.deployment.go_on(step, end)
-
-    @precondition(lambda self: self.steps.of_the_living())
-    @rule(index=INDEXES, how=HOW)
-    def go_on(self, index: int, how: How) -> None:
-        step = chosen(self.steps.of_the_living(), index)
-        self.deployment.go_on(step, how)
-
-    @precondition(lambda self: self.broker.delayed)
-    @rule(index=INDEXES)
-    def end_delay(self, index: int) -> None:
-        self.deployment.end_delay(chosen(self.broker.delayed, index))
+        may_end = end in (None, GONE, BUSY) or self.may_fail(step.call)
+        self.deployment.go_on(step, end if may_end else None)
 
     # --- Faults ---
 
-    @precondition(lambda self: self.is_at_work())
     @rule(index=INDEXES, fault=st.sampled_from(FAULTS), taken_by=TAKERS)
     def fail(self, index: int, fault: str, taken_by: int | None) -> None:
         workers = [it for it in self.deployment.workers if it.handling]
@@ -199,9 +203,7 @@ class Interleavings(RuleBasedStateMachine):
     def hand_out(self, taken_by: int | None) -> None:
         """Have a worker take every message at once."""
         for message in list(self.broker.ready) if taken_by is not None else []:
-            worker = self.deployment.workers[taken_by]
-            if len(worker.handling) < PREFETCH:
-                self.deployment.take(worker, message, {})
+            self.take(message, taken_by, {})
 
     def lose_api(self, node: Node) -> None:
         for call in self.deployment.calls:
@@ -293,18 +295,12 @@ class Interleavings(RuleBasedStateMachine):
         while steps := self.steps.of_the_living():
             self.deployment.go_on(steps[0], How.DONE)
         while fetches := self.steps.of_the_living("fetch"):
-            self.end_fetch_as_site_does(fetches[0])
+            self.end_fetch(fetches[0], None)
         for message in list(self.broker.delayed):
             self.deployment.end_delay(message)
         for worker in list(self.deployment.workers):
             while self.broker.ready and len(worker.handling) < PREFETCH:
                 self.deployment.take(worker, self.broker.ready[0], {})
-
-    def end_fetch_as_site_does(self, step: Step) -> None:
-        if step.call.url == POISON:
-            self.deployment.kill(step.call.node)
-        else:
-            self.deployment.go_on(step, None)
 
 
 def version_of(record: PageRecord | None) -> int:
@@ -335,7 +331,7 @@ def test_every_request_is_answered_with_fresh_content_whatever_the_order_of_step
     run_state_machine_as_test(
         Interleavings,
         settings=settings(
-            max_examples=int(os.environ.get('N', 200)), stateful_step_count=int(os.environ.get('STEPS', 30)), deadline=None, database=None,
+            max_examples=int(os.environ.get('N', 200)), stateful_step_count=int(os.environ.get('STEPS', 20)), deadline=None, database=None,
             suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
             phases=[Phase.generate] + ([Phase.shrink] if os.environ.get("SHRINK") else []),
         ),
