@@ -23,7 +23,7 @@ from faststream.rabbit import RabbitMessage
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import Retry, RetryPublisher
 from app.errors import PublishError, PublishFailed, StoreUnavailable
-from app.models import PageMetadata, PageRequest
+from app.models import PageMetadata, PageRecord, PageRequest
 from app.retries import RetryPolicy
 from app.services import Collector, Inventory, Pages
 from app.worker.handlers import MessageHandler
@@ -39,6 +39,7 @@ SLOTS = 2
 PREFETCH = 3
 """More than the slots, so that a message may wait for a slot too."""
 
+DRAINING_ROUNDS = 100
 PAGE = a_page()
 
 STEP_NAMES = {
@@ -371,6 +372,10 @@ class Worker(Node):
     handler: MessageHandler = field(kw_only=True)
     handling: dict[Call, Message] = field(default_factory=dict)
 
+    @property
+    def has_room(self) -> bool:
+        return len(self.handling) < PREFETCH
+
 
 class Deployment:
     """API nodes and workers around one database and one broker."""
@@ -407,16 +412,16 @@ class Deployment:
         )
         return Worker(self.loop, skew, handler=handler)
 
-    def now(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Return what a coroutine returns that waits for nothing."""
+    def record(self, url: str) -> PageRecord | None:
+        """Return the record of a page as it is now. This is no step."""
         try:
-            coroutine.send(None)
+            self.pages.find(url).send(None)
         except StopIteration as end:
-            return cast("T", end.value)
-        raise AssertionError("the coroutine waits")
+            return cast("PageRecord | None", end.value)
+        raise AssertionError("FakePages.find() waits for something")
 
     def run(self) -> None:
-        """Let every task go on until it is held."""
+        """Let every task go on until it waits. Raises what a call of the API has raised."""
         self.loop.run_forever()
         for call in [it for it in self.calls if it.task.done()]:
             self.calls.remove(call)
@@ -442,10 +447,10 @@ class Deployment:
         context.run(CALL.set, call)
         call.task = self.loop.create_task(coroutine, context=context)
 
-    def take(self, worker: Worker, message: Message, plan: Plan) -> None:
+    def take(self, worker: Worker, message: Message, plan: Plan | None = None) -> None:
         """Have a worker take a message from its queue."""
         self.broker.deliver(message)
-        call = Call(worker, message.request.url, plan)
+        call = Call(worker, message.request.url, plan or {})
         worker.handling[call] = message
         body = MetadataRequested.from_request(message.request)
         delivered = Delivered(message, self.broker, self.steps)
@@ -464,6 +469,32 @@ class Deployment:
     def pass_time(self, seconds: float) -> None:
         self.loop.seconds += seconds
         self.run()
+
+    @property
+    def is_at_work(self) -> bool:
+        handling = any(worker.handling for worker in self.workers)
+        return bool(handling or self.calls or self.broker.messages)
+
+    def drain(self, end_fetch: Callable[[Step], None]) -> None:
+        """Let all work go on without a fault until nothing is left of it."""
+        self.database.is_away = False
+        for _ in range(DRAINING_ROUNDS):
+            if not self.is_at_work:
+                return
+            self._take_all_steps(end_fetch)
+            self.pass_time(LEASE_SECONDS / 4)
+        raise AssertionError(f"there is still work to do: {self.broker.messages}")
+
+    def _take_all_steps(self, end_fetch: Callable[[Step], None]) -> None:
+        while steps := self.steps.of_the_living():
+            self.go_on(steps[0], How.DONE)
+        while fetches := self.steps.of_the_living("fetch"):
+            end_fetch(fetches[0])
+        for message in list(self.broker.delayed):
+            self.end_delay(message)
+        for worker in list(self.workers):
+            while self.broker.ready and worker.has_room:
+                self.take(worker, self.broker.ready[0])
 
     def disconnect(self, worker: Worker, *, notices: bool) -> None:
         """Lose the connection of a worker, which may not notice for a while."""
