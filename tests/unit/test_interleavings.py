@@ -50,34 +50,35 @@ GONE = FetchError(ErrorKind.BLOCKED_ADDRESS, "not a public address", retryable=F
 BUSY = HostBusy("every place at the host is taken")
 UNFORESEEN = ValueError("nobody has thought of this")
 
-FAULTS = (
-    "a worker dies",
-    "a worker loses its connection",
-    "a worker does not notice that it has lost its connection",
-    "an API node dies",
-    "the database is away",
-)
+NOTICED, UNNOTICED = "a worker loses its connection", "it does, and does not notice"
+WORKER_DIES, API_DIES, AWAY = "a worker dies", "an API node dies", "the database is away"
+FAULTS = (WORKER_DIES, NOTICED, UNNOTICED, UNNOTICED, API_DIES, AWAY)
 
 
-def plans(*names: str) -> st.SearchStrategy[Plan]:
+def plans(*names: str) -> list[Plan]:
     """Hold none of these steps, one, or all of them."""
-    one_held: list[Plan] = [{name: How.HELD} for name in names]
-    return st.sampled_from([{}, {}, *one_held, dict.fromkeys(names, How.HELD)])
+    return [{}, {}, *({name: How.HELD} for name in names), dict.fromkeys(names, How.HELD)]
 
 
-URLS = st.sampled_from((URL, URL, URL, OTHER_URL, POISON))
+WORKER_PLANS = plans("claim", "outcome", "publish", "acknowledgement", "abandon")
+Taking = tuple[int, Plan] | None
+"""Which worker takes messages at once, if one does, and the plan of these calls."""
+
+
+URLS = st.sampled_from([URL] * 5 + [OTHER_URL, POISON])
 SKEWS = st.integers(-86_400_000, 86_400_000).map(lambda ms: timedelta(milliseconds=ms))
 NODES = st.integers(0, 1)
 INDEXES = st.integers(0, 11)
-TAKERS = st.sampled_from([None, *range(WORKERS)])
+TAKINGS: st.SearchStrategy[Taking]
+TAKINGS = st.sampled_from([*[None] * 6, *((n, plan) for plan in WORKER_PLANS for n in (0, 1))])
 HOW = st.sampled_from((How.DONE, How.DONE, How.REFUSED, How.UNANSWERED))
-FETCH_ENDS = st.sampled_from([None, None, a_timeout(), GONE, BUSY, UNFORESEEN])
-NOTE_PLANS = plans("note_queued")
-READ_PLANS = plans("reserve", "take back")
-WORKER_PLANS = plans("claim", "outcome", "publish", "acknowledgement", "abandon")
+FETCH_ENDS = st.sampled_from([None, None, a_timeout(), GONE, GONE, BUSY, UNFORESEEN])
+NOTE_PLANS = st.sampled_from(plans("note_queued"))
+READ_PLANS = st.sampled_from(plans("reserve", "take back"))
 WAITS = st.sampled_from([0, 1, LEASE_SECONDS + 1, PATIENCE_SECONDS + 1])
 
 Move = tuple[int, Exception | None, How, Plan]
+MOVES = st.tuples(INDEXES, FETCH_ENDS, HOW, st.sampled_from(WORKER_PLANS))
 
 
 @dataclass
@@ -110,11 +111,11 @@ class Interleavings(RuleBasedStateMachine):
 
     # --- Callers ---
 
-    @rule(url=URLS, api=NODES, publish=HOW, plan=NOTE_PLANS, taker=TAKERS)
-    def post(self, url: str, api: int, publish: How, plan: Plan, taker: int | None) -> None:
+    @rule(url=URLS, api=NODES, publish=HOW, plan=NOTE_PLANS, taking=TAKINGS)
+    def post(self, url: str, api: int, publish: How, plan: Plan, taking: Taking) -> None:
         call = Call(self.deployment.apis[api], url, {"publish": publish, **plan})
         self.deployment.start(call, self._post(call))
-        self.hand_out(taker)
+        self.hand_out(taking)
 
     async def _post(self, call: Call) -> None:
         try:
@@ -147,7 +148,7 @@ class Interleavings(RuleBasedStateMachine):
 
     # --- Work ---
 
-    @rule(moves=st.lists(st.tuples(INDEXES, FETCH_ENDS, HOW, WORKER_PLANS), min_size=1, max_size=5))
+    @rule(moves=st.lists(MOVES, min_size=1, max_size=5))
     def work(self, moves: list[Move]) -> None:
         for move in moves:
             self.move(*move)
@@ -167,15 +168,15 @@ class Interleavings(RuleBasedStateMachine):
         elif candidate in self.broker.ready:
             self.take(candidate, index % WORKERS, plan)
 
-    def take(self, message: Message, taker: int, plan: Plan | None = None) -> None:
+    def take(self, message: Message, taker: int, plan: Plan) -> None:
         worker = self.deployment.workers[taker]
         if worker.has_room:
             self.deployment.take(worker, message, plan)
 
-    def hand_out(self, taker: int | None) -> None:
+    def hand_out(self, taking: Taking) -> None:
         """Have a worker take every message that waits."""
-        for message in list(self.broker.ready) if taker is not None else ():
-            self.take(message, taker or 0)
+        for message in list(self.broker.ready) if taking else ():
+            self.take(message, *taking)
 
     def end_fetch(self, step: Step, end: Exception | None = None) -> None:
         if step.call.url == POISON:
@@ -189,16 +190,16 @@ class Interleavings(RuleBasedStateMachine):
 
     # --- Faults ---
 
-    @rule(index=INDEXES, fault=st.sampled_from(FAULTS), taker=TAKERS)
-    def fail(self, index: int, fault: str, taker: int | None) -> None:
+    @rule(index=INDEXES, fault=st.sampled_from(FAULTS), taking=TAKINGS)
+    def fail(self, index: int, fault: str, taking: Taking) -> None:
         workers = [it for it in self.deployment.workers if it.handling]
-        if fault == "the database is away":
+        if fault == AWAY:
             self.deployment.database.is_away = True
-        elif fault == "an API node dies" and self.deployment.calls:
+        elif fault == API_DIES and self.deployment.calls:
             self.lose_api(chosen(self.deployment.calls, index).node)
         elif workers:
             self.lose_worker(chosen(workers, index), fault)
-        self.hand_out(taker)
+        self.hand_out(taking)
 
     def lose_api(self, node: Node) -> None:
         for call in self.deployment.calls:
@@ -208,10 +209,10 @@ class Interleavings(RuleBasedStateMachine):
     def lose_worker(self, worker: Worker, fault: str) -> None:
         if not all(self.may_fail(call) for call in worker.handling if call.is_alone):
             return
-        if fault == "a worker dies":
+        if fault == WORKER_DIES:
             self.deployment.kill(worker)
         else:
-            self.deployment.disconnect(worker, notices=fault == "a worker loses its connection")
+            self.deployment.disconnect(worker, notices=fault == NOTICED)
 
     def may_fail(self, call: Call) -> bool:
         """Count a failed attempt, unless it would be the last one that the page has."""
