@@ -8,7 +8,7 @@ work, or its own node may die. Nothing sleeps, since time passes by hand too.
 
 import asyncio
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
@@ -320,7 +320,7 @@ class DelayingPublisher(RetryPublisher):
         return True
 
     async def publish_in_turn(self, retry: Retry) -> None:
-        while not await self.publish(retry):
+        while not await self.publish(retry):  # noqa: ASYNC110 (each try is a step of its own)
             await asyncio.sleep(1)
 
 
@@ -380,7 +380,7 @@ class Worker(Node):
 class Deployment:
     """API nodes and workers around one database and one broker."""
 
-    def __init__(self, skews: Iterable[timedelta], workers: int) -> None:
+    def __init__(self, *, workers: int, apis: int) -> None:
         self.loop = ManualLoop()
         self.steps = Steps()
         self.sites = Sites(self.steps)
@@ -391,13 +391,12 @@ class Deployment:
         self.database = Database(self.pages, self.steps)
         publisher = RequestPublisher(self.broker, self.steps, self.sites)
         self.inventory = Inventory(publisher=publisher, pages=cast("Pages", self.database))
-        nodes = [Node(self.loop, skew) for skew in skews]
-        self.workers = [self._worker(node.skew) for node in nodes[:workers]]
-        self.apis = nodes[workers:]
+        self.workers = [self._worker() for _ in range(workers)]
+        self.apis = [Node(self.loop) for _ in range(apis)]
         self.calls: list[Call] = []
         """Calls of the API that have not ended."""
 
-    def _worker(self, skew: timedelta) -> Worker:
+    def _worker(self, skew: timedelta = timedelta(0)) -> Worker:
         collector = Collector(
             fetcher=self.sites,
             pages=cast("Pages", self.database),
@@ -411,6 +410,10 @@ class Deployment:
             concurrency=SLOTS,
         )
         return Worker(self.loop, skew, handler=handler)
+
+    @property
+    def nodes(self) -> list[Node]:
+        return [*self.workers, *self.apis]
 
     def record(self, url: str) -> PageRecord | None:
         """Return the record of a page as it is now. This is no step."""

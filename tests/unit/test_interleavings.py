@@ -103,11 +103,16 @@ class Ledger:
 class Interleavings(RuleBasedStateMachine):
     """Has the nodes take their steps in any order, with faults in between."""
 
-    @initialize(skews=st.tuples(*[SKEWS] * (WORKERS + APIS)))
-    def deploy(self, skews: tuple[timedelta, ...]) -> None:
-        self.deployment = Deployment(skews, WORKERS)
+    def __init__(self) -> None:
+        super().__init__()
+        self.deployment = Deployment(workers=WORKERS, apis=APIS)
         self.steps, self.broker = self.deployment.steps, self.deployment.broker
         self.ledgers = {url: Ledger() for url in (URL, OTHER_URL, POISON)}
+
+    @initialize(skews=st.tuples(*[SKEWS] * (WORKERS + APIS)))
+    def set_clocks(self, skews: tuple[timedelta, ...]) -> None:
+        for node, skew in zip(self.deployment.nodes, skews, strict=True):
+            node.skew = skew
 
     # --- Callers ---
 
@@ -308,20 +313,15 @@ def test_promises_are_kept_in_whatever_order_the_nodes_take_their_steps() -> Non
 
 
 def test_twenty_posts_during_a_fetch_cause_one_more_fetch() -> None:
-    with closing(Deployment([timedelta(0)] * (WORKERS + APIS), WORKERS)) as deployment:
-
-        def post() -> None:
+    with closing(Deployment(workers=WORKERS, apis=APIS)) as deployment:
+        for taker in [0] + [1] * 20:
             call = Call(deployment.apis[0], URL, {})
-            deployment.start(call, _requested(deployment))
-
-        async def _requested(deployment: Deployment) -> None:
-            await deployment.inventory.request(URL)
-
-        post()
-        deployment.take(deployment.workers[0], deployment.broker.ready[0])
-        for _ in range(20):
-            post()
-            deployment.take(deployment.workers[1], deployment.broker.ready[0])
+            deployment.start(call, _post(deployment))
+            deployment.take(deployment.workers[taker], deployment.broker.ready[0])
         assert deployment.sites.fetched == [URL]
         deployment.drain(lambda step: deployment.go_on(step, None))
         assert deployment.sites.fetched == [URL, URL]
+
+
+async def _post(deployment: Deployment) -> None:
+    await deployment.inventory.request(URL)
