@@ -77,6 +77,10 @@ faults *ARGS: setup
 soak *ARGS: setup
     @exec {{ python }} -m tests.soak "$@"
 
+# Break one guard after another, and want the fault tests to go red; or the guards that words name
+sabotage *WORDS: setup
+    @exec {{ python }} -m tests.sabotage "$@"
+
 # Measure the service against baselines, in some rounds, of which the median counts
 bench ROUNDS="3": setup
     @exec {{ python }} -m bench.run "$@"
