@@ -125,7 +125,7 @@ def logged_events() -> set[str]:
     methods = {"debug", "info", "warning", "error"}
     calls = (node for text in CODE for node in ast.walk(ast.parse(text)))
     return {
-        call.args[0].value
+        str(call.args[0].value)
         for call in calls
         if isinstance(call, ast.Call)
         and isinstance(call.func, ast.Attribute)
