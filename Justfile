@@ -45,8 +45,8 @@ api PORT="6577" *ARGS: setup
 worker PORT="6578" *ARGS: setup
     @shift; exec {{ python }} -m faststream run app.worker.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
 
-# Run everything CI runs: lint, types, contract, test
-check: lint types contract test
+# Run everything CI runs: lint, types, contract, test, faults
+check: lint types contract test faults
 
 # Run the tests that need no server, or some of them, such as `just unit -k urls`
 unit *ARGS: setup
