@@ -180,7 +180,9 @@ class Interleavings(RuleBasedStateMachine):
 
     def hand_out(self, taking: Taking) -> None:
         """Have a worker take every message that waits."""
-        for message in list(self.broker.ready) if taking else ():
+        if taking is None:
+            return
+        for message in list(self.broker.ready):
             self.take(message, *taking)
 
     def end_fetch(self, step: Step, end: Exception | None = None) -> None:
