@@ -12,6 +12,16 @@ from app.models import ErrorKind, PageError, PageMetadata
 TRY_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that ask to try again later, and say nothing about the page (RFC 9110, 15.5, 15.6)."""
 
+SHORT_DELAYS_WITHOUT_DATABASE = 1
+"""How often a message waits the first retry delay while the database is away. Afterwards it waits
+the second: work is to go on soon after the database is back."""
+
+SHORT_DELAYS_WHILE_BUSY = 6
+"""How often a message waits the first retry delay because the page's host is busy, or because the
+page is being fetched for another request. Either is over in seconds as a rule. Afterwards it waits
+the second: otherwise hundreds of messages for one slow host would come back after each first delay
+for as long as the host takes, and cost more than the pages of other hosts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -64,6 +74,13 @@ class RetryPolicy:
     def delay_after(self, attempt: int) -> float:
         """Return the seconds between attempt number `attempt` and the next one."""
         return self.delays_seconds[min(attempt, len(self.delays_seconds)) - 1]
+
+    def delay_of_deferral(self, deferrals: int, short_delays: int) -> float:
+        """Return the seconds until a message that was deferred `deferrals` times comes back.
+
+        It waits the first delay `short_delays` times, the second one from then on.
+        """
+        return self.delay_after(1 if deferrals <= short_delays else 2)
 
     def _after_status(self, metadata: PageMetadata, attempt: int) -> Verdict:
         status = metadata.status_code
@@ -136,3 +153,7 @@ class Backoff:
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How a worker tries again to store the outcome of an attempt while the database is away. Each try
 is bounded by the database's own timeout. After the last one the message is put off."""
+
+REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
+"""How long to wait before a retry that the broker has not confirmed is published again. Only its
+`delay()` is used: a retry is published again until the broker takes it."""

@@ -41,18 +41,17 @@ from app.models import (
     PutOff,
     RetryLater,
 )
-from app.retries import WRITE_AGAIN, GiveUp, Keep, RetryPolicy, TryAgain
+from app.retries import (
+    SHORT_DELAYS_WHILE_BUSY,
+    SHORT_DELAYS_WITHOUT_DATABASE,
+    WRITE_AGAIN,
+    GiveUp,
+    Keep,
+    RetryPolicy,
+    TryAgain,
+)
 from app.runtime import metrics
 from app.runtime.tracing import TRACER
-
-SHORT_DELAYS_WITHOUT_DATABASE = 1
-"""How often a message comes back after the shortest retry delay while the database is away. Later
-times it comes back after the second delay: work is to go on soon after the database is back."""
-
-SHORT_DELAYS_WHILE_BUSY = 6
-"""The same for a page whose host is busy, or which is being fetched for another request. That is
-over in seconds as a rule. If it is not, hundreds of pages of one slow host would go round through
-the shortest delay for as long as the host takes, and cost more than the pages of other hosts."""
 
 
 class Publisher(Protocol):
@@ -204,7 +203,7 @@ class Collector:
 
     def _put_off(self, delivery: Delivery, reason: str, short_delays: int) -> PutOff:
         deferrals = delivery.deferrals + 1
-        delay_seconds = self._retries.delay_after(1 if deferrals <= short_delays else 2)
+        delay_seconds = self._retries.delay_of_deferral(deferrals, short_delays)
         return PutOff(delivery.request, reason, delay_seconds, deferrals)
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:

@@ -117,8 +117,7 @@ class Room:
 
 
 def _refusal() -> Refusal:
-    (detail,) = LARGE_PAGES_BUSY.examples.values()
-    return Refusal(LARGE_PAGES_BUSY, str(detail))
+    return Refusal(LARGE_PAGES_BUSY, str(LARGE_PAGES_BUSY.fixed_detail))
 
 
 @dataclass(frozen=True, slots=True)

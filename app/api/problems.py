@@ -47,6 +47,12 @@ class ProblemKind:
     """Details that callers may see, for the OpenAPI document."""
 
     @property
+    def fixed_detail(self) -> Detail:
+        """The one detail of a kind that has the same in every answer."""
+        (detail,) = self.examples.values()
+        return detail
+
+    @property
     def headers(self) -> dict[str, str]:
         """The headers of every answer of this kind."""
         if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
@@ -133,7 +139,7 @@ DATABASE_UNAVAILABLE = ProblemKind(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "database-unavailable",
     "The database is not available",
-    {"No answer": "the database did not answer"},
+    {"No answer": "the database did not answer, or refused the operation"},
 )
 LARGE_PAGES_BUSY = ProblemKind(
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -182,6 +188,8 @@ async def _on_inventory_error(request: Request, exc: Exception) -> Response:
 def _detail(exc: Exception) -> Detail:
     if isinstance(exc, PublishError):
         return NOT_QUEUED.examples.get(exc.reason, exc.reason)
+    if isinstance(exc, StoreUnavailable):  # its text is the driver's, and names the servers
+        return DATABASE_UNAVAILABLE.fixed_detail
     return str(exc)
 
 
@@ -221,5 +229,4 @@ def _allow(request: Request) -> dict[str, str]:
 async def answer_unforeseen(request: Request, exc: Exception) -> Response:
     """Log an error that nothing else has caught, and answer 500."""
     logger.opt(exception=exc).error("unhandled_error", method=request.method, path=request.url.path)
-    (detail,) = INTERNAL_ERROR.examples.values()
-    return INTERNAL_ERROR.answer(detail)
+    return INTERNAL_ERROR.answer(INTERNAL_ERROR.fixed_detail)

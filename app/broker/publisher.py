@@ -21,13 +21,10 @@ from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.operations import request_destination, retry_destinations
 from app.broker.topology import Topology
 from app.models import PageRequest
-from app.retries import Backoff
+from app.retries import REFUSED_RETRY
 from app.runtime import metrics
 
 Headers = dict[str, FieldValue]
-
-REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
-"""How long to wait before a retry that the broker has not confirmed is published again."""
 
 
 class ConfirmedPublisher:

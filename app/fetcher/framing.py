@@ -165,9 +165,9 @@ async def read_framed(
     received = head.rest
     while not framing.finished:
         received = received or await reader.read(READ_BYTES)
+        if not received and isinstance(framing, UntilClose):
+            return
         if not received:
-            if isinstance(framing, UntilClose):
-                return
             raise ConnectionResetError("the connection ended within the body")
         if piece := framing.take(received):
             yield piece

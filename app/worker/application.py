@@ -166,12 +166,15 @@ async def _cancel_consumers(consumer: BrokerConnection) -> None:
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
             with connection_error_if_closed():
-                channel = await consuming_channel(consumer)
-                for tag in list(channel.consumers):
-                    await channel.basic_cancel(tag)
+                await _cancel_each(await consuming_channel(consumer))
     except CONNECTION_EXCEPTIONS as exc:
         # Without a connection the broker sends nothing either.
         logger.warning("consumers_not_cancelled", reason=type(exc).__name__)
+
+
+async def _cancel_each(channel: Any) -> None:
+    for tag in list(channel.consumers):
+        await channel.basic_cancel(tag)
 
 
 async def consuming_channel(consumer: BrokerConnection) -> Any:

@@ -98,6 +98,16 @@ def test_the_last_delay_repeats(attempt: int, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("deferrals", "short_delays", "seconds"),
+    [(1, 1, 5), (2, 1, 30), (100, 1, 30), (1, 6, 5), (6, 6, 5), (7, 6, 30), (1, 0, 30)],
+)
+def test_a_deferred_message_waits_the_first_delay_so_often_and_then_the_second(
+    deferrals: int, short_delays: int, seconds: float
+) -> None:
+    assert POLICY.delay_of_deferral(deferrals, short_delays) == seconds
+
+
+@pytest.mark.parametrize(
     ("retry_after", "attempt", "seconds"),
     [
         pytest.param("0", 1, 5, id="nothing asked for"),
