@@ -21,6 +21,8 @@ Only an adapter catches its driver's exceptions and raises one of these instead,
 `app/api/problems.py` knows which HTTP status each becomes.
 """
 
+from enum import StrEnum
+
 from app.models import ErrorKind, PageError
 
 MAX_MESSAGE_LENGTH = 500
@@ -54,10 +56,20 @@ class TopologyMismatch(StartupError):
     """A queue is missing, or has arguments other than those of `app/broker/topology.py`."""
 
 
+class PublishFault(StrEnum):
+    """Why a message was not published, or perhaps not. The values are labels and log fields."""
+
+    NOT_READY = "publisher_not_ready"
+    QUEUE_REJECTED = "queue_rejected"
+    CONNECTION_LOST = "connection_lost"
+    CONFIRM_TIMEOUT = "confirm_timeout"
+    UNROUTABLE = "unroutable"
+
+
 class PublishError(InventoryError):
     """The broker has not taken the message, or has not said so."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: PublishFault) -> None:
         super().__init__(reason)
         self.reason = reason
 

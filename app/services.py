@@ -244,6 +244,7 @@ class Collector:
     async def _fetch(self, url: str) -> PageMetadata | FetchError:
         """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")
+        # The metric cannot take `metadata.elapsed_ms`: a fetch that fails has no metadata.
         started = perf_counter()
         try:
             metadata = await self._fetcher.fetch(url)

@@ -20,6 +20,7 @@ from app.errors import (
     InvalidUrl,
     InventoryError,
     PublishError,
+    PublishFault,
     StoreUnavailable,
     UnknownPage,
 )
@@ -128,11 +129,11 @@ NOT_QUEUED = ProblemKind(
     "not-queued",
     "The request could not be queued",
     {  # by the reason of the `PublishError`
-        "publisher_not_ready": "the message broker is not connected at the moment",
-        "queue_rejected": "the queue is full",
-        "connection_lost": "the connection to the message broker was lost",
-        "confirm_timeout": "the message broker did not confirm the message in time",
-        "unroutable": "the request queue is missing from the message broker",
+        PublishFault.NOT_READY: "the message broker is not connected at the moment",
+        PublishFault.QUEUE_REJECTED: "the queue is full",
+        PublishFault.CONNECTION_LOST: "the connection to the message broker was lost",
+        PublishFault.CONFIRM_TIMEOUT: "the message broker did not confirm the message in time",
+        PublishFault.UNROUTABLE: "the request queue is missing from the message broker",
     },
 )
 DATABASE_UNAVAILABLE = ProblemKind(
@@ -187,7 +188,7 @@ async def _on_inventory_error(request: Request, exc: Exception) -> Response:
 
 def _detail(exc: Exception) -> Detail:
     if isinstance(exc, PublishError):
-        return NOT_QUEUED.examples.get(exc.reason, exc.reason)
+        return NOT_QUEUED.examples[exc.reason]
     if isinstance(exc, StoreUnavailable):  # its text is the driver's, and names the servers
         return DATABASE_UNAVAILABLE.fixed_detail
     return str(exc)

@@ -19,7 +19,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.errors import FetchError
+from app.errors import FetchError, PublishFault
 from app.models import (
     Coalesced,
     Completed,
@@ -150,10 +150,7 @@ DATABASE_UNAVAILABLE = Counter(
 )
 
 # Prometheus computes the first increase only if it has seen the zero before it.
-for outcome in (
-    *("success", "publisher_not_ready", "queue_rejected"),
-    *("confirm_timeout", "connection_lost", "unroutable"),
-):
+for outcome in ("success", *PublishFault):
     PUBLISH_SECONDS.labels(outcome)
 for reason in ("malformed", "unhandled"):
     DEAD_LETTERS.labels(reason)

@@ -29,7 +29,7 @@ from pymongo.errors import DocumentTooLarge, OperationFailure
 
 from app.models import Busy, Claim, Coalesced, Delivery, PageStatus
 from app.store.batching import Batcher
-from app.store.mongo import Database, had_duplicates, is_of_one_write
+from app.store.mongo import Database, is_of_one_write, upsert_all
 from app.urls import host_of
 
 T = TypeVar("T")
@@ -256,12 +256,7 @@ class Claims:
     async def _claim_all(
         self, requests: Sequence[ClaimRequest]
     ) -> Sequence[Claim | Coalesced | Busy]:
-        writes = [request.write() for request in requests]
-        # Two processes that insert the same page at once: one of them gets a duplicate key, and
-        # its second try finds the record.
-        for _ in range(2):
-            if not await had_duplicates(self._database.pages.bulk_write(writes, ordered=False)):
-                break
+        await upsert_all(self._database.pages, [request.write() for request in requests])
         documents = await self._read([request.url for request in requests])
         return [request.answer(documents.get(request.url)) for request in requests]
 

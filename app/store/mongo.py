@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -11,7 +11,7 @@ import pymongo
 from bson.errors import InvalidDocument
 from loguru import logger
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import monitoring
+from pymongo import UpdateOne, monitoring
 from pymongo.errors import (
     BulkWriteError,
     CollectionInvalid,
@@ -171,19 +171,20 @@ def translated_errors() -> Iterator[None]:
         raise _unavailable(exc) from exc
 
 
-async def had_duplicates(write: Awaitable[Any]) -> bool:
-    """Wait for a bulk of upserts; say whether some of them failed on a key that exists already.
+async def upsert_all(collection: Any, upserts: Sequence[UpdateOne]) -> None:
+    """Write upserts as one bulk, and once more if some of them fail on a duplicate key.
 
-    Any other error of the bulk is raised.
+    Two processes may insert the same page at once: one of them gets a duplicate key, and its second
+    try finds the record. Any other error of the bulk is raised.
     """
-    try:
-        await write
-    except BulkWriteError as exc:
-        codes = {error["code"] for error in exc.details["writeErrors"]}
-        if codes - {DUPLICATE_KEY} or exc.details["writeConcernErrors"]:
-            raise
-        return True
-    return False
+    for _ in range(2):
+        try:
+            await collection.bulk_write(upserts, ordered=False)
+        except BulkWriteError as exc:
+            if _codes(exc) - {DUPLICATE_KEY} or exc.details["writeConcernErrors"]:
+                raise
+        else:
+            return
 
 
 def _codes(exc: OperationFailure) -> set[int | None]:

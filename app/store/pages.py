@@ -39,7 +39,7 @@ from app.store.claims import (
     is_covered,
     released,
 )
-from app.store.mongo import Database, had_duplicates, translated_errors
+from app.store.mongo import Database, translated_errors, upsert_all
 from app.urls import host_of
 
 LARGE_PAGE_CHARACTERS = 262_144
@@ -241,12 +241,7 @@ class PageRepository:
         return [documents.get(url) for url in urls]
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
-        notes = [_note(request) for request in requests]
-        # A page that a worker inserts at the same moment gives a duplicate key. Its record is
-        # found by the second try.
-        for _ in range(2):
-            if not await had_duplicates(self._database.pages.bulk_write(notes, ordered=False)):
-                break
+        await upsert_all(self._database.pages, [_note(request) for request in requests])
         return [None] * len(requests)
 
     async def _end_attempt(

@@ -19,7 +19,7 @@ from app.api.problems import (
     NOT_QUEUED,
     ProblemKind,
 )
-from app.errors import InventoryError, PublishFailed, StoreUnavailable
+from app.errors import InventoryError, PublishFailed, PublishFault, StoreUnavailable
 from app.models import PageRequest
 from app.runtime.settings import Settings
 from app.services import Inventory
@@ -202,7 +202,7 @@ async def test_the_example_of_a_body_that_is_too_large_is_what_is_answered(
 async def test_the_example_of_a_request_that_cannot_be_queued_is_what_is_answered(
     app: FastAPI, client: httpx.AsyncClient, document: Any, reason: str
 ) -> None:
-    put_together(app, refusing=PublishFailed(reason))
+    put_together(app, refusing=PublishFailed(PublishFault(reason)))
     for method in ("post", "get"):
         answer = await answered(client, method)
         assert answer.json() == example_of(document, method, 503, reason)

@@ -16,6 +16,7 @@ from app.errors import (
     NotStorable,
     PublisherNotReady,
     PublishFailed,
+    PublishFault,
     StoreUnavailable,
     UnknownPage,
 )
@@ -250,7 +251,7 @@ async def test_a_reservation_that_can_not_even_be_taken_back_is_no_success(
 ) -> None:
     async def lose_both(_self: object, _request: PageRequest) -> None:
         pages.failing = unreachable
-        raise PublishFailed("connection_lost")
+        raise PublishFailed(PublishFault.CONNECTION_LOST)
 
     monkeypatch.setattr(JournalPublisher, "publish", lose_both)
     with pytest.raises(InventoryError):
