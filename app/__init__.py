@@ -17,4 +17,4 @@ The modules of this folder are the core and do no I/O, with one exception: `app/
 the connections that both processes have. The packages are the edges.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

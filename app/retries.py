@@ -46,7 +46,7 @@ class GiveUp:
     metadata: PageMetadata | None = None
 
 
-Verdict = Keep | TryAgain | GiveUp
+Decision = Keep | TryAgain | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class RetryPolicy:
     max_attempts: int
     delays_seconds: tuple[float, ...]
 
-    def judge(self, result: PageMetadata | FetchError, attempt: int) -> Verdict:
+    def judge(self, result: PageMetadata | FetchError, attempt: int) -> Decision:
         """Say what becomes of a page after attempt number `attempt` (from 1)."""
         match result:
             case FetchError(retryable=False):
@@ -82,7 +82,7 @@ class RetryPolicy:
         """
         return self.delay_after(1 if deferrals <= short_delays else 2)
 
-    def _after_status(self, metadata: PageMetadata, attempt: int) -> Verdict:
+    def _after_status(self, metadata: PageMetadata, attempt: int) -> Decision:
         status = metadata.status_code
         error = PageError(
             ErrorKind.HTTP_STATUS, f"the server answered {status} {HTTPStatus(status).phrase}"
@@ -91,7 +91,7 @@ class RetryPolicy:
 
     def _again_or_never(
         self, error: PageError, attempt: int, metadata: PageMetadata | None = None
-    ) -> Verdict:
+    ) -> Decision:
         if attempt >= self.max_attempts:
             return GiveUp(error, metadata)
         asked_for = retry_after_seconds(metadata) if metadata else 0.0

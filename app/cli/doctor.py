@@ -26,7 +26,7 @@ from app.cli.terminal import (
 )
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
 from app.runtime.settings import Settings
-from app.store.inspection import DatabaseFacts, inspect
+from app.store.inspection import DatabaseFacts, database_facts
 
 Counts = dict[str, QueueCounts | None]
 
@@ -157,7 +157,9 @@ def _about_consumers(topology: Topology, counts: Counts) -> Iterator[Finding]:
 def _about_database(settings: Settings) -> list[Finding]:
     timeout = settings.database_timeout_seconds
     try:
-        facts = inspect(settings.database_url, settings.database_name, timeout_seconds=timeout)
+        facts = database_facts(
+            settings.database_url, settings.database_name, timeout_seconds=timeout
+        )
     except DatabaseUnreachable as exc:
         advice = "start MongoDB, or correct DATABASE_URL"
         return [Finding("database", Verdict.PROBLEM, str(exc), advice)]

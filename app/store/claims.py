@@ -34,7 +34,8 @@ from app.urls import host_of
 
 T = TypeVar("T")
 R = TypeVar("R")
-Document = dict[str, Any]
+Bson = dict[str, Any]
+"""A document of MongoDB, or a filter, update or expression about one."""
 
 MAX_BATCH = 50
 
@@ -75,7 +76,7 @@ _IS_FINISHED = {
 }
 
 
-def is_covered(request_id: UUID) -> Document:
+def is_covered(request_id: UUID) -> Bson:
     """Return the expression for: the latest fetch began after this request was accepted."""
     return {"$in": [request_id, COVERED]}
 
@@ -108,7 +109,7 @@ class ClaimRequest:
         }
         return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
-    def answer(self, document: Document | None) -> Claim | Coalesced | Busy:
+    def answer(self, document: Bson | None) -> Claim | Coalesced | Busy:
         """Read from the record what became of the request for a claim."""
         if document is None:  # deleted since: ask again later
             return Busy()
@@ -132,10 +133,10 @@ class ClaimRequest:
         has_ended = document["status"] in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
         return Coalesced("answered" if processing.get("finished", has_ended) else "in_progress")
 
-    def _is_own(self) -> Document:
+    def _is_own(self) -> Bson:
         return {"$eq": ["$processing.last_request_id", self.delivery.request.request_id]}
 
-    def _is_granted(self) -> Document:
+    def _is_granted(self) -> Bson:
         """Return the condition under which the page is claimed.
 
         Its own request claims it again for a later attempt, and takes over what an earlier
@@ -162,11 +163,11 @@ class ClaimRequest:
         is_new = {"$ne": [_TOKEN, self.token]}
         return {"$and": [is_new, _if(self._is_own(), own, other)]}
 
-    def _status(self) -> Document:
+    def _status(self) -> Bson:
         """Return COMPLETED for a page that has a result: it stays readable during a refresh."""
         return _if(HAS_RESULT, PageStatus.COMPLETED, PageStatus.IN_PROGRESS)
 
-    def _processing(self) -> Document:
+    def _processing(self) -> Bson:
         request, is_own = self.delivery.request, self._is_own()
         left_behind = {"$and": [is_own, self.delivery.redelivered, _IS_CLAIMED]}
         lost_alone = {"$and": [left_behind, {"$eq": ["$processing.alone", True]}]}
@@ -201,7 +202,7 @@ class AttemptResult:
     """
 
     claim: Claim
-    fields: Document
+    fields: Bson
     finishes: bool
 
     @property
@@ -213,7 +214,7 @@ class AttemptResult:
         """Return the update, which changes nothing if the claim is void."""
         return UpdateOne(held(self.claim), released(self.claim, self.finishes, self.fields))
 
-    def answer(self, document: Document | None) -> PageStatus | None:
+    def answer(self, document: Bson | None) -> PageStatus | None:
         """Return the status as the record has it, None if the claim was void."""
         if document is None or document["processing"].get("ended_claim") != self.claim.token:
             return None
@@ -265,7 +266,7 @@ class Claims:
         documents = await self._read([result.url for result in results])
         return [result.answer(documents.get(result.url)) for result in results]
 
-    async def _read(self, urls: Sequence[str]) -> dict[str, Document]:
+    async def _read(self, urls: Sequence[str]) -> dict[str, Bson]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, _DECIDING_FIELDS)
         return {document["url"]: document async for document in cursor}
 
@@ -291,12 +292,12 @@ def _one_by_one_if_it_fails(
     return run_batch
 
 
-def held(claim: Claim) -> Document:
+def held(claim: Claim) -> Bson:
     """Match the page of a claim that is not void."""
     return {"url": claim.url, "processing.claim": claim.token}
 
 
-def released(claim: Claim, finishes: bool, fields: Document) -> Document:  # noqa: FBT001 (named at each call)
+def released(claim: Claim, finishes: bool, fields: Bson) -> Bson:  # noqa: FBT001 (named at each call)
     """Return the update that gives a claim up, and sets further fields."""
     return {
         "$set": {
@@ -310,5 +311,5 @@ def released(claim: Claim, finishes: bool, fields: Document) -> Document:  # noq
     }
 
 
-def _if(condition: Any, then: Any, otherwise: Any) -> Document:
+def _if(condition: Any, then: Any, otherwise: Any) -> Bson:
     return {"$cond": [condition, then, otherwise]}

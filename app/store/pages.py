@@ -32,9 +32,9 @@ from app.store.claims import (
     MAX_WAITING,
     WAITING,
     AttemptResult,
+    Bson,
     ClaimRequest,
     Claims,
-    Document,
     held,
     is_covered,
     released,
@@ -162,7 +162,7 @@ class PageRepository:
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         """Say whether a worker died while it fetched the page for this very request."""
-        signs: list[Document] = [{"processing.suspect": True}]
+        signs: list[Bson] = [{"processing.suspect": True}]
         if delivery.redelivered:
             signs.append({"processing.claim": {"$ne": None}})
         request = delivery.request
@@ -235,7 +235,7 @@ class PageRepository:
                 held(claim), released(claim, finishes=False, fields=uncounted)
             )
 
-    async def _find_all(self, urls: Sequence[str]) -> list[Document | None]:
+    async def _find_all(self, urls: Sequence[str]) -> list[Bson | None]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
         documents = {document["url"]: document async for document in cursor}
         return [documents.get(url) for url in urls]
@@ -245,7 +245,7 @@ class PageRepository:
         return [None] * len(requests)
 
     async def _end_attempt(
-        self, claim: Claim, changes: Document, *, finishes: bool
+        self, claim: Claim, changes: Bson, *, finishes: bool
     ) -> PageStatus | None:
         page_source = (changes.get("metadata") or {}).get("page_source") or ""
         with translated_errors():
@@ -285,7 +285,7 @@ def _note(request: PageRequest) -> UpdateOne:
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
 
-def _reserved(request: PageRequest) -> Document:
+def _reserved(request: PageRequest) -> Bson:
     return {
         "url": request.url,
         "status": PageStatus.QUEUED,
@@ -293,7 +293,7 @@ def _reserved(request: PageRequest) -> Document:
     }
 
 
-def _queued(request: PageRequest) -> Document:
+def _queued(request: PageRequest) -> Bson:
     """Return the fields of a new record, as expressions."""
     return {
         "status": PageStatus.QUEUED,
@@ -305,7 +305,7 @@ def _queued(request: PageRequest) -> Document:
     }
 
 
-def _unclaimed(request_id: UUID) -> Document:
+def _unclaimed(request_id: UUID) -> Bson:
     """Return what `processing` says of a request that waits for its first attempt."""
     return {
         "attempts": 0,
@@ -319,22 +319,22 @@ def _unclaimed(request_id: UUID) -> Document:
     }
 
 
-def _unless_present(name: str, value: Any) -> Document:
+def _unless_present(name: str, value: Any) -> Bson:
     return {"$cond": [_is_missing(name), value, f"${name}"]}
 
 
-def _is_missing(name: str) -> Document:
+def _is_missing(name: str) -> Bson:
     return {"$eq": [{"$type": f"${name}"}, "missing"]}
 
 
-def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
+def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
     return {
         "status": PageStatus.COMPLETED if claim.refreshes else status,
         "processing.last_error": _ERROR.dump_python(error),
     }
 
 
-def _record_fields(patience_seconds: float) -> Document:
+def _record_fields(patience_seconds: float) -> Bson:
     """Return the projection of a record.
 
     The database computes `has_stalled`, by its own clock, and leaves a large page source out.
@@ -362,7 +362,7 @@ def _record_fields(patience_seconds: float) -> Document:
     }
 
 
-def _record(document: Document) -> PageRecord:
+def _record(document: Bson) -> PageRecord:
     try:
         return _parse(document)
     except (ValidationError, KeyError, TypeError) as exc:
@@ -372,7 +372,7 @@ def _record(document: Document) -> PageRecord:
         raise UnreadableRecord(f"the record of {document['url']} cannot be read") from exc
 
 
-def _parse(document: Document) -> PageRecord:
+def _parse(document: Bson) -> PageRecord:
     processing = document["processing"]
     metadata, error = document.get("metadata"), processing.get("last_error")
     return PageRecord(

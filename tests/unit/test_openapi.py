@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, and true of what is answered."""
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from app.api.problems import (
     ProblemKind,
 )
 from app.errors import InventoryError, PublishFailed, PublishFault, StoreUnavailable
-from app.models import PageRequest
+from app.models import ErrorKind, PageRequest
 from app.runtime.settings import Settings
 from app.services import Inventory
 from dev.specs import default_settings
@@ -223,6 +224,11 @@ async def test_the_example_of_an_internal_error_is_what_is_answered(
     put_together(app, failing=ZeroDivisionError())
     answer = await answered(client, method)
     assert answer.json() == example_of(document, method, 500, "A bug")
+
+
+def test_every_kind_of_error_has_a_text(document: Any) -> None:
+    described = document["components"]["schemas"]["ErrorKind"]["description"]
+    assert re.findall(r"^- `(\w+)`: [A-Z].+\.$", described, re.MULTILINE) == list(ErrorKind)
 
 
 async def test_a_method_that_is_not_allowed_is_told_all_that_are(client: httpx.AsyncClient) -> None:
