@@ -29,6 +29,10 @@ class PageStatus(StrEnum):
     """No further attempt will be made, unless the page is asked for again."""
 
 
+ENDED_STATUSES = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+"""Those of a page that has a result, good or bad."""
+
+
 class ErrorKind(StrEnum):
     """Why a page could not be collected; the values are part of the HTTP contract."""
 
@@ -257,7 +261,7 @@ class PageRecord:
     @property
     def has_ended(self) -> bool:
         """Whether the page has a result, good or bad."""
-        return self.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        return self.status in ENDED_STATUSES
 
 
 @dataclass(frozen=True, slots=True)

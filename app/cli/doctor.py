@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import partial
 
 import httpx
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from app.assembly import topology_of
 from app.broker.cluster import connected
-from app.broker.queues import QueueCounts, count_queues
+from app.broker.queues import Counts, count_queues
 from app.broker.topology import Topology, declare
 from app.cli.terminal import (
     DEFAULT_API,
@@ -27,8 +26,6 @@ from app.cli.terminal import (
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
 from app.runtime.settings import Settings
 from app.store.inspection import DatabaseFacts, database_facts
-
-Counts = dict[str, QueueCounts | None]
 
 START_THE_SERVICE = "start the API or a worker: at start they create what is missing"
 
@@ -99,8 +96,7 @@ async def _about_broker(settings: Settings) -> list[Finding]:
     timeout = settings.broker_publish_timeout_seconds
     try:
         async with connected(settings.broker_url, timeout_seconds=timeout) as connection:
-            open_channel = partial(connection.channel, publisher_confirms=False)
-            counts = await count_queues(open_channel, topology)
+            counts = await count_queues(connection.channel, topology)
             mismatches = await _mismatches(connection, topology, counts)
     except BrokerUnreachable as exc:
         advice = "start RabbitMQ, or correct BROKER_URL"

@@ -23,13 +23,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from bson.errors import InvalidDocument
 from pymongo import UpdateOne
-from pymongo.errors import DocumentTooLarge, OperationFailure
+from pymongo.errors import OperationFailure
 
-from app.models import Busy, Claim, Coalesced, Delivery, PageStatus
+from app.models import ENDED_STATUSES, Busy, Claim, Coalesced, Delivery, PageStatus
 from app.store.batching import Batcher
-from app.store.mongo import Database, is_of_one_write, upsert_all
+from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
 from app.urls import host_of
 
 T = TypeVar("T")
@@ -45,9 +44,6 @@ MAX_WAITING = 1000
 KEPT_COVERED = 50
 """How many covered requests of earlier fetches stay listed when a new fetch begins. They tell a
 late `note_queued` that its request was handled long ago."""
-
-_UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeError, OverflowError)
-"""What the driver raises for a document that it cannot encode: the whole bulk is then not sent."""
 
 _DECIDING_FIELDS = {
     "url": True,
@@ -71,7 +67,7 @@ _IS_FINISHED = {
     # Records of version 0.1.0 do not have the field.
     "$ifNull": [
         "$processing.finished",
-        {"$in": ["$status", [PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT]]},
+        {"$in": ["$status", ENDED_STATUSES]},
     ]
 }
 
@@ -79,6 +75,15 @@ _IS_FINISHED = {
 def is_covered(request_id: UUID) -> Bson:
     """Return the expression for: the latest fetch began after this request was accepted."""
     return {"$in": [request_id, COVERED]}
+
+
+def record_head(url: str) -> Bson:
+    """Return the fields that the first write of a record sets and later ones keep."""
+    return {
+        "host": {"$ifNull": ["$host", {"$literal": host_of(url)}]},
+        "metadata": {"$ifNull": ["$metadata", None]},
+        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,8 @@ class ClaimRequest:
         request = self.delivery.request
         update = {
             "status": _if(granted, self._status(), "$status"),
-            "host": {"$ifNull": ["$host", {"$literal": host_of(self.url)}]},
-            "metadata": {"$ifNull": ["$metadata", None]},
+            **record_head(self.url),
             "processing": _if(granted, self._processing(), "$processing"),
-            "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
             "updated_at": _if(granted, "$$NOW", "$updated_at"),
         }
         return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
@@ -130,7 +133,7 @@ class ClaimRequest:
         # have, its answer; any other one has to ask again.
         if request.request_id not in covered:
             return Busy()
-        has_ended = document["status"] in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        has_ended = document["status"] in ENDED_STATUSES
         return Coalesced("answered" if processing.get("finished", has_ended) else "in_progress")
 
     def _is_own(self) -> Bson:
@@ -282,7 +285,7 @@ def _one_by_one_if_it_fails(
     async def run_batch(items: Sequence[T]) -> Sequence[R | BaseException]:
         try:
             return await run(items)
-        except (OperationFailure, *_UNWRITABLE) as exc:
+        except (OperationFailure, *UNWRITABLE) as exc:
             if len(items) == 1:
                 return [exc]
             if isinstance(exc, OperationFailure) and not is_of_one_write(exc):

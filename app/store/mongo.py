@@ -36,6 +36,9 @@ times the timeout of any other operation; cut short, it would begin anew at the 
 
 DUPLICATE_KEY = 11000
 
+UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError)
+"""What the driver raises for a document that it cannot encode. It then sends nothing of a bulk."""
+
 _TOO_LARGE = {10334, 17419, 17420}
 """Server error codes of a document over 16 MB (MongoDB's error_codes.yml)."""
 
@@ -99,16 +102,16 @@ class Database:
             "Is it running, and is DATABASE_URL right?"
         )
 
-    async def ping(self) -> bool:
-        """Say whether the database answers within the timeout."""
+    async def why_not_ready(self) -> str | None:
+        """Return None if the database answers within the timeout, else what to say of it."""
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 await self._client.admin.command("ping")
         except (PyMongoError, TimeoutError) as exc:
             metrics.DATABASE_UNAVAILABLE.inc()
             logger.warning("db_unavailable", reason=type(exc).__name__)
-            return False
-        return True
+            return "database does not answer"
+        return None
 
     async def close(self) -> None:
         """Close every connection. Closing a closed database does nothing."""
@@ -161,7 +164,7 @@ def translated_errors() -> Iterator[None]:
         yield
     except DuplicateKeyError:
         raise
-    except (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError) as exc:
+    except UNWRITABLE as exc:
         raise NotStorable(_in_short(exc)) from exc
     except OperationFailure as exc:
         if _codes(exc) & _TOO_LARGE:

@@ -37,6 +37,7 @@ from app.store.claims import (
     Claims,
     held,
     is_covered,
+    record_head,
     released,
 )
 from app.store.mongo import Database, translated_errors, upsert_all
@@ -276,10 +277,8 @@ def _note(request: PageRequest) -> UpdateOne:
     waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}, "covered": COVERED}
     update = {
         "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
-        "host": {"$ifNull": ["$host", {"$literal": host_of(request.url)}]},
-        "metadata": {"$ifNull": ["$metadata", None]},
+        **record_head(request.url),
         "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
-        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
         "updated_at": {"$cond": [queues, "$$NOW", "$updated_at"]},
     }
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
@@ -353,9 +352,7 @@ def _record_fields(patience_seconds: float) -> Bson:
         "status": True,
         "metadata": {"$cond": [is_large, without_source, "$metadata"]},
         "omitted_source_bytes": {"$cond": [is_large, source_bytes, 0]},
-        "processing": dict.fromkeys(
-            ("attempts", "last_request_id", "lease_expires_at", "last_error"), True
-        ),
+        "processing": dict.fromkeys(_SHOWN_PROCESSING, True),
         "created_at": True,
         "updated_at": True,
         "has_stalled": {"$and": [{"$in": ["$status", _MAY_STALL]}, stands_still]},

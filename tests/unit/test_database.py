@@ -167,7 +167,7 @@ async def test_a_database_is_closed_once(kind: Callable[[], FakeMongo]) -> None:
 async def test_a_database_that_answers_is_there() -> None:
     database = a_database(FakeMongo())
     await database.open()
-    assert await database.ping()
+    assert await database.why_not_ready() is None
 
 
 async def test_one_that_fails_is_not(log: Log) -> None:
@@ -175,7 +175,7 @@ async def test_one_that_fails_is_not(log: Log) -> None:
     database = a_database(mongo)
     await database.open()
     mongo.failures.append(AutoReconnect("connection closed"))
-    assert not await database.ping()
+    assert await database.why_not_ready() == "database does not answer"
     assert log.one("db_unavailable") == IsPartialDict(level="WARNING", reason="AutoReconnect")
 
 
@@ -184,7 +184,7 @@ async def test_nor_one_that_hangs(log: Log) -> None:
     database = a_database(mongo, timeout_seconds=0.01)
     await database.open()
     mongo.answering.clear()
-    assert not await database.ping()
+    assert await database.why_not_ready() == "database does not answer"
     assert log.one("db_unavailable")["reason"] == "TimeoutError"
 
 
