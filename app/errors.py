@@ -1,4 +1,4 @@
-"""Everything that can go wrong on purpose.
+"""Every exception that the service raises itself.
 
     InventoryError
     ├── InvalidUrl                  not a page this inventory takes
@@ -15,7 +15,7 @@
     │   ├── NotStorable             the database will never take this page as it is
     │   └── UnreadableRecord        a record that this version cannot read
     ├── FetchError                  a page that could not be fetched
-    └── HostBusy                    a page whose host has no place for it at the moment
+    └── HostBusy                    a page whose host has all its connections in use
 
 Only an adapter catches its driver's exceptions and raises one of these instead, and only
 `app/api/problems.py` knows which HTTP status each becomes.
@@ -118,4 +118,4 @@ class FetchError(InventoryError):
 
 
 class HostBusy(InventoryError):
-    """Every place at a host stayed taken: the page is to be fetched later."""
+    """Every connection to a host stayed in use: the page is to be fetched later."""

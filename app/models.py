@@ -100,7 +100,7 @@ class Delivery:
     that had it has died or lost its connection."""
 
     deferrals: int = 0
-    """How often the message was put off without using up an attempt: the database could not be
+    """How often the message was deferred without using up an attempt: the database could not be
     reached, the host was busy, or the page was being fetched."""
 
 
@@ -331,7 +331,7 @@ class Coalesced:
 
 
 @dataclass(frozen=True, slots=True)
-class PutOff:
+class Deferred:
     """Nothing was decided: deliver the same request again after the delay."""
 
     request: PageRequest
@@ -344,4 +344,4 @@ class PutOff:
     """How often that has happened to the request, this time included."""
 
 
-Outcome = Completed | RetryLater | FailedPermanently | Coalesced | PutOff
+Outcome = Completed | RetryLater | FailedPermanently | Coalesced | Deferred

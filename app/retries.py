@@ -152,7 +152,7 @@ class Backoff:
 
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How a worker tries again to store the outcome of an attempt while the database is away. Each try
-is bounded by the database's own timeout. After the last one the message is put off."""
+is bounded by the database's own timeout. After the last one the message is deferred."""
 
 REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
 """How long to wait before a retry that the broker has not confirmed is published again. Only its

@@ -98,8 +98,8 @@ class ConfirmedPublisher:
                         headers=headers,
                     )
         except TimeoutError as exc:
-            # If another queue has confirmed since, the connection works and only this queue does
-            # not. If none has, it may be open and yet not work: later messages get a new one.
+            # If no queue has confirmed a message since, the connection may be dead, so it is
+            # renewed. Otherwise only this queue is at fault.
             if self._last_confirm < started:
                 self._connection.renew("confirm_timeout")
             raise errors.PublishFailed(PublishFault.CONFIRM_TIMEOUT) from exc
@@ -160,7 +160,7 @@ class RequestPublisher:
 class Retry:
     """A request that is to come back after `delay_seconds`, one of `Topology.retry_delays`.
 
-    `deferrals`: how often it was put off without an attempt.
+    `deferrals`: how often it was deferred without an attempt.
     """
 
     request: PageRequest

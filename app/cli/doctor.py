@@ -145,7 +145,7 @@ def _about_consumers(topology: Topology, counts: Counts) -> Iterator[Finding]:
         yield Finding("workers", Verdict.OK, f"{consumers} consumers")
     dead = counts[topology.dead.name]
     if dead is not None and dead.messages:
-        found = f"{dead.messages} are waiting for a decision"
+        found = f"{dead.messages} dead letters to look at"
         advice = "`pagemeta dead-letters list`"
         yield Finding("dead letters", Verdict.WARNING, found, advice)
 
@@ -170,7 +170,7 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
     if facts.indexes.get("url") and "created_at" in facts.indexes:
         yield Finding("indexes", Verdict.OK, "url (unique) and created_at")
     else:
-        found = f"there are only: {', '.join(facts.indexes)}"
+        found = f"only these indexes exist: {', '.join(facts.indexes)}"
         yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)
     if facts.compressor != "zstd":
         found = f"pages are compressed by {facts.compressor or 'the default'}, not zstd"

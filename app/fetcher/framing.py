@@ -143,7 +143,7 @@ def _items(head: ResponseHead, name: str) -> set[str]:
 
 
 def _length(lengths: set[str]) -> int:
-    """Return the one length that was sent, be it more than once."""
+    """Return the one length that was sent, even if it was sent twice."""
     if len(lengths) != 1:
         raise invalid_response("the response has several lengths, or an empty one")
     length = lengths.pop()

@@ -23,10 +23,10 @@ from app.errors import FetchError, PublishFault
 from app.models import (
     Coalesced,
     Completed,
+    Deferred,
     FailedPermanently,
     Outcome,
     PageMetadata,
-    PutOff,
     RetryLater,
 )
 
@@ -127,7 +127,7 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off, their attempt unused: database away, host busy, page being fetched.",
+    "Messages deferred, their attempt unused: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(
@@ -187,5 +187,5 @@ def count_outcome(outcome: Outcome) -> None:
         case Coalesced(reason):
             OUTCOMES.labels("coalesced", "").inc()
             COALESCED.labels(reason).inc()
-        case PutOff():
+        case Deferred():
             DEFERRED.inc()

@@ -39,7 +39,8 @@ Bson = dict[str, Any]
 MAX_BATCH = 50
 
 MAX_WAITING = 1000
-"""How many waiting requests a record lists. The fetch of any beyond it is not shared."""
+"""How many waiting requests a record lists. Requests beyond it are not listed, so each gets a fetch
+of its own."""
 
 KEPT_COVERED = 50
 """How many covered requests of earlier fetches stay listed when a new fetch begins. They tell a
@@ -128,9 +129,8 @@ class ClaimRequest:
             )
         # Records of version 0.1.0 have no such list: their last request is the covered one.
         covered = processing.get("covered", [processing.get("last_request_id")])
-        # The record may have changed since the claim was refused. It may be this request's own by
-        # now, noted after the fetch of another one has ended. Only a covered request has, or will
-        # have, its answer; any other one has to ask again.
+        # The record may have changed after the refusal. Only a covered request is answered; any
+        # other one asks again.
         if request.request_id not in covered:
             return Busy()
         has_ended = document["status"] in ENDED_STATUSES

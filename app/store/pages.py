@@ -47,8 +47,7 @@ LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
 
 MAX_INLINE_SOURCE_BYTES = 65_536
-"""A page source above this is left out of records that are read, many of them together, until it
-is asked for by itself."""
+"""`find()` leaves out a page source above this; `find_with_source()` reads it."""
 
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)

@@ -1,9 +1,9 @@
 """Room for new messages beside those that are held until the broker takes their retry.
 
 RabbitMQ delivers no more messages to a consumer than its prefetch, until some are acknowledged. The
-message of a page whose retry is refused is not acknowledged. It needs no slot, but without a remedy
-as many of them as the prefetch would end the deliveries, and the slots would stay empty. A larger
-prefetch is no remedy: a busy worker would take messages from the queue which others have slots for.
+message of a page whose retry is refused is not acknowledged, although it needs no slot. Once
+`prefetch` such messages are held, RabbitMQ delivers no more, though slots are free. A larger
+prefetch is no remedy: a busy worker would take messages that other workers have free slots for.
 """
 
 import asyncio
