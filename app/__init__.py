@@ -5,10 +5,16 @@
 3. Queue     `app/broker/topology.py`     the queues, their limits and where they dead-letter
 4. Consume   `app/worker/handlers.py`     one message in, one use case called, one acknowledgement
 5. Fetch     `app/fetcher/client.py`      the page, through the guard, within its bounds
-6. Store     `app/store/pages.py`         one record for each page in MongoDB
-7. Read      `app/api/routes.py`          `GET /metadata` answers from the record
+6. Judge     `app/retries.py`             keep the result, try again later, or give up
+7. Store     `app/store/pages.py`         one record for each page in MongoDB
+8. Retry     `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
+9. Read      `app/api/routes.py`          `GET /metadata` answers from the record
 
-`app/services.py` holds what happens between these steps, and in which order.
+`app/services.py` holds what happens between these steps, and in which order. How a process starts
+and stops is in `app/runtime/process.py` and the two `application.py`.
+
+The modules of this folder are the core and do no I/O, with one exception: `app/assembly.py` builds
+the connections that both processes have. The packages are the edges.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

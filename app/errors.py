@@ -1,4 +1,4 @@
-"""Everything that can go wrong on purpose.
+"""Every exception that the service raises itself.
 
     InventoryError
     ├── InvalidUrl                  not a page this inventory takes
@@ -15,11 +15,13 @@
     │   ├── NotStorable             the database will never take this page as it is
     │   └── UnreadableRecord        a record that this version cannot read
     ├── FetchError                  a page that could not be fetched
-    └── HostBusy                    a page whose host has no place for it at the moment
+    └── HostBusy                    a page whose host has all its connections in use
 
 Only an adapter catches its driver's exceptions and raises one of these instead, and only
 `app/api/problems.py` knows which HTTP status each becomes.
 """
+
+from enum import StrEnum
 
 from app.models import ErrorKind, PageError
 
@@ -54,10 +56,20 @@ class TopologyMismatch(StartupError):
     """A queue is missing, or has arguments other than those of `app/broker/topology.py`."""
 
 
+class PublishFault(StrEnum):
+    """Why a message was not published, or perhaps not. The values are labels and log fields."""
+
+    NOT_READY = "publisher_not_ready"
+    QUEUE_REJECTED = "queue_rejected"
+    CONNECTION_LOST = "connection_lost"
+    CONFIRM_TIMEOUT = "confirm_timeout"
+    UNROUTABLE = "unroutable"
+
+
 class PublishError(InventoryError):
     """The broker has not taken the message, or has not said so."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: PublishFault) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -106,4 +118,4 @@ class FetchError(InventoryError):
 
 
 class HostBusy(InventoryError):
-    """Every place at a host stayed taken: the page is to be fetched later."""
+    """Every connection to a host stayed in use: the page is to be fetched later."""

@@ -14,27 +14,63 @@ class PageStatus(StrEnum):
     """How far the inventory has come with a page."""
 
     QUEUED = "QUEUED"
+    """It waits for a worker."""
+
     IN_PROGRESS = "IN_PROGRESS"
+    """A worker fetches it."""
+
     COMPLETED = "COMPLETED"
+    """The record has what its server sent. It stays so while the page is fetched again."""
+
     FAILED_RETRYABLE = "FAILED_RETRYABLE"
+    """The last attempt failed, and another one will be made."""
+
     FAILED_PERMANENT = "FAILED_PERMANENT"
+    """No further attempt will be made, unless the page is asked for again."""
+
+
+ENDED_STATUSES = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+"""Those of a page that has a result, good or bad."""
 
 
 class ErrorKind(StrEnum):
     """Why a page could not be collected; the values are part of the HTTP contract."""
 
     DNS = "dns"
+    """The host name could not be resolved, or leads to an address that is not fetched."""
+
     CONNECT = "connect"
+    """The connection was refused or lost."""
+
     TLS = "tls"
+    """The certificate does not verify, or TLS failed."""
+
     TIMEOUT = "timeout"
+    """The connection was not made, or the page did not arrive, in time."""
+
     HTTP_STATUS = "http_status"
+    """The server answered a status that says to try again later."""
+
     TOO_MANY_REDIRECTS = "too_many_redirects"
+    """There are more redirects on the way to the page than are followed."""
+
     BLOCKED_ADDRESS = "blocked_address"
+    """The URL, or one it redirects to, is not fetched: for its address, port, scheme or form."""
+
     INVALID_RESPONSE = "invalid_response"
+    """The answer is not HTTP, exceeds a limit, or redirects to what is no URL."""
+
     NOT_STORABLE = "not_storable"
+    """The database cannot keep the page, for example because it is over 16 MB."""
+
     ROBOTS = "robots"
+    """The host's robots.txt disallows the page, or its server failed to send it."""
+
     ATTEMPTS_EXHAUSTED = "attempts_exhausted"
+    """Every attempt ended without a result, because the worker was lost."""
+
     INTERNAL = "internal"
+    """Something unforeseen happened in the service, or a worker died fetching this page alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +100,7 @@ class Delivery:
     that had it has died or lost its connection."""
 
     deferrals: int = 0
-    """How often the message was put off without using up an attempt: the database could not be
+    """How often the message was deferred without using up an attempt: the database could not be
     reached, the host was busy, or the page was being fetched."""
 
 
@@ -81,7 +117,7 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Cookie:
-    """A `Set-Cookie` header, read (HAR 1.2, `cookies`)."""
+    """A cookie parsed from `Set-Cookie` (HAR 1.2, `cookies`)."""
 
     name: str
     """The name, empty for a cookie that has only a value."""
@@ -148,7 +184,7 @@ class PageMetadata:
     """The body as text, or null if it is not text."""
 
     page_source_truncated: bool
-    """Whether the body was longer than what is kept of one."""
+    """True if the body was cut, by the limit or because the rest could not be decoded."""
 
     content_type: str | None
     """The media type without its parameters, or null if there is none."""
@@ -225,7 +261,7 @@ class PageRecord:
     @property
     def has_ended(self) -> bool:
         """Whether the page has a result, good or bad."""
-        return self.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        return self.status in ENDED_STATUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +284,13 @@ class Claim:
     """Unique to this claim."""
 
     lost_alone: bool = False
-    """Whether the worker that made this very attempt before died while it fetched this page and no
-    other, so that the page is what killed it. The attempt counts as failed."""
+    """True if the worker that last made this attempt died while fetching nothing else. The attempt
+    then counts as failed, because the page may be what killed the worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """The page is being fetched for another request, by a fetch that may be older than this one."""
+    """Another request's fetch is under way, and may have begun before this request was accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +298,7 @@ class Completed:
     """The page was stored."""
 
     status: PageStatus
-    """What the database answered to the write."""
+    """The record's status after the write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,18 +320,18 @@ class FailedPermanently:
     error: PageError
 
     status: PageStatus
-    """What the database answered to the write."""
+    """The record's status after the write."""
 
 
 @dataclass(frozen=True, slots=True)
 class Coalesced:
-    """Nothing was fetched: a fetch that began after this request has answered it, or will."""
+    """No result of this delivery is kept: another fetch has answered its request, or will."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class PutOff:
+class Deferred:
     """Nothing was decided: deliver the same request again after the delay."""
 
     request: PageRequest
@@ -308,4 +344,4 @@ class PutOff:
     """How often that has happened to the request, this time included."""
 
 
-Outcome = Completed | RetryLater | FailedPermanently | Coalesced | PutOff
+Outcome = Completed | RetryLater | FailedPermanently | Coalesced | Deferred

@@ -12,6 +12,16 @@ from app.models import ErrorKind, PageError, PageMetadata
 TRY_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses that ask to try again later, and say nothing about the page (RFC 9110, 15.5, 15.6)."""
 
+SHORT_DELAYS_WITHOUT_DATABASE = 1
+"""How often a message waits the first retry delay while the database is away. Afterwards it waits
+the second: work is to go on soon after the database is back."""
+
+SHORT_DELAYS_WHILE_BUSY = 6
+"""How often a message waits the first retry delay because the page's host is busy, or because the
+page is being fetched for another request. Either is over in seconds as a rule. Afterwards it waits
+the second: otherwise hundreds of messages for one slow host would come back after each first delay
+for as long as the host takes, and cost more than the pages of other hosts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keep:
@@ -36,7 +46,7 @@ class GiveUp:
     metadata: PageMetadata | None = None
 
 
-Verdict = Keep | TryAgain | GiveUp
+Decision = Keep | TryAgain | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,7 @@ class RetryPolicy:
     max_attempts: int
     delays_seconds: tuple[float, ...]
 
-    def judge(self, result: PageMetadata | FetchError, attempt: int) -> Verdict:
+    def judge(self, result: PageMetadata | FetchError, attempt: int) -> Decision:
         """Say what becomes of a page after attempt number `attempt` (from 1)."""
         match result:
             case FetchError(retryable=False):
@@ -65,7 +75,14 @@ class RetryPolicy:
         """Return the seconds between attempt number `attempt` and the next one."""
         return self.delays_seconds[min(attempt, len(self.delays_seconds)) - 1]
 
-    def _after_status(self, metadata: PageMetadata, attempt: int) -> Verdict:
+    def delay_of_deferral(self, deferrals: int, short_delays: int) -> float:
+        """Return the seconds until a message that was deferred `deferrals` times comes back.
+
+        It waits the first delay `short_delays` times, the second one from then on.
+        """
+        return self.delay_after(1 if deferrals <= short_delays else 2)
+
+    def _after_status(self, metadata: PageMetadata, attempt: int) -> Decision:
         status = metadata.status_code
         error = PageError(
             ErrorKind.HTTP_STATUS, f"the server answered {status} {HTTPStatus(status).phrase}"
@@ -74,7 +91,7 @@ class RetryPolicy:
 
     def _again_or_never(
         self, error: PageError, attempt: int, metadata: PageMetadata | None = None
-    ) -> Verdict:
+    ) -> Decision:
         if attempt >= self.max_attempts:
             return GiveUp(error, metadata)
         asked_for = retry_after_seconds(metadata) if metadata else 0.0
@@ -135,4 +152,8 @@ class Backoff:
 
 WRITE_AGAIN = Backoff(initial=0.5, maximum=5, multiplier=2, attempts=5)
 """How a worker tries again to store the outcome of an attempt while the database is away. Each try
-is bounded by the database's own timeout. After the last one the message is put off."""
+is bounded by the database's own timeout. After the last one the message is deferred."""
+
+REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
+"""How long to wait before a retry that the broker has not confirmed is published again. Only its
+`delay()` is used: a retry is published again until the broker takes it."""

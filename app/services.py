@@ -1,8 +1,8 @@
 """The use cases: ask for a page, read it back, collect it. The order of writes is told here.
 
 Publish, then record: the message is the truth and the record a view of it, so a POST needs no
-database. A read that finds nothing records first and publishes second, so that of all who ask
-at once only the one that inserted publishes.
+database. A read that finds nothing records first and publishes second: of several callers only the
+one whose insert succeeded publishes.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from app.models import (
     Claim,
     Coalesced,
     Completed,
+    Deferred,
     Delivery,
     ErrorKind,
     FailedPermanently,
@@ -38,21 +39,19 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
-    PutOff,
     RetryLater,
 )
-from app.retries import WRITE_AGAIN, GiveUp, Keep, RetryPolicy, TryAgain
+from app.retries import (
+    SHORT_DELAYS_WHILE_BUSY,
+    SHORT_DELAYS_WITHOUT_DATABASE,
+    WRITE_AGAIN,
+    GiveUp,
+    Keep,
+    RetryPolicy,
+    TryAgain,
+)
 from app.runtime import metrics
 from app.runtime.tracing import TRACER
-
-SHORT_DELAYS_WITHOUT_DATABASE = 1
-"""How often a message comes back after the shortest retry delay while the database is away. Later
-times it comes back after the second delay: work is to go on soon after the database is back."""
-
-SHORT_DELAYS_WHILE_BUSY = 6
-"""The same for a page whose host is busy, or which is being fetched for another request. That is
-over in seconds as a rule. If it is not, hundreds of pages of one slow host would go round through
-the shortest delay for as long as the host takes, and cost more than the pages of other hosts."""
 
 
 class Publisher(Protocol):
@@ -179,15 +178,15 @@ class Collector:
     async def collect(self, delivery: Delivery, *, alone: bool = False) -> Outcome:
         """Make one attempt at a page.
 
-        On return the outcome is durable in the database; a retry, or a message that is put off,
+        On return the outcome is durable in the database; a retry, or a deferred message,
         is still to be published. `alone`: no other page is being fetched by this worker.
         """
         try:
             return await self._collect(delivery, alone=alone)
         except StoreUnavailable as exc:
-            return self._put_off(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
+            return self._deferred(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
         except HostBusy as exc:
-            return self._put_off(delivery, str(exc), SHORT_DELAYS_WHILE_BUSY)
+            return self._deferred(delivery, str(exc), SHORT_DELAYS_WHILE_BUSY)
 
     async def _collect(self, delivery: Delivery, *, alone: bool) -> Outcome:
         claim = await self._pages.claim(delivery, lease_seconds=self._lease_seconds, alone=alone)
@@ -196,16 +195,16 @@ class Collector:
                 return claim
             case Busy():
                 reason = "the page is being fetched for an earlier request"
-                return self._put_off(delivery, reason, SHORT_DELAYS_WHILE_BUSY)
+                return self._deferred(delivery, reason, SHORT_DELAYS_WHILE_BUSY)
             case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
                 return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
         with logger.contextualize(attempt=claim.attempt):
             return await self._attempt(claim, delivery.request)
 
-    def _put_off(self, delivery: Delivery, reason: str, short_delays: int) -> PutOff:
+    def _deferred(self, delivery: Delivery, reason: str, short_delays: int) -> Deferred:
         deferrals = delivery.deferrals + 1
-        delay_seconds = self._retries.delay_after(1 if deferrals <= short_delays else 2)
-        return PutOff(delivery.request, reason, delay_seconds, deferrals)
+        delay_seconds = self._retries.delay_of_deferral(deferrals, short_delays)
+        return Deferred(delivery.request, reason, delay_seconds, deferrals)
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
         try:
@@ -213,8 +212,8 @@ class Collector:
             metrics.ATTEMPTS.observe(claim.attempt)
             return await self._record(claim, request, result)
         except (asyncio.CancelledError, HostBusy):
-            # Stopped, cut off from the broker, or without a place at the host: the attempt was
-            # not made. The page is given back, or the claim would hold it until its lease ends.
+            # Stopped, cut off from the broker, or without a connection to the host: the attempt
+            # was not made. Without this write the claim would hold the page until its lease ends.
             await asyncio.shield(self._abandon(claim))
             raise
         except StoreUnavailable:
@@ -245,6 +244,7 @@ class Collector:
     async def _fetch(self, url: str) -> PageMetadata | FetchError:
         """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")
+        # The metric cannot take `metadata.elapsed_ms`: a fetch that fails has no metadata.
         started = perf_counter()
         try:
             metadata = await self._fetcher.fetch(url)

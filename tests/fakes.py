@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
-from app.errors import FetchError, HostBusy, PublisherNotReady
+from app.errors import FetchError, HostBusy, PublisherNotReady, PublishFault
 from app.models import (
     Busy,
     Claim,
@@ -71,7 +71,7 @@ class FakePublisher:
 
     async def publish(self, request: PageRequest) -> None:
         if self.refusing:
-            raise PublisherNotReady("publisher_not_ready")
+            raise PublisherNotReady(PublishFault.NOT_READY)
         self.published.append(request)
 
 

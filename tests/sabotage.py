@@ -68,7 +68,7 @@ SABOTAGES = (
     Sabotage(
         "a request during a fetch causes one more",
         "app/services.py",
-        "return self._put_off(delivery, reason, SHORT_DELAYS_WHILE_BUSY)\n            case Claim(",
+        "return self._deferred(delivery, reason, SHORT_DELAYS_WHILE_BUSY)\n            case Claim(",
         'return Coalesced("in_progress")\n            case Claim(',
         "test_worker_faults.py::test_requests_during_a_fetch_cause_one_more_fetch",
     ),

@@ -48,7 +48,7 @@ _SOURCE_PLACE = uuid4().hex
 outside this process knows it."""
 
 
-def as_json(body: BaseModel, status: HTTPStatus, headers: dict[str, str]) -> Response:
+def as_json(body: BaseModel, status: HTTPStatus, headers: dict[str, str] | None = None) -> Response:
     """Answer with a model as it is: its values were checked when they were read or made."""
     return Response(body.model_dump_json(), status, headers=headers, media_type=JSON)
 
@@ -117,8 +117,7 @@ class Room:
 
 
 def _refusal() -> Refusal:
-    (detail,) = LARGE_PAGES_BUSY.examples.values()
-    return Refusal(LARGE_PAGES_BUSY, str(detail))
+    return Refusal(LARGE_PAGES_BUSY, str(LARGE_PAGES_BUSY.fixed_detail))
 
 
 @dataclass(frozen=True, slots=True)

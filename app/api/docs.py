@@ -1,8 +1,8 @@
 """The contracts as pages for people: HTTP at `/docs` and `/redoc`, messages at `/asyncapi`.
 
-A page is a file in `pages/`, put into `pages/layout.html`. Scripts and styles come from
-`pages/static/` and from Python packages: a page may load nothing from anywhere else. All addresses
-are relative, so the pages also work below a prefix.
+A page is a file in `pages/`, put into `pages/layout.html` with a `pages/link.html` to each page.
+Scripts and styles come from `pages/static/` and from Python packages: a page may load nothing from
+anywhere else. All addresses are relative, so the pages also work below a prefix.
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +16,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
-from app.contract.documents import Document, Documents, as_yaml
+from app.contract.documents import Documents, JsonObject, as_yaml
 
 PAGES = {
     "": "Page metadata",
@@ -76,15 +76,17 @@ def _page(path: str) -> Callable[[], Awaitable[Response]]:
 
 def _render(path: str) -> str:
     root = ".." if "/" in path else "."
-    current = " aria-current=page"
+    link = _template("link")
     links = [
-        f'<a href="{root}/{to}"{current if to == path else ""}>{escape(name)}</a>'
+        link.substitute(
+            root=root, to=to, current="page" if to == path else "false", name=escape(name)
+        )
         for to, name in PAGES.items()
     ]
     return _template("layout").substitute(
         title=f"{PAGES[path]} - {PAGES['']}" if path else PAGES[""],
         root=root,
-        links=" ".join(links),
+        links="".join(links),
         body=_template(path.replace("/", "-") or "index").substitute(root=root),
     )
 
@@ -93,7 +95,7 @@ def _template(name: str) -> Template:
     return Template((_FOLDER / f"{name}.html").read_text("utf-8"))
 
 
-def _add_document(router: APIRouter, path: str, document: Callable[[], Document]) -> None:
+def _add_document(router: APIRouter, path: str, document: Callable[[], JsonObject]) -> None:
     """Serve a document as YAML and as JSON."""
 
     # The document never changes, and building it holds the event loop for some tenths of a second.

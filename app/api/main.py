@@ -5,19 +5,8 @@ they read the settings, because uvicorn and FastStream want an object. Nothing c
 """
 
 from app.api.application import create_app
-from app.runtime.logs import configure_logging
-from app.runtime.process import (
-    exit_with_zero_when_stopped,
-    give_memory_back,
-    spare_the_collector,
-)
-from app.runtime.settings import load_settings
-from app.runtime.tracing import start_tracing
+from app.runtime.process import spare_the_collector
+from app.runtime.start import prepare_process
 
-settings = load_settings()
-configure_logging(service_name="api", level=settings.log_level, log_format=settings.log_format)
-start_tracing("api")
-exit_with_zero_when_stopped()
-app = create_app(settings)
+app = create_app(prepare_process("api"))
 spare_the_collector()
-give_memory_back()

@@ -3,8 +3,11 @@
 A route names its answers by `answer()` and `problems()`; FastAPI puts them into the document.
 """
 
+import re
 from collections.abc import Mapping
+from enum import StrEnum
 from http import HTTPStatus
+from inspect import getsource
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -15,6 +18,7 @@ from pydantic import BaseModel
 
 from app.api.problems import MEDIA_TYPE, ProblemKind
 from app.api.schemas import Problem
+from app.models import ErrorKind
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -88,7 +92,7 @@ def _response(
 
 
 def complete_openapi(app: FastAPI) -> None:
-    """Correct what FastAPI generates: examples, the schema of problems, no answer 422."""
+    """Correct what FastAPI generates: examples, schemas, no answer 422."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -101,9 +105,19 @@ def complete_openapi(app: FastAPI) -> None:
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
         schemas[Problem.__name__] = Problem.model_json_schema()
+        schemas[ErrorKind.__name__]["description"] += f"\n\n{_values_of(ErrorKind)}"
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's way to extend the document
+
+
+def _values_of(enum: type[StrEnum]) -> str:
+    """Return a Markdown list of the values of an enum, each with the string below it.
+
+    pydantic reads the strings below fields (`use_attribute_docstrings`), but not these.
+    """
+    texts = re.findall(r'= "([^"]+)"\n +"""([^"]+)"""', getsource(enum))
+    return "\n".join(f"- `{value}`: {' '.join(text.split())}" for value, text in texts)
 
 
 def _declared_responses(app: FastAPI) -> dict[str, Responses]:

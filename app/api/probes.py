@@ -5,13 +5,12 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from loguru import logger
 
+from app.api.answers import as_json
 from app.api.dependencies import ConnectionDep, DatabaseDep
 from app.api.openapi import answer
 from app.api.schemas import Health, NotReady
-from app.broker.connection import BrokerConnection
 from app.broker.queues import observe
 from app.runtime import metrics
-from app.store.mongo import Database
 
 router = APIRouter()
 
@@ -45,24 +44,11 @@ async def live() -> Health:
 )
 async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
     """Answer 200 only if the publisher is READY and the database answers in time."""
-    reason = await why_not_ready(connection, database)
+    reason = connection.why_not_ready() or await database.why_not_ready()
     if reason is None:
-        return _json(Health(status="ready"), HTTPStatus.OK)
+        return as_json(Health(status="ready"), HTTPStatus.OK)
     logger.warning("readiness_failed", reason=reason)
-    return _json(NotReady(reason=reason), HTTPStatus.SERVICE_UNAVAILABLE)
-
-
-async def why_not_ready(connection: BrokerConnection, database: Database) -> str | None:
-    """Return why requests can't be queued or read, or None if they can."""
-    if reason := connection.why_not_ready():
-        return reason
-    if not await database.ping():
-        return "database does not answer"
-    return None
-
-
-def _json(body: Health | NotReady, status: HTTPStatus) -> Response:
-    return Response(body.model_dump_json(), status_code=status, media_type="application/json")
+    return as_json(NotReady(reason=reason), HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -20,6 +20,7 @@ from app.errors import (
     InvalidUrl,
     InventoryError,
     PublishError,
+    PublishFault,
     StoreUnavailable,
     UnknownPage,
 )
@@ -45,6 +46,12 @@ class ProblemKind:
 
     examples: Mapping[str, Detail] = field(default_factory=dict)
     """Details that callers may see, for the OpenAPI document."""
+
+    @property
+    def fixed_detail(self) -> Detail:
+        """The one detail of a kind that has the same in every answer."""
+        (detail,) = self.examples.values()
+        return detail
 
     @property
     def headers(self) -> dict[str, str]:
@@ -122,18 +129,18 @@ NOT_QUEUED = ProblemKind(
     "not-queued",
     "The request could not be queued",
     {  # by the reason of the `PublishError`
-        "publisher_not_ready": "the message broker is not connected at the moment",
-        "queue_rejected": "the queue is full",
-        "connection_lost": "the connection to the message broker was lost",
-        "confirm_timeout": "the message broker did not confirm the message in time",
-        "unroutable": "the request queue is missing from the message broker",
+        PublishFault.NOT_READY: "the message broker is not connected at the moment",
+        PublishFault.QUEUE_REJECTED: "the queue is full",
+        PublishFault.CONNECTION_LOST: "the connection to the message broker was lost",
+        PublishFault.CONFIRM_TIMEOUT: "the message broker did not confirm the message in time",
+        PublishFault.UNROUTABLE: "the request queue is missing from the message broker",
     },
 )
 DATABASE_UNAVAILABLE = ProblemKind(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "database-unavailable",
     "The database is not available",
-    {"No answer": "the database did not answer"},
+    {"No answer": "the database did not answer, or refused the operation"},
 )
 LARGE_PAGES_BUSY = ProblemKind(
     HTTPStatus.SERVICE_UNAVAILABLE,
@@ -181,7 +188,9 @@ async def _on_inventory_error(request: Request, exc: Exception) -> Response:
 
 def _detail(exc: Exception) -> Detail:
     if isinstance(exc, PublishError):
-        return NOT_QUEUED.examples.get(exc.reason, exc.reason)
+        return NOT_QUEUED.examples[exc.reason]
+    if isinstance(exc, StoreUnavailable):  # its text is the driver's, and names the servers
+        return DATABASE_UNAVAILABLE.fixed_detail
     return str(exc)
 
 
@@ -221,5 +230,4 @@ def _allow(request: Request) -> dict[str, str]:
 async def answer_unforeseen(request: Request, exc: Exception) -> Response:
     """Log an error that nothing else has caught, and answer 500."""
     logger.opt(exception=exc).error("unhandled_error", method=request.method, path=request.url.path)
-    (detail,) = INTERNAL_ERROR.examples.values()
-    return INTERNAL_ERROR.answer(detail)
+    return INTERNAL_ERROR.answer(INTERNAL_ERROR.fixed_detail)

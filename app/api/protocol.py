@@ -36,8 +36,8 @@ class HeadTooLarge(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """Bounds the size of a head, the time a request may take to arrive, and that of an answer.
 
-    A request has to be complete `RECEIVE_TIMEOUT_SECONDS` after its first byte; the first request
-    of a connection, so long after the connection was made. What has been written has to be
+    A request has to be complete `RECEIVE_TIMEOUT_SECONDS` after its first byte; the first is timed
+    from when the connection opened. What has been written has to be
     accepted by the client within `SEND_TIMEOUT_SECONDS`. Otherwise the connection is cut, which
     frees what it holds.
     """

@@ -8,5 +8,5 @@ connection.py    the long-lived connection of a process: opened with backoff, th
 publisher.py     publishing: a message is confirmed by the broker, or an error says why not
 queues.py        how many messages and consumers each queue has
 dead_letters.py  reading, sending back and discarding the messages of `metadata.dead`
-private_api.py   the two uses of what FastStream and aiormq do not offer publicly
+private_api.py   each use of what FastStream and aiormq do not offer publicly
 """

@@ -109,7 +109,7 @@ class BrokerConnection:
         self._state = ConnectionState.DISCONNECTED
         self._reconnect_attempts = 0
         self._missing: tuple[str, ...] = ()
-        self._with_room: frozenset[str] = frozenset()
+        self._queues_with_room: frozenset[str] = frozenset()
         self._connection: RobustConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._dropping: asyncio.Task[None] | None = None
@@ -168,11 +168,11 @@ class BrokerConnection:
 
     def note_room(self, names: Iterable[str]) -> None:
         """Note which queues have room for messages, as the broker has just counted them."""
-        self._with_room = frozenset(names)
+        self._queues_with_room = frozenset(names)
 
     def note_confirm(self, name: str) -> None:
         """Note that a queue has taken a message: if it refuses the next one, it is full."""
-        self._with_room -= {name}
+        self._queues_with_room -= {name}
 
     def note_refusal(self, name: str) -> None:
         """Renew the connection if a queue refuses a message although it has room.
@@ -181,8 +181,8 @@ class BrokerConnection:
         leader of a quorum queue has changed in between, or a policy with a length limit was
         removed, the channel is not told the second, and refuses every message from then on.
         """
-        if name in self._with_room:
-            self._with_room = frozenset()
+        if name in self._queues_with_room:
+            self._queues_with_room = frozenset()
             self.renew("queue_refuses_with_room")
 
     def start_closing(self) -> None:
@@ -220,8 +220,8 @@ class BrokerConnection:
         connection.reconnect_callbacks.add(lambda _: self._on_reconnected(connection))
 
     async def _make_ready(self, connection: RobustConnection) -> None:
-        # One step of FastStream's: it connects and opens its publishing channel in confirm mode.
-        # After a loss aio-pika restores both together.
+        # `broker.connect()` has done all three: connected, opened the channel, enabled confirms.
+        # After a loss aio-pika restores them together.
         self._move(ConnectionState.CONNECTED)
         self._move(ConnectionState.CHANNEL_OPEN)
         self._move(ConnectionState.CONFIRM_ENABLED)

@@ -16,7 +16,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 
 from app.broker.cluster import connected
 from app.broker.topology import Topology
-from app.errors import PublishFailed, TopologyMismatch
+from app.errors import PublishFailed, PublishFault, TopologyMismatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class DeadLetterQueue:
                 copy, routing_key=self._topology.requests.name, mandatory=True
             )
         except DeliveryError as exc:
-            raise PublishFailed("queue_rejected") from exc
+            raise PublishFailed(PublishFault.QUEUE_REJECTED) from exc
         await message.ack()
 
     async def discard(self, message: AbstractIncomingMessage) -> None:

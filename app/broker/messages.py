@@ -11,7 +11,7 @@ CONTENT_TYPE = "application/json"
 MESSAGE_TYPE = "MetadataRequested"
 MAX_ATTEMPT = 2**31 - 1
 DEFERRALS_HEADER = "x-deferrals"
-"""How often a message was put off without using up an attempt."""
+"""How often a message was deferred without using up an attempt."""
 
 CANONICAL_URL = r"^https?://[^\s/?#@]+/[^\s#]*$"
 """What every canonical URL looks like. `app/urls.py` has the whole rule."""

@@ -1,11 +1,15 @@
-"""What FastStream and aiormq do not offer publicly, each use with the version it was read in.
+"""What FastStream and aiormq do not offer or document publicly, each use in one function.
 
 Read in FastStream 0.7.8, aio-pika 10.2.1 and aiormq 7.2.4. The tests in `test_connection.py` and
 the fault tests fail if one of these uses no longer has its effect.
 """
 
+from typing import Any, cast
+
 from aio_pika import RobustConnection
-from faststream.rabbit import RabbitBroker
+from aio_pika.abc import AbstractRobustQueue
+from faststream.rabbit import RabbitBroker, RabbitQueue
+from faststream.rabbit.subscriber import RabbitSubscriber
 
 
 def connect_to(broker: RabbitBroker, url: str) -> None:
@@ -37,3 +41,47 @@ def is_blocked(connection: RobustConnection) -> bool:
         return False
     waiting.close()
     return True
+
+
+def subscribers_of(broker: RabbitBroker) -> list[RabbitSubscriber]:
+    """Return the broker's subscribers.
+
+    FastStream types `broker.subscribers` as subscribers of any message broker, which have no
+    `queue`. A `RabbitBroker.subscribers` with a type of its own would make this superfluous.
+    """
+    return cast("list[RabbitSubscriber]", broker.subscribers)
+
+
+async def consumed_queue(broker: RabbitBroker, queue: RabbitQueue) -> AbstractRobustQueue:
+    """Return a queue as its subscriber consumes it, on the subscriber's channel.
+
+    `broker.declare_queue()` is public, but not that it returns what it returned before: FastStream
+    keeps each queue that it has declared, and a subscriber declares its queue on its own channel.
+    Should that change, the queue would be on the publishing channel, which consumes nothing. A
+    subscriber's own `_queue_obj` as a public attribute would make this superfluous.
+    """
+    return await broker.declare_queue(queue)
+
+
+async def consuming_channel(queue: AbstractRobustQueue) -> Any:
+    """Return the `aiormq.Channel` of a consumed queue. Its `consumers` maps tags to callbacks.
+
+    aio-pika documents neither. Should either change, a worker could not see which consumers are
+    open, nor cancel all of them. A public list of a channel's consumers would make this
+    superfluous.
+    """
+    return await queue.channel.get_underlay_channel()
+
+
+async def consume_too(subscriber: RabbitSubscriber, queue: AbstractRobustQueue, tag: str) -> None:
+    """Have another consumer of the queue deliver to the subscriber, until its connection is lost.
+
+    `subscriber.consume` is what FastStream's `RabbitSubscriber.start()` passes to `queue.consume()`
+    itself, but it is not documented. Should that change, the messages of such a consumer would not
+    be handled. An option for the number of consumers would make this superfluous.
+    """
+    await queue.consume(
+        subscriber.consume,  # type: ignore[arg-type]  # FastStream ignores the same
+        consumer_tag=tag,
+        robust=False,  # not restored by aio-pika
+    )

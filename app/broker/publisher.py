@@ -20,14 +20,12 @@ from app.broker.connection import BrokerConnection
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.operations import request_destination, retry_destinations
 from app.broker.topology import Topology
+from app.errors import PublishFault
 from app.models import PageRequest
-from app.retries import Backoff
+from app.retries import REFUSED_RETRY
 from app.runtime import metrics
 
 Headers = dict[str, FieldValue]
-
-REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
-"""How long to wait before a retry that the broker has not confirmed is published again."""
 
 
 class ConfirmedPublisher:
@@ -72,7 +70,7 @@ class ConfirmedPublisher:
 
     def _require_ready(self) -> None:
         if not self._connection.is_ready:
-            raise errors.PublisherNotReady("publisher_not_ready")
+            raise errors.PublisherNotReady(PublishFault.NOT_READY)
 
     @contextmanager
     def _counted_in_flight(self) -> Iterator[None]:
@@ -100,20 +98,20 @@ class ConfirmedPublisher:
                         headers=headers,
                     )
         except TimeoutError as exc:
-            # If another queue has confirmed since, the connection works and only this queue does
-            # not. If none has, it may be open and yet not work: later messages get a new one.
+            # If no queue has confirmed a message since, the connection may be dead, so it is
+            # renewed. Otherwise only this queue is at fault.
             if self._last_confirm < started:
                 self._connection.renew("confirm_timeout")
-            raise errors.PublishFailed("confirm_timeout") from exc
+            raise errors.PublishFailed(PublishFault.CONFIRM_TIMEOUT) from exc
         except PublishError as exc:
             # No queue has that name: somebody has deleted it.
             self._connection.declare_again([destination.queue.name])
-            raise errors.PublishFailed("unroutable") from exc
+            raise errors.PublishFailed(PublishFault.UNROUTABLE) from exc
         except DeliveryError as exc:
             self._connection.note_refusal(destination.queue.name)
-            raise errors.PublishFailed("queue_rejected") from exc
+            raise errors.PublishFailed(PublishFault.QUEUE_REJECTED) from exc
         except CONNECTION_EXCEPTIONS as exc:
-            raise errors.PublishFailed("connection_lost") from exc
+            raise errors.PublishFailed(PublishFault.CONNECTION_LOST) from exc
         self._last_confirm = perf_counter()
         self._connection.note_confirm(destination.queue.name)
 
@@ -121,27 +119,29 @@ class ConfirmedPublisher:
 @contextmanager
 def _recorded(request: PageRequest, queue: str) -> Iterator[None]:
     """Time, count and log one publish, whatever its outcome."""
-    log = logger.bind(request_id=request.request_id, url=request.url, queue=queue)
     started = perf_counter()
     outcome = "cancelled"  # unless one of the lines below says otherwise
     try:
         yield
         outcome = "success"
-        log.info("publish_success", latency_ms=_ms_since(started))
-    except errors.PublisherNotReady as exc:
+    except errors.PublishError as exc:
         outcome = exc.reason
-        log.warning("publish_rejected", reason=exc.reason)
-        raise
-    except errors.PublishFailed as exc:
-        outcome = exc.reason
-        log.warning("publish_failed", reason=exc.reason, latency_ms=_ms_since(started))
         raise
     finally:
-        metrics.PUBLISH_SECONDS.labels(outcome).observe(perf_counter() - started)
+        seconds = perf_counter() - started
+        metrics.PUBLISH_SECONDS.labels(outcome).observe(seconds)
+        with logger.contextualize(request_id=request.request_id, url=request.url, queue=queue):
+            _log(outcome, latency_ms=round(seconds * 1000, 1))
 
 
-def _ms_since(started: float) -> float:
-    return round((perf_counter() - started) * 1000, 1)
+def _log(outcome: str, *, latency_ms: float) -> None:
+    match outcome:
+        case "success":
+            logger.info("publish_success", latency_ms=latency_ms)
+        case PublishFault.NOT_READY:
+            logger.warning("publish_rejected", reason=outcome)
+        case PublishFault():
+            logger.warning("publish_failed", reason=outcome, latency_ms=latency_ms)
 
 
 class RequestPublisher:
@@ -160,7 +160,7 @@ class RequestPublisher:
 class Retry:
     """A request that is to come back after `delay_seconds`, one of `Topology.retry_delays`.
 
-    `deferrals`: how often it was put off without an attempt.
+    `deferrals`: how often it was deferred without an attempt.
     """
 
     request: PageRequest

@@ -26,10 +26,14 @@ class QueueCounts(NamedTuple):
     consumers: int
 
 
+Counts = dict[str, QueueCounts | None]
+"""The counts of queues by their names, None for a queue that is missing."""
+
+
 async def count_queues(
     open_channel: Callable[[], AbstractChannel], queues: Iterable[RabbitQueue]
-) -> dict[str, QueueCounts | None]:
-    """Return the counts of each queue by its name, None for a queue that is missing."""
+) -> Counts:
+    """Return the counts of each queue."""
     return {queue.name: await _count(open_channel, queue.name) for queue in queues}
 
 
@@ -38,9 +42,14 @@ async def _count(open_channel: Callable[[], AbstractChannel], name: str) -> Queu
     # missing queue is asked for.
     with suppress(ChannelNotFoundEntity):
         async with open_channel() as channel:
-            counts = (await channel.declare_queue(name, passive=True)).declaration_result
-            return QueueCounts(counts.message_count or 0, counts.consumer_count or 0)
+            return await count_on(channel, name)
     return None
+
+
+async def count_on(channel: AbstractChannel, name: str) -> QueueCounts:
+    """Return the counts of one queue. The broker closes the channel if the queue is missing."""
+    counts = (await channel.declare_queue(name, passive=True)).declaration_result
+    return QueueCounts(counts.message_count or 0, counts.consumer_count or 0)
 
 
 @asynccontextmanager
@@ -49,7 +58,8 @@ async def queues_watched(
 ) -> AsyncIterator[None]:
     """Notice within the block if somebody deletes a queue, and have it declared again.
 
-    Also tells the connection which queues have room, so that it can doubt a refusal.
+    Also notes which queues have room, so that the connection can tell a wrong refusal from a full
+    queue.
 
     A publish would notice a missing request queue. But nobody publishes to `metadata.dead`, and a
     worker whose queue is deleted is told only that its consumer is gone.
@@ -73,10 +83,11 @@ async def _watch(connection: BrokerConnection, interval_seconds: float) -> None:
 
 
 def _has_room(queue: RabbitQueue, counts: QueueCounts | None) -> bool:
-    """Say whether a queue takes messages for certain.
+    """Say whether a queue takes messages for certain, until it is counted again.
 
     A quorum queue that was full takes messages again below 80 % of its limit
-    (https://github.com/rabbitmq/rabbitmq-server/pull/2407).
+    (https://github.com/rabbitmq/rabbitmq-server/pull/2407). Half of the limit is asked for, because
+    other processes fill the queue between two counts.
     """
     limit = queue.arguments.get("x-max-length", math.inf)
     return counts is not None and counts.messages < limit / 2
@@ -94,7 +105,7 @@ async def observe(connection: BrokerConnection) -> None:
             metrics.QUEUE_CONSUMERS.labels(name).set(one.consumers)
 
 
-async def _counts_if_known(connection: BrokerConnection) -> dict[str, QueueCounts | None]:
+async def _counts_if_known(connection: BrokerConnection) -> Counts:
     """Return the counts as `count_queues` does, or nothing if the broker does not answer."""
     if not connection.is_ready:
         return {}

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from functools import partial
 
 import httpx
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from app.assembly import topology_of
 from app.broker.cluster import connected
-from app.broker.queues import QueueCounts, count_queues
+from app.broker.queues import Counts, count_queues
 from app.broker.topology import Topology, declare
 from app.cli.terminal import (
     DEFAULT_API,
@@ -26,9 +25,7 @@ from app.cli.terminal import (
 )
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
 from app.runtime.settings import Settings
-from app.store.inspection import DatabaseFacts, inspect
-
-Counts = dict[str, QueueCounts | None]
+from app.store.inspection import DatabaseFacts, database_facts
 
 START_THE_SERVICE = "start the API or a worker: at start they create what is missing"
 
@@ -99,8 +96,7 @@ async def _about_broker(settings: Settings) -> list[Finding]:
     timeout = settings.broker_publish_timeout_seconds
     try:
         async with connected(settings.broker_url, timeout_seconds=timeout) as connection:
-            open_channel = partial(connection.channel, publisher_confirms=False)
-            counts = await count_queues(open_channel, topology)
+            counts = await count_queues(connection.channel, topology)
             mismatches = await _mismatches(connection, topology, counts)
     except BrokerUnreachable as exc:
         advice = "start RabbitMQ, or correct BROKER_URL"
@@ -149,7 +145,7 @@ def _about_consumers(topology: Topology, counts: Counts) -> Iterator[Finding]:
         yield Finding("workers", Verdict.OK, f"{consumers} consumers")
     dead = counts[topology.dead.name]
     if dead is not None and dead.messages:
-        found = f"{dead.messages} are waiting for a decision"
+        found = f"{dead.messages} dead letters to look at"
         advice = "`pagemeta dead-letters list`"
         yield Finding("dead letters", Verdict.WARNING, found, advice)
 
@@ -157,7 +153,9 @@ def _about_consumers(topology: Topology, counts: Counts) -> Iterator[Finding]:
 def _about_database(settings: Settings) -> list[Finding]:
     timeout = settings.database_timeout_seconds
     try:
-        facts = inspect(settings.database_url, settings.database_name, timeout_seconds=timeout)
+        facts = database_facts(
+            settings.database_url, settings.database_name, timeout_seconds=timeout
+        )
     except DatabaseUnreachable as exc:
         advice = "start MongoDB, or correct DATABASE_URL"
         return [Finding("database", Verdict.PROBLEM, str(exc), advice)]
@@ -172,7 +170,7 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
     if facts.indexes.get("url") and "created_at" in facts.indexes:
         yield Finding("indexes", Verdict.OK, "url (unique) and created_at")
     else:
-        found = f"there are only: {', '.join(facts.indexes)}"
+        found = f"only these indexes exist: {', '.join(facts.indexes)}"
         yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)
     if facts.compressor != "zstd":
         found = f"pages are compressed by {facts.compressor or 'the default'}, not zstd"

@@ -1,8 +1,8 @@
 """`pagemeta`, or `python -m app.cli.main`: what an operator does by hand.
 
-Every command ends with one of the exit codes in `app/cli/terminal.py`: 0 the good result, 1 another
-result (a page failed, a queue is missing), 2 the command could not run (wrong usage or settings, a
-server that does not answer), 130 interrupted by Ctrl-C.
+Every command ends with one of the exit codes in `app/cli/terminal.py`: 0 success, 1 failure (a page
+failed, a queue is missing), 2 the command could not run (wrong usage or settings, a server that
+does not answer), 130 interrupted by Ctrl-C.
 """
 
 import logging
@@ -18,10 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog=(
-        "Exit codes: 0 the good result, 1 another result, "
-        "2 the command could not run, 130 interrupted."
-    ),
+    epilog=("Exit codes: 0 success, 1 failure, 2 the command could not run, 130 interrupted."),
 )
 
 

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import partial
 from itertools import count
 from typing import Annotated
 
@@ -14,10 +13,8 @@ from rich.table import Table
 
 from app.assembly import topology_of
 from app.broker.cluster import connected
-from app.broker.queues import QueueCounts, count_queues
+from app.broker.queues import Counts, QueueCounts, count_queues
 from app.cli.terminal import EXIT_BAD_RESULT, Json, console, print_json, read_settings, run
-
-Counts = dict[str, QueueCounts | None]
 
 Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two counts")]
 Times = Annotated[int, typer.Option("--times", min=0, help="How often to count; 0: until Ctrl-C")]
@@ -54,9 +51,8 @@ async def _counts(every: float, times: int) -> AsyncGenerator[Counts, None]:
     settings = read_settings()
     timeout = settings.broker_publish_timeout_seconds
     async with connected(settings.broker_url, timeout_seconds=timeout) as connection:
-        open_channel = partial(connection.channel, publisher_confirms=False)
         for number in count(1):
-            yield await count_queues(open_channel, topology_of(settings))
+            yield await count_queues(connection.channel, topology_of(settings))
             if number == times:
                 return
             await asyncio.sleep(every)

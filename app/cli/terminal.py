@@ -15,7 +15,7 @@ from app.runtime.settings import Settings, load_settings
 T = TypeVar("T")
 
 EXIT_BAD_RESULT = 1
-"""The command ran, and the result is not the good one: a page failed, a queue is missing."""
+"""The command ran and found a failure: a page failed, a queue is missing."""
 
 EXIT_COULD_NOT_RUN = 2
 """The command could not do its work: wrong usage or settings, a server that does not answer."""

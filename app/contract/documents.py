@@ -20,27 +20,27 @@ from app.broker.messages import MetadataRequested
 from app.broker.operations import retry_destinations, subscribe
 from app.broker.topology import Topology, delay_label
 
-Document = dict[str, Any]
+JsonObject = dict[str, Any]
 
 OVERLAY = Path(__file__).with_name("overlay.yaml")
 SERVER = "rabbitmq"
 BINDING_VERSION = {"bindingVersion": "0.3.0"}
 
 
-def api_specification(broker: RabbitBroker, topology: Topology) -> Document:
+def api_specification(broker: RabbitBroker, topology: Topology) -> JsonObject:
     """Describe what the API sends."""
     return _merged("api", _generated(broker), topology)
 
 
 def worker_specification(
     consumer: RabbitBroker, publisher: RabbitBroker, topology: Topology
-) -> Document:
+) -> JsonObject:
     """Describe what a worker receives, and what it sends over another connection."""
     generated = _generated(consumer, publisher)
     # The worker rejects a message and the broker moves it: no publisher tells FastStream of it.
-    nothing: Document = {"bindings": {"amqp": {}}}
-    generated["operations"]["rejectMessage"] = {"action": "send", **nothing}
-    generated["channels"]["rejectMessage"] = {"address": topology.dead.name, **nothing}
+    no_bindings: JsonObject = {"bindings": {"amqp": {}}}
+    generated["operations"]["rejectMessage"] = {"action": "send", **no_bindings}
+    generated["channels"]["rejectMessage"] = {"address": topology.dead.name, **no_bindings}
     return _merged("worker", generated, topology)
 
 
@@ -52,14 +52,14 @@ class Documents:
         self._topology = topology
 
     @cached_property
-    def api(self) -> Document:
+    def api(self) -> JsonObject:
         """The document of the API, whose broker this is."""
         return api_specification(self._broker, self._topology)
 
     @cached_property
-    def worker(self) -> Document:
+    def worker(self) -> JsonObject:
         """The document of a worker with the same settings."""
-        # This broker is only described. It declares what a worker declares and never connects.
+        # Never connected: FastStream generates a document from a broker object alone.
         (url,) = self._broker.specification.url
         broker = RabbitBroker(specification_url=url)
         subscribe(broker, self._topology, _never, qos=1)
@@ -74,15 +74,15 @@ async def _never(_body: MetadataRequested, _message: RabbitMessage) -> None:
 # --- What FastStream knows, and what it cannot know -----------------------------------------------
 
 
-def _generated(*brokers: RabbitBroker) -> Document:
+def _generated(*brokers: RabbitBroker) -> JsonObject:
     specification = AsyncAPI(*brokers, schema_version="3.0.0").to_specification()
-    document: Document = specification.to_jsonable()
+    document: JsonObject = specification.to_jsonable()
     return document
 
 
-def _overlay(process: str, topology: Topology) -> Document:
+def _overlay(process: str, topology: Topology) -> JsonObject:
     """Read the overlay, with the names of these queues and an entry for each retry delay."""
-    overlay: Document = yaml.safe_load(OVERLAY.read_text("utf-8"))
+    overlay: JsonObject = yaml.safe_load(OVERLAY.read_text("utf-8"))
     names = {
         "version": __version__,
         "requests": topology.requests.name,
@@ -96,13 +96,13 @@ def _overlay(process: str, topology: Topology) -> Document:
     ]
     for section in ("channels", "operations"):
         overlay[section] = dict(_for_each_delay(overlay[section], delays))
-    filled: Document = _filled(overlay, names)
+    filled: JsonObject = _filled(overlay, names)
     return filled
 
 
 def _for_each_delay(
-    entries: Document, delays: list[dict[str, str]]
-) -> Iterator[tuple[str, Document]]:
+    entries: JsonObject, delays: list[dict[str, str]]
+) -> Iterator[tuple[str, JsonObject]]:
     for name, entry in entries.items():
         for names in delays if "{delay}" in name else [{}]:
             yield _filled(name, names), _filled(entry, names)
@@ -123,7 +123,7 @@ def _filled(node: Any, names: dict[str, str]) -> Any:
 # --- Merging the two ------------------------------------------------------------------------------
 
 
-def _merged(process: str, generated: Document, topology: Topology) -> Document:
+def _merged(process: str, generated: JsonObject, topology: Topology) -> JsonObject:
     overlay = _overlay(process, topology)
     (server,) = generated["servers"].values()
     bindings = _channel_bindings(generated, topology, vhost=server["pathname"])
@@ -147,7 +147,7 @@ def _merged(process: str, generated: Document, topology: Topology) -> Document:
     }
 
 
-def _channel_names(generated: Document, overlay: Document) -> dict[str, str]:
+def _channel_names(generated: JsonObject, overlay: JsonObject) -> dict[str, str]:
     """Return the channel of each operation, as the overlay calls it.
 
     FastStream gives a channel the name of its operation, so the address tells which one it is.
@@ -157,7 +157,7 @@ def _channel_names(generated: Document, overlay: Document) -> dict[str, str]:
     return {name: at_address[channels[name]["address"]] for name in generated["operations"]}
 
 
-def _only(names: Iterable[str], entries: Document) -> list[tuple[str, Document]]:
+def _only(names: Iterable[str], entries: JsonObject) -> list[tuple[str, JsonObject]]:
     """Return the named entries in the order of the overlay, which must have all of them."""
     wanted = set(names)
     if missing := wanted - entries.keys():
@@ -165,13 +165,13 @@ def _only(names: Iterable[str], entries: Document) -> list[tuple[str, Document]]
     return [(name, entry) for name, entry in entries.items() if name in wanted]
 
 
-def _channel_bindings(generated: Document, topology: Topology, *, vhost: str) -> Document:
+def _channel_bindings(generated: JsonObject, topology: Topology, *, vhost: str) -> JsonObject:
     """Return the binding of each address: of our queues as declared, else as FastStream has it."""
     found = {it["address"]: it["bindings"]["amqp"] for it in generated["channels"].values()}
     return found | {queue.name: _queue_binding(queue, vhost) for queue in topology}
 
 
-def _queue_binding(queue: RabbitQueue, vhost: str) -> Document:
+def _queue_binding(queue: RabbitQueue, vhost: str) -> JsonObject:
     return {
         "is": "queue",
         "queue": {
@@ -186,7 +186,7 @@ def _queue_binding(queue: RabbitQueue, vhost: str) -> Document:
     }
 
 
-def _channel(described: Document, binding: Document, meanings: dict[str, str]) -> Document:
+def _channel(described: JsonObject, binding: JsonObject, meanings: dict[str, str]) -> JsonObject:
     arguments = binding.get("x-queue-arguments", {})
     rows = [(name, value, meanings[name]) for name, value in arguments.items()]
     messages = {name: _reference("components", "messages", name) for name in described["messages"]}
@@ -199,7 +199,9 @@ def _channel(described: Document, binding: Document, meanings: dict[str, str]) -
     }
 
 
-def _operation(described: Document, found: Document, channel: str, channels: Document) -> Document:
+def _operation(
+    described: JsonObject, found: JsonObject, channel: str, channels: JsonObject
+) -> JsonObject:
     messages = channels[channel]["messages"]
     return {
         "action": found["action"],
@@ -210,7 +212,7 @@ def _operation(described: Document, found: Document, channel: str, channels: Doc
     }
 
 
-def _operation_binding(found: Document) -> Document:
+def _operation_binding(found: JsonObject) -> JsonObject:
     """Keep what matters: FastStream's `cc` repeats the address, and nobody acks what is sent."""
     binding = found["bindings"]["amqp"]
     if "deliveryMode" not in binding:
@@ -219,7 +221,7 @@ def _operation_binding(found: Document) -> Document:
     return {key: binding[key] for key in ("deliveryMode", "mandatory")} | {"timestamp": True}
 
 
-def _components(generated: Document, overlay: Document, channels: Document) -> Document:
+def _components(generated: JsonObject, overlay: JsonObject, channels: JsonObject) -> JsonObject:
     carried = [name for channel in channels.values() for name in channel["messages"]]
     return {
         "messages": {name: _message(name, it) for name, it in _only(carried, overlay["messages"])},
@@ -228,14 +230,14 @@ def _components(generated: Document, overlay: Document, channels: Document) -> D
     }
 
 
-def _message(name: str, described: Document) -> Document:
+def _message(name: str, described: JsonObject) -> JsonObject:
     properties = described.get("x-amqp-properties", {}).get("properties", {})
     rows = [(key, _kind(schema), schema["description"]) for key, schema in properties.items()]
     text = _with_table(described["description"], "property", rows)
     return {"name": name, "title": described["title"], **described, "description": text}
 
 
-def _kind(schema: Document) -> object:
+def _kind(schema: JsonObject) -> object:
     return next(schema[key] for key in ("const", "format", "type") if key in schema)
 
 
@@ -258,7 +260,7 @@ def _shown(value: object) -> str:
 # --- As YAML --------------------------------------------------------------------------------------
 
 
-def as_yaml(document: Document) -> str:
+def as_yaml(document: JsonObject) -> str:
     """Return the document laid out for a reader: long texts as blocks, nothing by reference."""
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 

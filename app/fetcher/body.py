@@ -8,7 +8,7 @@ from app.fetcher.charset import looks_like_text
 from app.fetcher.decoding import DECODING_ERRORS, Decoder, Identity, decoder_for
 
 _RAW_ALLOWANCE = 65_536
-# A body is known to be in its coding once so many bytes have been received and some decoded.
+# After so many bytes, and some output, the coding is trusted and the raw copy dropped.
 _EVIDENCE_BYTES = 4096
 
 

@@ -93,7 +93,8 @@ class HttpFetcher:
     async def fetch(self, url: str) -> PageMetadata:
         """Return what the server at the end of `url` and its redirects sent.
 
-        Any HTTP status is a result. Raises `FetchError`, or `HostBusy` if it got no turn.
+        Any HTTP status is a result. Raises `FetchError`, or `HostBusy` if it got no
+        connection to a host.
         """
         fetched_at, started = datetime.now(UTC), perf_counter()
         with translated():

@@ -19,7 +19,7 @@ from loguru import logger
 from app.errors import HostBusy
 from app.fetcher.guard import Guard, blocked, literal_address
 from app.fetcher.hosts import HostTurns
-from app.fetcher.redirects import host_of
+from app.fetcher.redirects import sent_host_of
 from app.fetcher.resolver import Resolve
 from app.urls import DEFAULT_PORTS
 
@@ -67,7 +67,7 @@ class Connector:
         Raises `HostBusy`, `FetchError` if an address is refused, `socket.gaierror`,
         `ssl.SSLError`, `TimeoutError` and `OSError`.
         """
-        host, port = host_of(url), url.port or DEFAULT_PORTS[url.scheme]
+        host, port = sent_host_of(url), url.port or DEFAULT_PORTS[url.scheme]
         async with self._turns_by_name.turn(host.rstrip(".")):
             addresses = await self._checked_addresses(host)
             self._guard.check_port(addresses, port)

@@ -9,9 +9,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Protocol
 
-from app.errors import FetchError
-from app.fetcher.head import ResponseHead
-from app.models import ErrorKind
+from app.fetcher.head import ResponseHead, invalid_response
 
 READ_BYTES = 65_536
 MAX_LENGTH_DIGITS = 18  # of a Content-Length: anything longer is no length of a real body
@@ -116,10 +114,10 @@ class Chunked:
     def _refuse_hopeless(self) -> None:
         has_whole_line = b"\n" in self._unparsed[len(_LINE_END) :]
         if has_whole_line or len(self._unparsed) > MAX_SIZE_LINE_BYTES:
-            raise _invalid("the size of a chunk is not valid")
+            raise invalid_response("the size of a chunk is not valid")
         framing_bytes = self._received_bytes - self._body_bytes
         if framing_bytes > FRAMING_ALLOWANCE_BYTES + self._body_bytes // 2:
-            raise _invalid("the body is sent in too many small chunks")
+            raise invalid_response("the body is sent in too many small chunks")
 
 
 def framing_of(head: ResponseHead) -> Framing:
@@ -134,7 +132,7 @@ def framing_of(head: ResponseHead) -> Framing:
     if codings == {"chunked"}:
         return Chunked()
     if codings:
-        raise _invalid("the transfer coding of the response is not known")
+        raise invalid_response("the transfer coding of the response is not known")
     lengths = _items(head, "content-length")
     return Sized(_length(lengths)) if head.values("content-length") else UntilClose()
 
@@ -145,12 +143,12 @@ def _items(head: ResponseHead, name: str) -> set[str]:
 
 
 def _length(lengths: set[str]) -> int:
-    """Return the one length that was sent, be it more than once."""
+    """Return the one length that was sent, even if it was sent twice."""
     if len(lengths) != 1:
-        raise _invalid("the response has several lengths, or an empty one")
+        raise invalid_response("the response has several lengths, or an empty one")
     length = lengths.pop()
     if not (length.isascii() and length.isdecimal() and len(length) <= MAX_LENGTH_DIGITS):
-        raise _invalid("the length of the response is not a number")
+        raise invalid_response("the length of the response is not a number")
     return int(length)
 
 
@@ -165,9 +163,9 @@ async def read_framed(
     received = head.rest
     while not framing.finished:
         received = received or await reader.read(READ_BYTES)
+        if not received and isinstance(framing, UntilClose):
+            return
         if not received:
-            if isinstance(framing, UntilClose):
-                return
             raise ConnectionResetError("the connection ended within the body")
         if piece := framing.take(received):
             yield piece
@@ -176,7 +174,3 @@ async def read_framed(
             # of other pages first.
             await asyncio.sleep(0)
         received = b""
-
-
-def _invalid(message: str) -> FetchError:
-    return FetchError(ErrorKind.INVALID_RESPONSE, message, retryable=False)

@@ -52,7 +52,7 @@ async def read_head(reader: asyncio.StreamReader) -> ResponseHead:
         version, status = _parse_status_line(status_line)
         if status >= _FIRST_FINAL_STATUS:
             return ResponseHead(version, status, _parse_headers(lines), bytes(received))
-    raise _invalid(f"the server sent more than {MAX_INTERIM_RESPONSES} interim responses")
+    raise invalid_response(f"the server sent more than {MAX_INTERIM_RESPONSES} interim responses")
 
 
 async def _take_lines(reader: asyncio.StreamReader, received: bytearray) -> list[bytes]:
@@ -75,18 +75,20 @@ async def _take_lines(reader: asyncio.StreamReader, received: bytearray) -> list
 
 def _refuse_hopeless(received: bytes | bytearray) -> None:
     if not received.startswith(_BEGINNING[: len(received)]):
-        raise _invalid("the server's answer is not HTTP/1.x")
+        raise invalid_response("the server's answer is not HTTP/1.x")
     if len(received) > MAX_HEAD_BYTES:
-        raise _invalid(f"the response has more than {MAX_HEAD_BYTES} bytes of headers")
+        raise invalid_response(f"the response has more than {MAX_HEAD_BYTES} bytes of headers")
 
 
 def _parse_status_line(line: bytes) -> tuple[str, int]:
     found = _STATUS_LINE.fullmatch(line)
     if not found:
-        raise _invalid("the status line of the response is not valid")
+        raise invalid_response("the status line of the response is not valid")
     status = int(found[2])
     if status == _SWITCHING_PROTOCOLS:
-        raise _invalid("the server switches to another protocol, which it was not asked to do")
+        raise invalid_response(
+            "the server switches to another protocol, which it was not asked to do"
+        )
     return found[1].decode("ascii"), status
 
 
@@ -96,7 +98,7 @@ def _parse_headers(lines: list[bytes]) -> tuple[Header, ...]:
     Lines without a colon are left out: they are warnings that a script printed too early.
     """
     if len(lines) > MAX_HEADERS:
-        raise _invalid(f"the response has more than {MAX_HEADERS} headers")
+        raise invalid_response(f"the response has more than {MAX_HEADERS} headers")
     parts = (line.partition(b":") for line in lines)
     return tuple(
         Header(name.strip().lower().decode("latin-1"), value.strip().decode("latin-1"))
@@ -105,5 +107,6 @@ def _parse_headers(lines: list[bytes]) -> tuple[Header, ...]:
     )
 
 
-def _invalid(message: str) -> FetchError:
+def invalid_response(message: str) -> FetchError:
+    """Return the error for an answer that breaks the rules of HTTP or a limit."""
     return FetchError(ErrorKind.INVALID_RESPONSE, message, retryable=False)

@@ -1,4 +1,4 @@
-"""How many connections one host gets at once."""
+"""How many connections one host gets at once. A turn is the right to have one of them."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -13,7 +13,7 @@ from app.fetcher.body import Body, read_body
 from app.fetcher.charset import decode_text, essence, is_text
 from app.fetcher.cookies import cookies_in
 from app.fetcher.head import ResponseHead
-from app.fetcher.redirects import host_of, path_of, redirect_target
+from app.fetcher.redirects import path_of, redirect_target, sent_host_of
 from app.fetcher.transport import Response
 from app.models import Cookie, PageMetadata, Redirect
 
@@ -46,7 +46,7 @@ class Hop:
     @property
     def cookies(self) -> Iterator[Cookie]:
         """The cookies that this answer set."""
-        return cookies_in(self.head.headers, host_of(self.url), path_of(self.url))
+        return cookies_in(self.head.headers, sent_host_of(self.url), path_of(self.url))
 
 
 @dataclass(frozen=True, slots=True)

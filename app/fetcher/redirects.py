@@ -81,7 +81,7 @@ class CookieJar:
     def _keep(self, url: httpx.URL, text: str) -> None:
         # Parsed without a host to fall back to: a cookie for one host alone has no domain then.
         cookie = parse_cookie(text, "", path_of(url))
-        scope = _scope(cookie.domain or "", host_of(url))
+        scope = _scope(cookie.domain or "", sent_host_of(url))
         path = cookie.path or ""
         key = (cookie.name, scope, path if path.startswith("/") else default_path(path_of(url)))
         if _has_expired(cookie):
@@ -103,7 +103,7 @@ def _scope(domain: str, host: str) -> str:
 
 
 def _reaches(url: httpx.URL, scope: str, path: str) -> bool:
-    host, asked_for = host_of(url), path_of(url)
+    host, asked_for = sent_host_of(url), path_of(url)
     is_in_domain = f".{host}".endswith(scope) if scope.startswith(".") else host == scope
     is_below_path = asked_for.startswith(path if path.endswith("/") else f"{path}/")
     return is_in_domain and (is_below_path or asked_for == path)
@@ -120,7 +120,7 @@ def _has_expired(cookie: Cookie) -> bool:
     return cookie.expires is not None and cookie.expires <= datetime.now(UTC)
 
 
-def host_of(url: httpx.URL) -> str:
+def sent_host_of(url: httpx.URL) -> str:
     """Return the host of `url` as it is sent: international names are encoded by IDNA."""
     return url.raw_host.decode("ascii")
 

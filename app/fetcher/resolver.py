@@ -17,8 +17,8 @@ Resolve = Callable[[str], Awaitable[Sequence[str]]]
 
 _NO_SUCH_NAME = {ARES_ENOTFOUND, ARES_ENODATA, ARES_EBADNAME}
 
-# A question is asked up to so many times, and waited for twice as long each time. How long the
-# first wait is, c-ares learns from how quickly the server answers: a quarter of a second or more.
+# A question is asked up to 5 times, each wait twice the last. How long the first wait is, c-ares
+# learns from how quickly the server answers: a quarter of a second or more.
 _TRIES = 5
 _FIRST_WAIT = 1 / 8  # of the caller's patience, as long as c-ares has learned nothing yet
 

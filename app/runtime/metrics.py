@@ -19,14 +19,14 @@ from prometheus_client import (
     generate_latest,
 )
 
-from app.errors import FetchError
+from app.errors import FetchError, PublishFault
 from app.models import (
     Coalesced,
     Completed,
+    Deferred,
     FailedPermanently,
     Outcome,
     PageMetadata,
-    PutOff,
     RetryLater,
 )
 
@@ -127,7 +127,7 @@ COALESCED = Counter(
 )
 DEFERRED = Counter(
     "page_metadata_deferred_total",
-    "Messages put off, their attempt unused: database away, host busy, page being fetched.",
+    "Messages deferred, their attempt unused: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
 DEAD_LETTERS = Counter(
@@ -150,10 +150,7 @@ DATABASE_UNAVAILABLE = Counter(
 )
 
 # Prometheus computes the first increase only if it has seen the zero before it.
-for outcome in (
-    *("success", "publisher_not_ready", "queue_rejected"),
-    *("confirm_timeout", "connection_lost", "unroutable"),
-):
+for outcome in ("success", *PublishFault):
     PUBLISH_SECONDS.labels(outcome)
 for reason in ("malformed", "unhandled"):
     DEAD_LETTERS.labels(reason)
@@ -190,5 +187,5 @@ def count_outcome(outcome: Outcome) -> None:
         case Coalesced(reason):
             OUTCOMES.labels("coalesced", "").inc()
             COALESCED.labels(reason).inc()
-        case PutOff():
+        case Deferred():
             DEFERRED.inc()

@@ -100,9 +100,10 @@ def spare_the_collector() -> None:
 def give_memory_back() -> None:
     """Have glibc give large blocks of memory back to the system as soon as they are freed.
 
-    It gives back only what is larger than the largest block that it has freed so far, so after a
-    page of 5 MB it keeps the memory of all smaller ones: a third of a worker's peak. A limit that
-    was set (mallopt(3), `M_MMAP_THRESHOLD`) does not grow. Other C libraries do not need it.
+    glibc gives back at once only blocks above a threshold, and raises the threshold to the largest
+    block freed. So after a page of 5 MB it keeps the memory of all smaller ones: a third of a
+    worker's peak. A threshold that was set (mallopt(3), `M_MMAP_THRESHOLD`) stays fixed. Other C
+    libraries do not need it.
     """
     with suppress(AttributeError, TypeError):  # another C library, or another way to load it
         ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD_BYTES)

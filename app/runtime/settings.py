@@ -111,7 +111,7 @@ class Settings(BaseSettings):
     """Delay after the first failed connection attempt"""
 
     broker_max_backoff_seconds: Seconds = 30
-    """The longest such delay"""
+    """Longest delay between connection attempts"""
 
     broker_backoff_multiplier: Multiplier = 2
     """Factor by which the delay grows after each failed attempt"""
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     """Delay after the first failed connection attempt"""
 
     database_max_backoff_seconds: Seconds = 30
-    """The longest such delay"""
+    """Longest delay between connection attempts"""
 
     database_backoff_multiplier: Multiplier = 2
     """Factor by which the delay grows after each failed attempt"""
@@ -251,7 +251,7 @@ class Settings(BaseSettings):
 
 
 def _contradictions(settings: Settings) -> Iterator[str]:
-    """Yield a line for each two settings that cannot both be meant, which says what to do."""
+    """Yield a line for each pair of settings that contradict each other, which says what to do."""
     for server in ("BROKER", "DATABASE"):
         initial, longest = f"{server}_INITIAL_BACKOFF_SECONDS", f"{server}_MAX_BACKOFF_SECONDS"
         yield from _out_of_order(settings, initial, longest)

@@ -23,30 +23,28 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
-from bson.errors import InvalidDocument
 from pymongo import UpdateOne
-from pymongo.errors import DocumentTooLarge, OperationFailure
+from pymongo.errors import OperationFailure
 
-from app.models import Busy, Claim, Coalesced, Delivery, PageStatus
+from app.models import ENDED_STATUSES, Busy, Claim, Coalesced, Delivery, PageStatus
 from app.store.batching import Batcher
-from app.store.mongo import Database, had_duplicates, is_of_one_write
+from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
 from app.urls import host_of
 
 T = TypeVar("T")
 R = TypeVar("R")
-Document = dict[str, Any]
+Bson = dict[str, Any]
+"""A document of MongoDB, or a filter, update or expression about one."""
 
 MAX_BATCH = 50
 
 MAX_WAITING = 1000
-"""How many waiting requests a record lists. The fetch of any beyond it is not shared."""
+"""How many waiting requests a record lists. Requests beyond it are not listed, so each gets a fetch
+of its own."""
 
 KEPT_COVERED = 50
 """How many covered requests of earlier fetches stay listed when a new fetch begins. They tell a
 late `note_queued` that its request was handled long ago."""
-
-_UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeError, OverflowError)
-"""What the driver raises for a document that it cannot encode: the whole bulk is then not sent."""
 
 _DECIDING_FIELDS = {
     "url": True,
@@ -70,14 +68,23 @@ _IS_FINISHED = {
     # Records of version 0.1.0 do not have the field.
     "$ifNull": [
         "$processing.finished",
-        {"$in": ["$status", [PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT]]},
+        {"$in": ["$status", ENDED_STATUSES]},
     ]
 }
 
 
-def is_covered(request_id: UUID) -> Document:
+def is_covered(request_id: UUID) -> Bson:
     """Return the expression for: the latest fetch began after this request was accepted."""
     return {"$in": [request_id, COVERED]}
+
+
+def record_head(url: str) -> Bson:
+    """Return the fields that the first write of a record sets and later ones keep."""
+    return {
+        "host": {"$ifNull": ["$host", {"$literal": host_of(url)}]},
+        "metadata": {"$ifNull": ["$metadata", None]},
+        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +107,13 @@ class ClaimRequest:
         request = self.delivery.request
         update = {
             "status": _if(granted, self._status(), "$status"),
-            "host": {"$ifNull": ["$host", {"$literal": host_of(self.url)}]},
-            "metadata": {"$ifNull": ["$metadata", None]},
+            **record_head(self.url),
             "processing": _if(granted, self._processing(), "$processing"),
-            "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
             "updated_at": _if(granted, "$$NOW", "$updated_at"),
         }
         return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
-    def answer(self, document: Document | None) -> Claim | Coalesced | Busy:
+    def answer(self, document: Bson | None) -> Claim | Coalesced | Busy:
         """Read from the record what became of the request for a claim."""
         if document is None:  # deleted since: ask again later
             return Busy()
@@ -124,18 +129,17 @@ class ClaimRequest:
             )
         # Records of version 0.1.0 have no such list: their last request is the covered one.
         covered = processing.get("covered", [processing.get("last_request_id")])
-        # The record may have changed since the claim was refused. It may be this request's own by
-        # now, noted after the fetch of another one has ended. Only a covered request has, or will
-        # have, its answer; any other one has to ask again.
+        # The record may have changed after the refusal. Only a covered request is answered; any
+        # other one asks again.
         if request.request_id not in covered:
             return Busy()
-        has_ended = document["status"] in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        has_ended = document["status"] in ENDED_STATUSES
         return Coalesced("answered" if processing.get("finished", has_ended) else "in_progress")
 
-    def _is_own(self) -> Document:
+    def _is_own(self) -> Bson:
         return {"$eq": ["$processing.last_request_id", self.delivery.request.request_id]}
 
-    def _is_granted(self) -> Document:
+    def _is_granted(self) -> Bson:
         """Return the condition under which the page is claimed.
 
         Its own request claims it again for a later attempt, and takes over what an earlier
@@ -162,11 +166,11 @@ class ClaimRequest:
         is_new = {"$ne": [_TOKEN, self.token]}
         return {"$and": [is_new, _if(self._is_own(), own, other)]}
 
-    def _status(self) -> Document:
+    def _status(self) -> Bson:
         """Return COMPLETED for a page that has a result: it stays readable during a refresh."""
         return _if(HAS_RESULT, PageStatus.COMPLETED, PageStatus.IN_PROGRESS)
 
-    def _processing(self) -> Document:
+    def _processing(self) -> Bson:
         request, is_own = self.delivery.request, self._is_own()
         left_behind = {"$and": [is_own, self.delivery.redelivered, _IS_CLAIMED]}
         lost_alone = {"$and": [left_behind, {"$eq": ["$processing.alone", True]}]}
@@ -201,7 +205,7 @@ class AttemptResult:
     """
 
     claim: Claim
-    fields: Document
+    fields: Bson
     finishes: bool
 
     @property
@@ -213,7 +217,7 @@ class AttemptResult:
         """Return the update, which changes nothing if the claim is void."""
         return UpdateOne(held(self.claim), released(self.claim, self.finishes, self.fields))
 
-    def answer(self, document: Document | None) -> PageStatus | None:
+    def answer(self, document: Bson | None) -> PageStatus | None:
         """Return the status as the record has it, None if the claim was void."""
         if document is None or document["processing"].get("ended_claim") != self.claim.token:
             return None
@@ -256,12 +260,7 @@ class Claims:
     async def _claim_all(
         self, requests: Sequence[ClaimRequest]
     ) -> Sequence[Claim | Coalesced | Busy]:
-        writes = [request.write() for request in requests]
-        # Two processes that insert the same page at once: one of them gets a duplicate key, and
-        # its second try finds the record.
-        for _ in range(2):
-            if not await had_duplicates(self._database.pages.bulk_write(writes, ordered=False)):
-                break
+        await upsert_all(self._database.pages, [request.write() for request in requests])
         documents = await self._read([request.url for request in requests])
         return [request.answer(documents.get(request.url)) for request in requests]
 
@@ -270,7 +269,7 @@ class Claims:
         documents = await self._read([result.url for result in results])
         return [result.answer(documents.get(result.url)) for result in results]
 
-    async def _read(self, urls: Sequence[str]) -> dict[str, Document]:
+    async def _read(self, urls: Sequence[str]) -> dict[str, Bson]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, _DECIDING_FIELDS)
         return {document["url"]: document async for document in cursor}
 
@@ -286,7 +285,7 @@ def _one_by_one_if_it_fails(
     async def run_batch(items: Sequence[T]) -> Sequence[R | BaseException]:
         try:
             return await run(items)
-        except (OperationFailure, *_UNWRITABLE) as exc:
+        except (OperationFailure, *UNWRITABLE) as exc:
             if len(items) == 1:
                 return [exc]
             if isinstance(exc, OperationFailure) and not is_of_one_write(exc):
@@ -296,12 +295,12 @@ def _one_by_one_if_it_fails(
     return run_batch
 
 
-def held(claim: Claim) -> Document:
+def held(claim: Claim) -> Bson:
     """Match the page of a claim that is not void."""
     return {"url": claim.url, "processing.claim": claim.token}
 
 
-def released(claim: Claim, finishes: bool, fields: Document) -> Document:  # noqa: FBT001 (named at each call)
+def released(claim: Claim, finishes: bool, fields: Bson) -> Bson:  # noqa: FBT001 (named at each call)
     """Return the update that gives a claim up, and sets further fields."""
     return {
         "$set": {
@@ -315,5 +314,5 @@ def released(claim: Claim, finishes: bool, fields: Document) -> Document:  # noq
     }
 
 
-def _if(condition: Any, then: Any, otherwise: Any) -> Document:
+def _if(condition: Any, then: Any, otherwise: Any) -> Bson:
     return {"$cond": [condition, then, otherwise]}

@@ -22,7 +22,7 @@ class DatabaseFacts:
     compressor: str | None
 
 
-def inspect(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
+def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
     """Return the facts about the database `name`. Raises `DatabaseUnreachable`."""
     timeout_ms = round(timeout_seconds * 1000)
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -11,7 +11,7 @@ import pymongo
 from bson.errors import InvalidDocument
 from loguru import logger
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import monitoring
+from pymongo import UpdateOne, monitoring
 from pymongo.errors import (
     BulkWriteError,
     CollectionInvalid,
@@ -35,6 +35,9 @@ INDEX_BUILD_SECONDS = 24 * 3600
 times the timeout of any other operation; cut short, it would begin anew at the next start."""
 
 DUPLICATE_KEY = 11000
+
+UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError)
+"""What the driver raises for a document that it cannot encode. It then sends nothing of a bulk."""
 
 _TOO_LARGE = {10334, 17419, 17420}
 """Server error codes of a document over 16 MB (MongoDB's error_codes.yml)."""
@@ -99,16 +102,16 @@ class Database:
             "Is it running, and is DATABASE_URL right?"
         )
 
-    async def ping(self) -> bool:
-        """Say whether the database answers within the timeout."""
+    async def why_not_ready(self) -> str | None:
+        """Return None if the database answers within the timeout, else what to say of it."""
         try:
             async with asyncio.timeout(self.timeout_seconds):
                 await self._client.admin.command("ping")
         except (PyMongoError, TimeoutError) as exc:
             metrics.DATABASE_UNAVAILABLE.inc()
             logger.warning("db_unavailable", reason=type(exc).__name__)
-            return False
-        return True
+            return "database does not answer"
+        return None
 
     async def close(self) -> None:
         """Close every connection. Closing a closed database does nothing."""
@@ -161,7 +164,7 @@ def translated_errors() -> Iterator[None]:
         yield
     except DuplicateKeyError:
         raise
-    except (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError) as exc:
+    except UNWRITABLE as exc:
         raise NotStorable(_in_short(exc)) from exc
     except OperationFailure as exc:
         if _codes(exc) & _TOO_LARGE:
@@ -171,19 +174,20 @@ def translated_errors() -> Iterator[None]:
         raise _unavailable(exc) from exc
 
 
-async def had_duplicates(write: Awaitable[Any]) -> bool:
-    """Wait for a bulk of upserts; say whether some of them failed on a key that exists already.
+async def upsert_all(collection: Any, upserts: Sequence[UpdateOne]) -> None:
+    """Write upserts as one bulk, and once more if some of them fail on a duplicate key.
 
-    Any other error of the bulk is raised.
+    Two processes may insert the same page at once: one of them gets a duplicate key, and its second
+    try finds the record. Any other error of the bulk is raised.
     """
-    try:
-        await write
-    except BulkWriteError as exc:
-        codes = {error["code"] for error in exc.details["writeErrors"]}
-        if codes - {DUPLICATE_KEY} or exc.details["writeConcernErrors"]:
-            raise
-        return True
-    return False
+    for _ in range(2):
+        try:
+            await collection.bulk_write(upserts, ordered=False)
+        except BulkWriteError as exc:
+            if _codes(exc) - {DUPLICATE_KEY} or exc.details["writeConcernErrors"]:
+                raise
+        else:
+            return
 
 
 def _codes(exc: OperationFailure) -> set[int | None]:

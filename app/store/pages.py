@@ -32,22 +32,22 @@ from app.store.claims import (
     MAX_WAITING,
     WAITING,
     AttemptResult,
+    Bson,
     ClaimRequest,
     Claims,
-    Document,
     held,
     is_covered,
+    record_head,
     released,
 )
-from app.store.mongo import Database, had_duplicates, translated_errors
+from app.store.mongo import Database, translated_errors, upsert_all
 from app.urls import host_of
 
 LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
 
 MAX_INLINE_SOURCE_BYTES = 65_536
-"""A page source above this is left out of records that are read, many of them together, until it
-is asked for by itself."""
+"""`find()` leaves out a page source above this; `find_with_source()` reads it."""
 
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
@@ -162,7 +162,7 @@ class PageRepository:
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         """Say whether a worker died while it fetched the page for this very request."""
-        signs: list[Document] = [{"processing.suspect": True}]
+        signs: list[Bson] = [{"processing.suspect": True}]
         if delivery.redelivered:
             signs.append({"processing.claim": {"$ne": None}})
         request = delivery.request
@@ -235,22 +235,17 @@ class PageRepository:
                 held(claim), released(claim, finishes=False, fields=uncounted)
             )
 
-    async def _find_all(self, urls: Sequence[str]) -> list[Document | None]:
+    async def _find_all(self, urls: Sequence[str]) -> list[Bson | None]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
         documents = {document["url"]: document async for document in cursor}
         return [documents.get(url) for url in urls]
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
-        notes = [_note(request) for request in requests]
-        # A page that a worker inserts at the same moment gives a duplicate key. Its record is
-        # found by the second try.
-        for _ in range(2):
-            if not await had_duplicates(self._database.pages.bulk_write(notes, ordered=False)):
-                break
+        await upsert_all(self._database.pages, [_note(request) for request in requests])
         return [None] * len(requests)
 
     async def _end_attempt(
-        self, claim: Claim, changes: Document, *, finishes: bool
+        self, claim: Claim, changes: Bson, *, finishes: bool
     ) -> PageStatus | None:
         page_source = (changes.get("metadata") or {}).get("page_source") or ""
         with translated_errors():
@@ -281,16 +276,14 @@ def _note(request: PageRequest) -> UpdateOne:
     waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}, "covered": COVERED}
     update = {
         "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
-        "host": {"$ifNull": ["$host", {"$literal": host_of(request.url)}]},
-        "metadata": {"$ifNull": ["$metadata", None]},
+        **record_head(request.url),
         "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
-        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
         "updated_at": {"$cond": [queues, "$$NOW", "$updated_at"]},
     }
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
 
-def _reserved(request: PageRequest) -> Document:
+def _reserved(request: PageRequest) -> Bson:
     return {
         "url": request.url,
         "status": PageStatus.QUEUED,
@@ -298,7 +291,7 @@ def _reserved(request: PageRequest) -> Document:
     }
 
 
-def _queued(request: PageRequest) -> Document:
+def _queued(request: PageRequest) -> Bson:
     """Return the fields of a new record, as expressions."""
     return {
         "status": PageStatus.QUEUED,
@@ -310,7 +303,7 @@ def _queued(request: PageRequest) -> Document:
     }
 
 
-def _unclaimed(request_id: UUID) -> Document:
+def _unclaimed(request_id: UUID) -> Bson:
     """Return what `processing` says of a request that waits for its first attempt."""
     return {
         "attempts": 0,
@@ -324,22 +317,22 @@ def _unclaimed(request_id: UUID) -> Document:
     }
 
 
-def _unless_present(name: str, value: Any) -> Document:
+def _unless_present(name: str, value: Any) -> Bson:
     return {"$cond": [_is_missing(name), value, f"${name}"]}
 
 
-def _is_missing(name: str) -> Document:
+def _is_missing(name: str) -> Bson:
     return {"$eq": [{"$type": f"${name}"}, "missing"]}
 
 
-def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
+def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
     return {
         "status": PageStatus.COMPLETED if claim.refreshes else status,
         "processing.last_error": _ERROR.dump_python(error),
     }
 
 
-def _record_fields(patience_seconds: float) -> Document:
+def _record_fields(patience_seconds: float) -> Bson:
     """Return the projection of a record.
 
     The database computes `has_stalled`, by its own clock, and leaves a large page source out.
@@ -358,16 +351,14 @@ def _record_fields(patience_seconds: float) -> Document:
         "status": True,
         "metadata": {"$cond": [is_large, without_source, "$metadata"]},
         "omitted_source_bytes": {"$cond": [is_large, source_bytes, 0]},
-        "processing": dict.fromkeys(
-            ("attempts", "last_request_id", "lease_expires_at", "last_error"), True
-        ),
+        "processing": dict.fromkeys(_SHOWN_PROCESSING, True),
         "created_at": True,
         "updated_at": True,
         "has_stalled": {"$and": [{"$in": ["$status", _MAY_STALL]}, stands_still]},
     }
 
 
-def _record(document: Document) -> PageRecord:
+def _record(document: Bson) -> PageRecord:
     try:
         return _parse(document)
     except (ValidationError, KeyError, TypeError) as exc:
@@ -377,7 +368,7 @@ def _record(document: Document) -> PageRecord:
         raise UnreadableRecord(f"the record of {document['url']} cannot be read") from exc
 
 
-def _parse(document: Document) -> PageRecord:
+def _parse(document: Bson) -> PageRecord:
     processing = document["processing"]
     metadata, error = document.get("metadata"), processing.get("last_error")
     return PageRecord(

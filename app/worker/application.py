@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import Any, cast
+from typing import Any
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.asgi import AsgiFastStream
@@ -15,6 +15,7 @@ from app.assembly import Parts, assemble, assemble_consumer
 from app.broker.cluster import connection_error_if_closed
 from app.broker.connection import BrokerConnection
 from app.broker.operations import subscribe
+from app.broker.private_api import consumed_queue, consuming_channel, subscribers_of
 from app.broker.publisher import RetryPublisher
 from app.broker.queues import queues_watched
 from app.fetcher.client import HttpFetcher
@@ -107,9 +108,8 @@ class Worker:
                 await self._started.wait()
         await _cancel_consumers(self.consumer)
         logger.info("consumers_cancelled")
-        subscribers = cast("list[RabbitSubscriber]", self.consumer.broker.subscribers)
         # Each waits for its messages in flight, at most for the broker's graceful timeout.
-        await asyncio.gather(*map(_stop, subscribers))
+        await asyncio.gather(*map(_stop, subscribers_of(self.consumer.broker)))
         # The publisher first: the message of a retry that is in flight may still be acknowledged.
         await self.parts.sender.close()
         self.consumer.start_closing()
@@ -166,19 +166,19 @@ async def _cancel_consumers(consumer: BrokerConnection) -> None:
     try:
         async with asyncio.timeout(CANCEL_TIMEOUT_SECONDS):
             with connection_error_if_closed():
-                channel = await consuming_channel(consumer)
-                for tag in list(channel.consumers):
-                    await channel.basic_cancel(tag)
+                await _cancel_each(consumer)
     except CONNECTION_EXCEPTIONS as exc:
         # Without a connection the broker sends nothing either.
         logger.warning("consumers_not_cancelled", reason=type(exc).__name__)
 
 
-async def consuming_channel(consumer: BrokerConnection) -> Any:
-    """Return the channel that both subscribers consume on, as an `aiormq.Channel`."""
-    # FastStream keeps the queues that it has declared, each with its subscriber's channel.
-    queue = await consumer.broker.declare_queue(consumer.topology.requests)
-    return await queue.channel.get_underlay_channel()
+async def _cancel_each(consumer: BrokerConnection) -> None:
+    # Both subscribers consume on the channel of this one's queue.
+    channel = await consuming_channel(
+        await consumed_queue(consumer.broker, consumer.topology.requests)
+    )
+    for tag in list(channel.consumers):
+        await channel.basic_cancel(tag)
 
 
 async def _stop(subscriber: RabbitSubscriber) -> None:

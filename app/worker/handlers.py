@@ -18,10 +18,10 @@ from app.broker.publisher import Retry, RetryPublisher
 from app.models import (
     Coalesced,
     Completed,
+    Deferred,
     Delivery,
     FailedPermanently,
     Outcome,
-    PutOff,
     RetryLater,
 )
 from app.runtime import metrics
@@ -128,7 +128,7 @@ def _retry(outcome: Outcome) -> Retry | None:
     match outcome:
         case RetryLater(request=request, delay_seconds=delay_seconds):
             return Retry(request, delay_seconds)
-        case PutOff(request=request, delay_seconds=delay_seconds, deferrals=deferrals):
+        case Deferred(request=request, delay_seconds=delay_seconds, deferrals=deferrals):
             return Retry(request, delay_seconds, deferrals)
         case _:
             return None
@@ -151,7 +151,7 @@ def _log(outcome: Outcome) -> None:
                 reason=error.message,
                 delay_seconds=delay_seconds,
             )
-        case PutOff(reason=reason, delay_seconds=delay_seconds):
+        case Deferred(reason=reason, delay_seconds=delay_seconds):
             logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
         case Coalesced(reason):
             logger.info("request_coalesced", reason=reason)

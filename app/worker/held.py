@@ -1,24 +1,27 @@
 """Room for new messages beside those that are held until the broker takes their retry.
 
 RabbitMQ delivers no more messages to a consumer than its prefetch, until some are acknowledged. The
-message of a page whose retry is refused is not acknowledged. It needs no slot, but without a remedy
-as many of them as the prefetch would end the deliveries, and the slots would stay empty. A larger
-prefetch is no remedy: a busy worker would take messages from the queue which others have slots for.
+message of a page whose retry is refused is not acknowledged, although it needs no slot. Once
+`prefetch` such messages are held, RabbitMQ delivers no more, though slots are free. A larger
+prefetch is no remedy: a busy worker would take messages that other workers have free slots for.
 """
 
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
-from aio_pika.abc import AbstractRobustQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from faststream.rabbit import RabbitBroker
-from faststream.rabbit.subscriber import RabbitSubscriber
 from loguru import logger
 
 from app.broker.cluster import connection_error_if_closed
+from app.broker.private_api import (
+    consume_too,
+    consumed_queue,
+    consuming_channel,
+    subscribers_of,
+)
 
 MAX_EXTRA_CONSUMERS = 15
 """For each queue. It bounds what a worker holds: (1 + 15) x prefetch messages of some KB each.
@@ -49,16 +52,16 @@ class ExtraConsumers:
             logger.warning("consumers_not_adjusted", reason=type(exc).__name__)
 
     async def _adjust(self, name: str, held: int) -> None:
-        subscribers = cast("list[RabbitSubscriber]", self._broker.subscribers)
-        subscriber = next(it for it in subscribers if it.queue.name == name)
-        # FastStream keeps the queues that it has declared, each with its subscriber's channel.
-        queue = await self._broker.declare_queue(subscriber.queue)
-        channel = cast("Any", await queue.channel.get_underlay_channel())
+        subscriber = next(it for it in subscribers_of(self._broker) if it.queue.name == name)
+        queue = await consumed_queue(self._broker, subscriber.queue)
+        channel = await consuming_channel(queue)
         tags = [f"{name}.extra.{number}" for number in range(MAX_EXTRA_CONSUMERS)]
         open_tags = [tag for tag in tags if tag in channel.consumers]
         for tag in tags[: self._wanted(held)]:
             if tag not in open_tags:
-                await _consume(queue, subscriber, tag)
+                # After a loss of the connection nothing is held, so it is not to be restored.
+                await consume_too(subscriber, queue, tag)
+                logger.info("extra_consumer_opened", queue=name)
         # They are cancelled together: one that comes and goes with each message would be costly.
         for tag in [] if held else open_tags:
             await queue.cancel(tag)
@@ -67,16 +70,6 @@ class ExtraConsumers:
     def _wanted(self, held: int) -> int:
         # Rounded half up, so that at least half of a prefetch is always free.
         return (2 * held + self._prefetch) // (2 * self._prefetch)
-
-
-async def _consume(queue: AbstractRobustQueue, subscriber: RabbitSubscriber, tag: str) -> None:
-    await queue.consume(
-        subscriber.consume,  # type: ignore[arg-type]  # FastStream does the same
-        consumer_tag=tag,
-        # After a loss of the connection nothing is held any more, so it is not to be restored.
-        robust=False,
-    )
-    logger.info("extra_consumer_opened", queue=queue.name)
 
 
 class HeldMessages:

@@ -4,20 +4,9 @@ This module and `app/api/main.py` are the only ones that do something when they 
 they read the settings, because uvicorn and FastStream want an object. Nothing connects yet.
 """
 
-from app.runtime.logs import configure_logging
-from app.runtime.process import (
-    exit_with_zero_when_stopped,
-    give_memory_back,
-    spare_the_collector,
-)
-from app.runtime.settings import load_settings
-from app.runtime.tracing import start_tracing
+from app.runtime.process import spare_the_collector
+from app.runtime.start import prepare_process
 from app.worker.application import create_app
 
-settings = load_settings()
-configure_logging(service_name="worker", level=settings.log_level, log_format=settings.log_format)
-start_tracing("worker")
-exit_with_zero_when_stopped()
-app = create_app(settings)
+app = create_app(prepare_process("worker"))
 spare_the_collector()
-give_memory_back()

@@ -47,9 +47,7 @@ async def _why_not_ready(parts: Parts, consumer: BrokerConnection) -> str | None
         return reason
     if not all(subscriber.running for subscriber in consumer.broker.subscribers):
         return "not consuming"
-    if not await parts.database.ping():
-        return "database does not answer"
-    return None
+    return await parts.database.why_not_ready()
 
 
 def _json(body: dict[str, Any], status: HTTPStatus) -> AsgiResponse:

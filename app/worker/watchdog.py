@@ -12,6 +12,7 @@ from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from loguru import logger
 
 from app.broker.connection import BrokerConnection
+from app.broker.queues import count_on
 from app.worker.handlers import MessageHandler
 
 WATCH_INTERVAL_SECONDS = 10.0
@@ -51,9 +52,8 @@ class Watchdog:
             return [name for name in names if not await self._is_consumed(channel, name)]
 
     async def _is_consumed(self, channel: AbstractChannel, name: str) -> bool:
-        declared = await channel.declare_queue(name, passive=True)
-        counts = declared.declaration_result
+        counts = await count_on(channel, name)
         none_came = self._received[name] == self._handler.received[name]
         # A worker whose slots are all taken may well leave messages in the queue.
-        is_stuck = bool(counts.message_count) and none_came and not self._handler.is_busy
-        return bool(counts.consumer_count) and not is_stuck
+        is_stuck = bool(counts.messages) and none_came and not self._handler.is_busy
+        return bool(counts.consumers) and not is_stuck

@@ -65,7 +65,7 @@ async def test_the_properties_and_headers_of_a_message_are_visible(visit: Open) 
         await is_visible(page, exactly(name))
 
 
-async def test_each_document_is_one_click_from_the_other(visit: Open) -> None:
+async def test_each_document_links_to_the_other(visit: Open) -> None:
     page = (await visit("/asyncapi")).page
     await page.get_by_role("link", name="Messages: worker").click()
     await is_visible(page, exactly("collectMetadata"))

@@ -214,7 +214,7 @@ async def test_a_request_noted_before_the_fetch_began_is_answered_by_it(pages: P
     assert await pages.claim(Delivery(second), lease_seconds=LEASE) == Coalesced("answered")
 
 
-async def test_a_request_noted_after_the_fetch_began_has_one_of_its_own(pages: Pages) -> None:
+async def test_a_request_noted_after_the_fetch_began_gets_its_own_fetch(pages: Pages) -> None:
     claim = await claimed(pages, Delivery(a_request()))
     later = [a_request() for _ in range(20)]
     for request in later:
@@ -349,7 +349,7 @@ async def test_a_second_copy_of_a_message_does_not_take_the_claim(pages: Pages) 
     assert copy == Coalesced("in_progress")
 
 
-async def test_a_put_off_request_takes_its_own_claim_over(pages: Pages) -> None:
+async def test_a_deferred_request_takes_its_own_claim_over(pages: Pages) -> None:
     request = a_request()
     await claimed(pages, Delivery(request))
     again = await claimed(pages, Delivery(request, deferrals=1))
@@ -593,7 +593,7 @@ async def test_an_index_that_takes_longer_to_build_than_an_operation_may_is_wait
     assert indexes["url_1"]["unique"] is True
 
 
-async def test_a_put_off_copy_that_takes_a_claim_over_leaves_the_other_void(pages: Pages) -> None:
+async def test_a_deferred_copy_that_takes_a_claim_over_leaves_the_other_void(pages: Pages) -> None:
     request = a_request()
     first = await claimed(pages, Delivery(request))
     copy = await claimed(pages, Delivery(request, deferrals=1))

@@ -78,7 +78,7 @@ def test_a_fetched_page_is_kept_until_the_database_is_back(fragile: Service, sit
     assert not worker.events("request_deferred")
 
 
-def test_a_page_that_was_put_off_under_its_claim_is_fetched_again(
+def test_a_page_that_was_deferred_under_its_claim_is_fetched_again(
     fragile: Service, site: Site
 ) -> None:
     api, worker = started(fragile.api(), fragile.worker(DATABASE_TIMEOUT_SECONDS="0.5"))

@@ -242,7 +242,7 @@ def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
     service.pages.drop_index("url_1")
     assert examined(service)["indexes"] == (
         "problem",
-        "there are only: _id, created_at",
+        "only these indexes exist: _id, created_at",
     )
 
 
@@ -250,7 +250,7 @@ def test_a_dead_letter_is_a_warning_and_can_be_read_by_a_script(service: Service
     service.worker().start()
     publish(service, [b"{"])
     eventually(lambda: service.queue("dead").ready, lambda count: count == 1)
-    assert examined(service)["dead letters"] == ("warning", "1 are waiting for a decision")
+    assert examined(service)["dead letters"] == ("warning", "1 dead letters to look at")
     (letter,) = as_json(pagemeta(service, "dead-letters", "list", "--json"))
     assert (letter["body"], letter["reason"]) == ("{", "rejected")
 

@@ -89,7 +89,7 @@ def test_a_retry_from_a_worker_is_as_described(service: Service, site: Site) -> 
     assert_is_as_described(only_message(service, "retry.1m"), "MetadataRequestedAgain")
 
 
-def test_a_request_that_was_put_off_is_as_described(service: Service, site: Site) -> None:
+def test_a_request_that_was_deferred_is_as_described(service: Service, site: Site) -> None:
     service.worker(WORKER_RETRY_DELAYS_SECONDS="60").start()
     service.mongodb.pause()
     try:

@@ -9,11 +9,11 @@ import pytest
 from app.assembly import Parts, assemble, assemble_consumer
 from app.broker.connection import BrokerConnection
 from app.broker.operations import subscribe
+from app.broker.private_api import consumed_queue, consuming_channel
 from app.broker.publisher import RetryPublisher
 from app.models import Coalesced, Delivery, Outcome
 from app.runtime.settings import Settings
 from app.services import Collector
-from app.worker.application import consuming_channel
 from app.worker.handlers import MessageHandler
 from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.rejections import decode
@@ -67,7 +67,8 @@ async def _watched(consumer: BrokerConnection, handler: MessageHandler) -> Async
 
 async def _lose_consumer(consumer: BrokerConnection, number: int) -> None:
     """Cancel one consumer, in the order of subscribing; the libraries are not to notice it."""
-    channel = await consuming_channel(consumer)
+    queue = await consumed_queue(consumer.broker, consumer.topology.requests)
+    channel = await consuming_channel(queue)
     tag, callback = list(channel.consumers.items())[number]
     await channel.basic_cancel(tag)
     channel.consumers[tag] = callback

@@ -170,7 +170,7 @@ async def test_who_waits_too_long_for_room_is_refused() -> None:
         pass
 
 
-async def test_only_so_many_may_wait_for_room() -> None:
+async def test_more_requests_than_may_wait_are_refused() -> None:
     room = Room(10, wait_seconds=60, max_waiting=1)
     async with room.taken(10):
         waiting = asyncio.create_task(held(room, 1, asyncio.Event()))

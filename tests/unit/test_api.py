@@ -18,7 +18,14 @@ from fastapi import FastAPI
 from app.api.application import create_app
 from app.api.middleware import MAX_BODY_BYTES
 from app.broker.connection import ConnectionState
-from app.errors import PublisherNotReady, PublishError, PublishFailed, StoreError, StoreUnavailable
+from app.errors import (
+    PublisherNotReady,
+    PublishError,
+    PublishFailed,
+    PublishFault,
+    StoreError,
+    StoreUnavailable,
+)
 from app.models import Claim, Delivery, ErrorKind, PageError, PageRequest, PageStatus
 from app.runtime.settings import Settings
 from app.services import Inventory
@@ -53,8 +60,8 @@ class FakeDatabase:
     def __init__(self, *, answers: bool = True) -> None:
         self._answers = answers
 
-    async def ping(self) -> bool:
-        return self._answers
+    async def why_not_ready(self) -> str | None:
+        return None if self._answers else "database does not answer"
 
 
 class YieldingPages(FakePages):
@@ -294,12 +301,11 @@ async def test_an_endless_body_is_read_no_further_than_the_limit(
 
 
 NOT_QUEUED = {
-    "the publisher is not ready": (PublisherNotReady("publisher_not_ready"), "not connected"),
-    "the queue is full": (PublishFailed("queue_rejected"), "full"),
-    "the connection was lost": (PublishFailed("connection_lost"), "lost"),
-    "the confirm timed out": (PublishFailed("confirm_timeout"), "in time"),
-    "the queue is missing": (PublishFailed("unroutable"), "missing"),
-    "a reason of the future": (PublishFailed("something_new"), "something_new"),
+    "the publisher is not ready": (PublisherNotReady(PublishFault.NOT_READY), "not connected"),
+    "the queue is full": (PublishFailed(PublishFault.QUEUE_REJECTED), "full"),
+    "the connection was lost": (PublishFailed(PublishFault.CONNECTION_LOST), "lost"),
+    "the confirm timed out": (PublishFailed(PublishFault.CONFIRM_TIMEOUT), "in time"),
+    "the queue is missing": (PublishFailed(PublishFault.UNROUTABLE), "missing"),
 }
 
 

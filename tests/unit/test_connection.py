@@ -377,7 +377,7 @@ async def test_a_queue_that_was_deleted_is_noticed_within_the_interval(
         ),
     ],
 )
-async def test_a_refusal_is_doubted_if_the_queue_has_room(
+async def test_a_refusal_by_a_queue_with_room_renews_the_connection(
     opened: BrokerConnection,
     link: FakeConnection,
     queue: str,

@@ -263,7 +263,7 @@ def test_a_url_that_is_not_canonical_does_not_fit_the_schema(worker: Any, url: s
     assert not Draft7Validator(fields(worker)["url"]).is_valid(url)
 
 
-def test_the_header_of_a_message_that_was_put_off_is_described(worker: Any) -> None:
+def test_the_header_of_a_message_that_was_deferred_is_described(worker: Any) -> None:
     message = worker["components"]["messages"]["MetadataRequestedAgain"]
     assert DEFERRALS_HEADER in message["headers"]["properties"]
 

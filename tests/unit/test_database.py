@@ -26,8 +26,8 @@ from app.store.mongo import (
     CommandTimer,
     Database,
     DatabaseState,
-    had_duplicates,
     translated_errors,
+    upsert_all,
 )
 from tests.unit.recorded import Log
 
@@ -167,7 +167,7 @@ async def test_a_database_is_closed_once(kind: Callable[[], FakeMongo]) -> None:
 async def test_a_database_that_answers_is_there() -> None:
     database = a_database(FakeMongo())
     await database.open()
-    assert await database.ping()
+    assert await database.why_not_ready() is None
 
 
 async def test_one_that_fails_is_not(log: Log) -> None:
@@ -175,7 +175,7 @@ async def test_one_that_fails_is_not(log: Log) -> None:
     database = a_database(mongo)
     await database.open()
     mongo.failures.append(AutoReconnect("connection closed"))
-    assert not await database.ping()
+    assert await database.why_not_ready() == "database does not answer"
     assert log.one("db_unavailable") == IsPartialDict(level="WARNING", reason="AutoReconnect")
 
 
@@ -184,7 +184,7 @@ async def test_nor_one_that_hangs(log: Log) -> None:
     database = a_database(mongo, timeout_seconds=0.01)
     await database.open()
     mongo.answering.clear()
-    assert not await database.ping()
+    assert await database.why_not_ready() == "database does not answer"
     assert log.one("db_unavailable")["reason"] == "TimeoutError"
 
 
@@ -236,12 +236,25 @@ def bulk_failure(*codes: int, concern: int = 0) -> BulkWriteError:
     return BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns})
 
 
-async def failing_with(failure: BulkWriteError) -> None:
-    raise failure
+class FakeCollection:
+    """Fails each bulk with the next of `failures`; takes it once there is none left."""
+
+    def __init__(self, *failures: BulkWriteError) -> None:
+        self._failures = list(failures)
+        self.bulks = 0
+
+    async def bulk_write(self, _writes: Any, *, ordered: bool) -> None:
+        assert not ordered
+        self.bulks += 1
+        if self._failures:
+            raise self._failures.pop(0)
 
 
-async def test_a_bulk_may_find_records_that_exist_already() -> None:
-    assert await had_duplicates(failing_with(bulk_failure(11000, 11000)))
+@pytest.mark.parametrize(("failures", "bulks"), [(0, 1), (1, 2), (2, 2)])
+async def test_upserts_with_duplicate_keys_are_tried_once_more(failures: int, bulks: int) -> None:
+    collection = FakeCollection(*[bulk_failure(11000, 11000)] * failures)
+    await upsert_all(collection, [])
+    assert collection.bulks == bulks
 
 
 @pytest.mark.parametrize(
@@ -249,7 +262,7 @@ async def test_a_bulk_may_find_records_that_exist_already() -> None:
 )
 async def test_a_bulk_that_is_not_durable_is_a_failure(failure: BulkWriteError) -> None:
     with pytest.raises(StoreUnavailable), translated_errors():
-        await had_duplicates(failing_with(failure))
+        await upsert_all(FakeCollection(failure), [])
 
 
 def test_a_bulk_with_a_document_that_is_too_large_cannot_be_stored() -> None:

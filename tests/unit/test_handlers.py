@@ -594,7 +594,7 @@ async def test_a_handler_is_busy_while_every_slot_is_taken(worker: Worker) -> No
     assert not worker.handler.is_busy
 
 
-async def test_acknowledging_is_left_to_the_handler_and_answers_to_nobody(worker: Worker) -> None:
+async def test_subscribers_ack_manually_and_have_a_prefetch(worker: Worker) -> None:
     assert set(worker.subscribers) == {"metadata.requests", "metadata.retries"}
     for subscriber in worker.subscribers.values():
         assert subscriber.ack_policy is AckPolicy.MANUAL

@@ -120,28 +120,45 @@ def test_every_name_in_the_runbook_occurs_in_the_code() -> None:
 # --- Log events ---
 
 
-def logged_events() -> set[str]:
-    """The events that the code logs by a constant name, such as `logger.info("api_started")`."""
+BOUND_FIELDS = {"request_id", "url", "queue", "connection", "exception"}
+"""Fields that most lines get from `bind()`, `contextualize()` or `opt()`, not by their own call."""
+
+
+def logged_fields() -> dict[str, set[str]]:
+    """The events that the code logs by a constant name, and the fields in the call.
+
+    Such a call is `logger.info("publish_rejected", reason=reason)`.
+    """
     methods = {"debug", "info", "warning", "error"}
     calls = (node for text in CODE for node in ast.walk(ast.parse(text)))
-    return {
-        str(call.args[0].value)
-        for call in calls
-        if isinstance(call, ast.Call)
-        and isinstance(call.func, ast.Attribute)
-        and call.func.attr in methods
-        and call.args
-        and isinstance(call.args[0], ast.Constant)
-        and re.fullmatch(r"[a-z]+(_[a-z]+)+", str(call.args[0].value))
-    }
+    fields_of: dict[str, set[str]] = {}
+    for call in calls:
+        match call:
+            case ast.Call(
+                func=ast.Attribute(attr=method), args=[ast.Constant(value=str(event))]
+            ) if method in methods and re.fullmatch(r"[a-z]+(_[a-z]+)+", event):
+                found = {str(keyword.arg) for keyword in call.keywords}
+                fields_of.setdefault(event, set()).update(found)
+    return fields_of
+
+
+def explained_fields() -> dict[str, set[str]]:
+    """The fields that the tables of `docs/logs.md` name, by event."""
+    rows = re.findall(r"^\| (`.*?) \| (.*?) ?\| ", LOGS, re.MULTILINE)
+    names = [(re.findall(r"`(\w+)`", events), fields) for events, fields in rows]
+    return {event: set(re.findall(r"`(\w+)`", fields)) for each, fields in names for event in each}
 
 
 def test_every_log_event_is_explained() -> None:
-    cells = re.findall(r"^\| (`.*?) \|", LOGS, re.MULTILINE)
-    explained = {event for cell in cells for event in re.findall(r"`(\w+)`", cell)}
-    assert logged_events() - explained == set()
+    explained = explained_fields()
+    assert logged_fields().keys() - explained.keys() == set()
     # Some names are chosen while the process runs; they stand in the code all the same.
     assert [event for event in explained if f'"{event}"' not in "".join(CODE)] == []
+
+
+@pytest.mark.parametrize(("event", "fields"), logged_fields().items())
+def test_the_fields_of_a_log_event_are_those_of_its_row(event: str, fields: set[str]) -> None:
+    assert explained_fields()[event] - BOUND_FIELDS == fields - BOUND_FIELDS
 
 
 # --- README ---
@@ -195,11 +212,30 @@ def test_the_layout_names_every_package_and_module_of_the_application() -> None:
         assert (ROOT / folder).is_dir()
 
 
-def test_the_version_is_that_of_the_last_release_everywhere() -> None:
+def last_release() -> str:
     releases = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
-    assert releases[0] == __version__
+    return str(releases[0])
+
+
+def numbers(version: str) -> list[int]:
+    return [int(number) for number in version.removesuffix(".dev0").split(".")]
+
+
+def test_the_version_is_the_last_release_or_a_later_one_in_development() -> None:
+    if __version__ != last_release():
+        assert __version__.endswith(".dev0")
+        assert numbers(__version__) > numbers(last_release())
+
+
+def test_the_released_documents_are_those_of_the_last_release() -> None:
     for document in RELEASED.glob("*.yaml"):
-        assert yaml.safe_load(document.read_text())["info"]["version"] == __version__
+        assert yaml.safe_load(document.read_text())["info"]["version"] == last_release()
+
+
+def test_documents_that_differ_from_the_released_ones_have_another_version() -> None:
+    for released in RELEASED.glob("*.yaml"):
+        current = (RELEASED.parent / released.name).read_text()
+        assert current == released.read_text() or __version__ != last_release()
 
 
 def test_the_package_takes_its_version_from_the_application() -> None:
@@ -229,6 +265,14 @@ def documented_paths() -> list[str]:
 
 def test_every_endpoint_of_the_openapi_document_is_in_the_table(openapi: Any) -> None:
     assert set(openapi["paths"]) <= set(documented_paths())
+
+
+def test_the_table_names_every_status_of_every_endpoint(openapi: Any) -> None:
+    rows = re.findall(r"^\| `([A-Z]+) (/[\w/]*).*?\| (.*) \|$", HTTP, re.MULTILINE)
+    named = {(method, path): set(re.findall(r"\*\*(\d+)\*\*", text)) for method, path, text in rows}
+    for path, calls in openapi["paths"].items():
+        for method, call in calls.items():
+            assert named[method.upper(), path] == set(call["responses"])
 
 
 async def test_every_endpoint_in_the_table_is_served(settings: Settings) -> None:

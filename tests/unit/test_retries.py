@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.errors import FetchError
 from app.models import ErrorKind, Header, PageError, PageMetadata
-from app.retries import Backoff, GiveUp, Keep, RetryPolicy, TryAgain, Verdict, retry_after_seconds
+from app.retries import Backoff, Decision, GiveUp, Keep, RetryPolicy, TryAgain, retry_after_seconds
 from tests.fakes import NOW, a_page
 
 POLICY = RetryPolicy(max_attempts=5, delays_seconds=(5, 30, 120, 600))
@@ -25,9 +25,9 @@ def asked_to_wait(retry_after: str, status_code: int = 503) -> PageMetadata:
     return a_page(status_code, headers=(Header("Retry-After", retry_after),))
 
 
-def delay_of(verdict: Verdict) -> float:
-    assert isinstance(verdict, TryAgain)
-    return verdict.delay_seconds
+def delay_of(decision: Decision) -> float:
+    assert isinstance(decision, TryAgain)
+    return decision.delay_seconds
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
@@ -35,20 +35,20 @@ def delay_of(verdict: Verdict) -> float:
 def test_a_fault_that_may_pass_is_tried_again_whatever_its_kind(
     kind: ErrorKind, attempt: int
 ) -> None:
-    verdict = POLICY.judge(a_fault(kind, retryable=True), attempt)
-    assert verdict == TryAgain(PageError(kind, f"about {kind}"), POLICY.delay_after(attempt))
+    decision = POLICY.judge(a_fault(kind, retryable=True), attempt)
+    assert decision == TryAgain(PageError(kind, f"about {kind}"), POLICY.delay_after(attempt))
 
 
 @pytest.mark.parametrize("kind", ErrorKind)
 def test_a_fault_that_stays_ends_the_request_at_its_first_attempt(kind: ErrorKind) -> None:
-    verdict = POLICY.judge(a_fault(kind, retryable=False), 1)
-    assert verdict == GiveUp(PageError(kind, f"about {kind}"))
+    decision = POLICY.judge(a_fault(kind, retryable=False), 1)
+    assert decision == GiveUp(PageError(kind, f"about {kind}"))
 
 
 @pytest.mark.parametrize("attempt", [5, 6, 100])
 def test_a_fault_at_the_last_attempt_is_final(attempt: int) -> None:
-    verdict = POLICY.judge(a_fault(ErrorKind.TIMEOUT, retryable=True), attempt)
-    assert verdict == GiveUp(PageError(ErrorKind.TIMEOUT, "about timeout"))
+    decision = POLICY.judge(a_fault(ErrorKind.TIMEOUT, retryable=True), attempt)
+    assert decision == GiveUp(PageError(ErrorKind.TIMEOUT, "about timeout"))
 
 
 def test_a_single_attempt_is_never_followed_by_another() -> None:
@@ -95,6 +95,16 @@ def test_such_a_status_at_the_last_attempt_is_final_and_keeps_the_response(
 )
 def test_the_last_delay_repeats(attempt: int, seconds: float) -> None:
     assert POLICY.delay_after(attempt) == seconds
+
+
+@pytest.mark.parametrize(
+    ("deferrals", "short_delays", "seconds"),
+    [(1, 1, 5), (2, 1, 30), (100, 1, 30), (1, 6, 5), (6, 6, 5), (7, 6, 30), (1, 0, 30)],
+)
+def test_a_deferred_message_waits_the_first_delay_so_often_and_then_the_second(
+    deferrals: int, short_delays: int, seconds: float
+) -> None:
+    assert POLICY.delay_of_deferral(deferrals, short_delays) == seconds
 
 
 @pytest.mark.parametrize(

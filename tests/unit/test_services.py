@@ -16,6 +16,7 @@ from app.errors import (
     NotStorable,
     PublisherNotReady,
     PublishFailed,
+    PublishFault,
     StoreUnavailable,
     UnknownPage,
 )
@@ -23,6 +24,7 @@ from app.models import (
     Claim,
     Coalesced,
     Completed,
+    Deferred,
     Delivery,
     ErrorKind,
     FailedPermanently,
@@ -31,7 +33,6 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
-    PutOff,
     RetryLater,
 )
 from app.retries import RetryPolicy
@@ -250,7 +251,7 @@ async def test_a_reservation_that_can_not_even_be_taken_back_is_no_success(
 ) -> None:
     async def lose_both(_self: object, _request: PageRequest) -> None:
         pages.failing = unreachable
-        raise PublishFailed("connection_lost")
+        raise PublishFailed(PublishFault.CONNECTION_LOST)
 
     monkeypatch.setattr(JournalPublisher, "publish", lose_both)
     with pytest.raises(InventoryError):
@@ -500,13 +501,13 @@ async def test_a_fault_that_stays_ends_the_request_at_once() -> None:
     assert (await record_of(pages)).error == error
 
 
-async def test_a_page_that_is_being_fetched_for_another_request_is_put_off(log: Log) -> None:
+async def test_a_page_that_is_being_fetched_for_another_request_is_deferred(log: Log) -> None:
     pages = FakePages()
     await pages.claim(Delivery(a_request()), lease_seconds=120)
     request = a_request()
     outcome, fetched = await collect(pages, request=request, deferrals=5)
     reason = "the page is being fetched for an earlier request"
-    assert outcome == PutOff(request, reason, delay_seconds=5, deferrals=6)
+    assert outcome == Deferred(request, reason, delay_seconds=5, deferrals=6)
     assert fetched == []
     assert log.events == []
 
@@ -671,10 +672,10 @@ async def test_an_attempt_that_is_cut_off_does_not_count_and_holds_nothing() -> 
     assert (await record_of(pages)).attempts == 1
 
 
-async def test_an_attempt_at_a_busy_host_is_put_off_and_holds_nothing() -> None:
+async def test_an_attempt_at_a_busy_host_is_deferred_and_holds_nothing() -> None:
     pages, request = FakePages(), a_request()
     outcome, _ = await collect(pages, HostBusy("no place"), request=request, redelivered=True)
-    assert outcome == PutOff(request, "no place", delay_seconds=5, deferrals=1)
+    assert outcome == Deferred(request, "no place", delay_seconds=5, deferrals=1)
     assert (await record_of(pages)).lease_expires_at is None
     assert (await record_of(pages)).attempts == 0
 
@@ -695,7 +696,7 @@ async def test_without_a_database_a_page_is_not_fetched() -> None:
     fetcher, request = FakeFetcher(a_page()), a_request()
     outcome = await a_collector(fetcher, pages).collect(Delivery(request, deferrals=8))
     reason = "ServerSelectionTimeoutError"
-    assert outcome == PutOff(request, reason, delay_seconds=30, deferrals=9)
+    assert outcome == Deferred(request, reason, delay_seconds=30, deferrals=9)
     assert fetcher.fetched == []
 
 
@@ -712,12 +713,12 @@ async def test_a_database_that_is_away_for_a_while_gets_the_outcome_later(
 
 
 @pytest.mark.parametrize("result", [a_page(), a_timeout(), BLOCKED], ids=["page", "retry", "fail"])
-async def test_a_database_that_stays_away_puts_the_message_off(
+async def test_a_database_that_stays_away_defers_the_message(
     slept: list[float], result: PageMetadata | FetchError
 ) -> None:
     pages, fetcher = UntakingPages(unreachable, times=1000), FakeFetcher(result)
     outcome = await a_collector(fetcher, pages).collect(Delivery(a_request()))
-    assert isinstance(outcome, PutOff)
+    assert isinstance(outcome, Deferred)
     assert pages.tries > 1
     assert sum(slept) > 2
     assert fetcher.fetched == [URL]

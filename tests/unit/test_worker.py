@@ -28,8 +28,8 @@ class FakeDatabase(Database):
     def __init__(self, *, answers: bool = True) -> None:
         self._answers = answers
 
-    async def ping(self) -> bool:
-        return self._answers
+    async def why_not_ready(self) -> str | None:
+        return None if self._answers else "database does not answer"
 
 
 @pytest.fixture

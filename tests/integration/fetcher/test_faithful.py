@@ -201,7 +201,7 @@ async def test_cookies_of_every_hop_are_recorded_in_order(
     )
 
 
-async def test_only_so_many_cookies_are_recorded(fetcher: HttpFetcher, serve: Serve) -> None:
+async def test_cookies_after_the_200th_are_dropped(fetcher: HttpFetcher, serve: Serve) -> None:
     cookies = [b"Set-Cookie: c%d=1" % i for i in range(300)]
     server = await serve(replying(response(b"", *cookies)))
     page = await fetcher.fetch(server.url())

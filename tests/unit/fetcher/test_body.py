@@ -76,7 +76,7 @@ async def test_several_members_or_frames_make_one_body(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["gzip", "zstd"])
-async def test_only_so_many_members_or_frames_are_begun(name: str) -> None:
+async def test_members_or_frames_after_the_limit_are_dropped(name: str) -> None:
     coding, encode = ENCODERS[name]
     body = await read(encode(b"x") * (MAX_PARTS + 2), coding)
     assert (body.content, body.truncated) == (b"x" * (MAX_PARTS + 1), True)

@@ -84,7 +84,7 @@ def test_an_encoding_nobody_names_is_found_out(text: str, codec: str, name: str)
         assert decode(page.encode(codec)) == (page, name)
 
 
-def test_the_part_that_tells_may_come_late() -> None:
+def test_non_ascii_text_is_found_late_in_a_page() -> None:
     for text, codec, name in (
         (RUSSIAN, "cp1251", "windows-1251"),
         (JAPANESE, "cp932", "shift_jis"),
@@ -95,7 +95,7 @@ def test_the_part_that_tells_may_come_late() -> None:
 
 @pytest.mark.parametrize("codec", ["shift_jis", "euc_jp"])
 @pytest.mark.parametrize("shift", range(4))
-def test_the_part_that_tells_is_taken_in_whole_characters(codec: str, shift: int) -> None:
+def test_the_detected_part_of_a_page_is_cut_between_characters(codec: str, shift: int) -> None:
     page = JAPANESE[0] + "-" * shift + JAPANESE[1:] * 1000
     assert decode(page.encode(codec))[0] == page
 

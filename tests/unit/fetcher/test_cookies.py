@@ -128,7 +128,7 @@ def test_years_of_two_digits_are_those_from_1970_to_2069(text: str, year: int) -
         "Wed, 21 Oct 2026 07:28:00 GMT" + " " * 100,
     ],
 )
-def test_what_is_no_date_is_none(text: str) -> None:
+def test_an_invalid_date_is_none(text: str) -> None:
     assert parse_date(text) is None
 
 
