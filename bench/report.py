@@ -82,7 +82,7 @@ class Row:
             name: statistics.median(reading.cpu[name] for reading in self.readings)
             for name in self.readings[0].cpu
         }
-        return ", ".join(f"{name} {_short(milliseconds)}" for name, milliseconds in medians.items())
+        return ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in medians.items())
 
 
 HEADINGS = [

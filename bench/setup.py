@@ -78,18 +78,27 @@ class Setup:
         asyncio.run(publish_to(self.ground.rabbitmq.url, "metadata.requests", messages))
         return prefix
 
-    def seconds_to_collect(self, prefix: str, count: int) -> float:
-        """Wait for all pages of `queue_pages()`.
-
-        Returns the seconds from the first claim to the last write.
-        """
-        mine = {"url": {"$gt": prefix, "$lt": f"{prefix}~"}}
+    def wait_until_collected(self, prefix: str, count: int) -> None:
+        """Wait for all pages of `queue_pages()`."""
+        mine = _beginning_with(prefix)
+        # While some have no record yet, it is enough to count records. MongoDB does that in the
+        # index, and has to read no pages for it.
+        while self.pages.count_documents(mine) < count:
+            time.sleep(0.1)
         while self.pages.count_documents({**mine, "status": "COMPLETED"}) < count:
-            time.sleep(0.25)
-        first = self.pages.find(mine).sort("processing.last_attempt_at", 1)[0]
-        last = self.pages.find(mine).sort("updated_at", -1)[0]
-        began, ended = first["processing"]["last_attempt_at"], last["updated_at"]
-        return float((ended - began).total_seconds())
+            time.sleep(0.1)
+
+    def seconds_to_collect(self, prefix: str) -> float:
+        """Return the seconds from the first claim to the last write."""
+        times = {"processing.last_attempt_at": 1, "updated_at": 1}
+        records = list(self.pages.find(_beginning_with(prefix), times))
+        claimed = min(record["processing"]["last_attempt_at"] for record in records)
+        written = max(record["updated_at"] for record in records)
+        return float((written - claimed).total_seconds())
+
+
+def _beginning_with(prefix: str) -> dict[str, Any]:
+    return {"url": {"$gt": prefix, "$lt": f"{prefix}~"}}
 
 
 @contextmanager

@@ -89,8 +89,8 @@ def _collected(
         with setup.cpu_of(worker=workers) as cpu:
             for worker in workers:
                 worker.resume()
-            seconds = setup.seconds_to_collect(prefix, pages)
-        yield Collected(pages / seconds, cpu.ms_each(pages))
+            setup.wait_until_collected(prefix, pages)
+        yield Collected(pages / setup.seconds_to_collect(prefix), cpu.ms_each(pages))
 
 
 def _peak_mib(worker: Worker) -> float:

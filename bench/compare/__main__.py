@@ -24,7 +24,10 @@ Written by `just bench-compare`. The figures are medians of the rounds, with the
 highest round; a ratio is that of two figures of the same round. All contestants have the same pages
 of 10 KB, the same RabbitMQ and MongoDB, quorum queues, persistent messages, publisher confirms,
 acknowledgement after the work, and write concern majority with journal. Each measurement has a
-virtual host and a database of its own.
+virtual host and a database of its own. The CPU time is that of the contestant's processes, for one
+page, request or message; RabbitMQ's and MongoDB's come on top of it. The APIs are one process each
+of the same FastAPI with the same body. All but ours run under `uvicorn` as it starts by default,
+which logs a line for each request.
 """
 
 _console = Console(highlight=False)

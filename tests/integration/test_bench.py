@@ -1,6 +1,8 @@
-"""What the benchmarks are made of: the site that they fetch from, and how they tell CPU time."""
+"""What the benchmarks are made of: the site that they fetch from, and their instruments."""
 
+import asyncio
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +11,7 @@ import httpx
 import pytest
 
 from bench.cpu import group_seconds
+from bench.holds import LoopWatch
 from dev.servers import LOOPBACK, Server
 from dev.stack import ROOT
 
@@ -68,3 +71,13 @@ def test_the_site_serves_pages_of_the_size_of_news_pages(site: httpx.Client) -> 
 def test_the_cpu_time_of_a_server_includes_that_of_its_child_processes(tmp_path: Path) -> None:
     with BusyParent(tmp_path, name="busy") as server:
         assert 0.3 <= group_seconds(server.pid) < 1.5
+
+
+async def test_the_longest_hold_of_an_event_loop_is_found() -> None:
+    watch = LoopWatch()
+    watching = asyncio.create_task(watch.watch())
+    await asyncio.sleep(0.01)
+    time.sleep(0.05)  # noqa: ASYNC251 (it holds the loop on purpose)
+    await asyncio.sleep(0.01)
+    watching.cancel()
+    assert 0.045 <= watch.longest_seconds < 0.5
