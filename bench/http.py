@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import uvloop
 
+from bench.compare.publishers import publish_requests
 from bench.load import Result, get, load, post
 from bench.report import Reading
 from bench.setup import Setup
@@ -18,10 +19,24 @@ SECONDS = 5.0
 
 def posting(setup: Setup) -> Iterator[Reading]:
     """Measure POST, which is confirmed by a quorum queue and recorded in MongoDB."""
-    ours = _post(setup.api.port).per_second
-    yield Reading("POST", ours, _post(setup.noop.port).per_second)
-    calm = _post(setup.api.port, rate=ours / 2)
+    with setup.cpu_of(API=[setup.api]) as cpu:
+        ours = post_pages(setup.api.port)
+    yield Reading("POST", ours.per_second, _floor(setup), cpu.ms_each(ours.answered))
+    calm = post_pages(setup.api.port, rate=ours.per_second / 2)
     yield Reading("POST p99 at half that load", calm.percentile(0.99) * 1e3, calm.median * 1e3)
+
+
+def _floor(setup: Setup) -> float:
+    """Return how many POST a second there would be if each cost a no-op and a bare publish."""
+    noop = post_pages(setup.noop.port).per_second
+    publish = publish_requests(setup.ground, sender="on_faststream").per_second
+    return 1 / (1 / noop + 1 / publish)
+
+
+def publishing(setup: Setup) -> Iterator[Reading]:
+    """Measure `RequestPublisher` without HTTP and database."""
+    sent = publish_requests(setup.ground, sender="on_ours")
+    yield Reading("RequestPublisher alone", sent.per_second, cpu={"publisher": sent.cpu_ms})
 
 
 def reading(setup: Setup) -> Iterator[Reading]:
@@ -29,11 +44,14 @@ def reading(setup: Setup) -> Iterator[Reading]:
     url = setup.page_url("read")
     _store_page(setup, url, datetime.now(UTC))
     requests = get(setup.api.port, f"/metadata?url={url}")
-    answered = _load(setup.api.port, requests, wanted=200)
-    yield Reading("GET of 20 KB", answered.per_second, _post(setup.noop.port).per_second)
+    with setup.cpu_of(API=[setup.api]) as cpu:
+        whole = _load(setup.api.port, requests, wanted=200)
+    noop = post_pages(setup.noop.port).per_second
+    yield Reading("GET of 20 KB", whole.per_second, noop, cpu.ms_each(whole.answered))
 
 
-def _post(port: int, rate: float | None = None) -> Result:
+def post_pages(port: int, rate: float | None = None) -> Result:
+    """Have 64 connections POST pages, each once."""
     prefix = uuid4().hex
     urls = (f"http://example.com/{prefix}/{number}" for number in itertools.count())
     bodies = (json.dumps({"url": url}).encode() for url in urls)

@@ -34,7 +34,7 @@ def end_to_end(setup: Setup) -> Iterator[Reading]:
 
 def starting_up(setup: Setup) -> Iterator[Reading]:
     """Measure the time from launch to `/health/ready`, in seconds."""
-    api = Api(setup.folder, name="starting-api", environment=setup.environment)
+    api = Api(setup.ground.folder, name="starting-api", environment=setup.environment)
     yield Reading("start-up of the API", _seconds_to_start(api))
     yield Reading("start-up of a worker", _seconds_to_start(setup.worker("starting-worker")))
 
@@ -54,7 +54,7 @@ def _post_to_record(setup: Setup, client: httpx.Client, worker: Worker) -> float
 
 
 async def _publish_and_fetch(setup: Setup) -> float:
-    connection = await aio_pika.connect(setup.rabbitmq.url)
+    connection = await aio_pika.connect(setup.ground.rabbitmq.url)
     limits = httpx.Limits(max_keepalive_connections=0)
     async with connection, httpx.AsyncClient(trust_env=False, limits=limits) as client:
         channel = await connection.channel(publisher_confirms=True)

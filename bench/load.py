@@ -10,11 +10,15 @@ WARM_UP_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Sorted `latencies` in seconds of the answers as wanted, and how many were otherwise."""
+    """Sorted `latencies` in seconds of the answers as wanted, and how many were otherwise.
+
+    `answered` counts all, those of the warm-up too.
+    """
 
     seconds: float
     latencies: list[float]
     failures: int
+    answered: int
 
     @property
     def per_second(self) -> float:
@@ -64,7 +68,7 @@ async def load(  # noqa: PLR0913 (the caller names each of them)
     run = _Run(port, requests, wanted, rate)
     begin = time.perf_counter() + WARM_UP_SECONDS
     await asyncio.gather(*(run.connection(begin, begin + seconds) for _ in range(connections)))
-    return Result(seconds, sorted(run.latencies), run.failures)
+    return Result(seconds, sorted(run.latencies), run.failures, run.answered)
 
 
 class _Run:
@@ -73,6 +77,7 @@ class _Run:
     ) -> None:
         self.latencies: list[float] = []
         self.failures = 0
+        self.answered = 0
         self._port = port
         self._requests = requests
         self._wanted = f"HTTP/1.1 {wanted}".encode()
@@ -85,6 +90,7 @@ class _Run:
         while (due := await self._next_turn()) < end:
             writer.write(next(self._requests))
             status = await _read_answer(reader)
+            self.answered += 1
             if due >= begin:
                 self._count(status, time.perf_counter() - due)
         writer.close()

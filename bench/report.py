@@ -5,7 +5,7 @@ import platform
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,11 +15,15 @@ RESULTS = Path(__file__).parent / "results"
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One round's figures for a row of the table; a row without a ratio has no baseline."""
+    """One round's figures for a row of the table; a row without a ratio has no baseline.
+
+    `cpu` has the CPU time of one page or request in milliseconds, by process.
+    """
 
     row: str
     ours: float
     baseline: float | None = None
+    cpu: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -70,10 +74,26 @@ class Row:
             f"{_short(self.value)} ({_short(values[0])} to {_short(values[-1])})",
             f"{sign} {self.target.bound:g}",
             "yes" if self.target.is_met_by(self.value) else "**no**",
+            self._cpu(),
         ]
 
+    def _cpu(self) -> str:
+        medians = {
+            name: statistics.median(reading.cpu[name] for reading in self.readings)
+            for name in self.readings[0].cpu
+        }
+        return ", ".join(f"{name} {milliseconds:.2f}" for name, milliseconds in medians.items())
 
-HEADINGS = ["what", "ours", "baseline", "ratio or figure (spread)", "target", "met"]
+
+HEADINGS = [
+    "what",
+    "ours",
+    "baseline",
+    "ratio or figure (spread)",
+    "target",
+    "met",
+    "CPU time of one, in ms",
+]
 
 
 def rows_of(targets: Sequence[Target], readings: Iterable[Reading]) -> list[Row]:
@@ -114,7 +134,7 @@ def write_results(name: str, rows: Sequence[Row], where: str) -> Path:
     return path
 
 
-BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 220, 260, 720
+BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 280, 260, 780
 
 
 def picture(rows: Sequence[Row]) -> str:

@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bench.http import posting, reading
+from bench.http import posting, publishing, reading
 from bench.idle import end_to_end, starting_up
 from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
-from bench.worker import collecting, collecting_slow_pages, scaling
+from bench.worker import collecting, collecting_news, collecting_slow_pages, scaling
 
 BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     posting,
+    publishing,
     reading,
     collecting,
+    collecting_news,
     end_to_end,
     collecting_slow_pages,
     scaling,
@@ -28,10 +30,13 @@ BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
 ]
 
 TARGETS = [
-    Target("POST", "a second", "no-op endpoint", 0.40, at_least=True),
+    Target("POST", "a second", "no-op and bare publish", 0.75, at_least=True),
     Target("POST p99 at half that load", "ms", "its median", 3, at_least=False),
-    Target("GET of 20 KB", "a second", "no-op endpoint", 0.50, at_least=True),
-    Target("worker", "pages a second", "bare httpx loop", 0.80, at_least=True),
+    Target("RequestPublisher alone", "messages a second", "", 4000, at_least=True),
+    Target("GET of 20 KB", "a second", "no-op endpoint", 0.55, at_least=True),
+    Target("worker", "pages a second", "bare httpx loop", 0.75, at_least=True),
+    Target("worker: CPU of a page", "ms", "", 1.5, at_least=False),
+    Target("pages of 270 KB: longest hold", "ms", "", 20, at_least=False),
     Target("POST to record, idle", "ms", "its parts", 3, at_least=False),
     Target("slow pages", "pages a second", "", 150, at_least=True),
     Target("slow pages: memory", "MiB", "", 250, at_least=False),

@@ -1,19 +1,38 @@
 """A site that needs next to no CPU: `python -m bench.site PORT`.
 
-`/<milliseconds>/…` is answered after that time, always with the same page.
+`/<milliseconds>/…` is answered after that time with a page of 10 KB, `/<milliseconds>/news/…` with
+one of 270 KB, which is the mean of news pages.
 """
 
 import asyncio
+import random
 import sys
 from typing import cast
 
 import uvloop
 
-_BODY = b"<!doctype html><title>A page</title>" + b"<p>hello world</p>" * 560
-_PAGE = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nSet-Cookie: a=b; Path=/\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
-) % (len(_BODY), _BODY)
+NEWS_BYTES = 270_000
+
+
+def _news() -> bytes:
+    """Return a page whose text is not all ASCII, and does not repeat itself as a small one may."""
+    chance = random.Random(0)  # noqa: S311 (the same page in each run)
+    words = ["".join(chance.choices("aeiounrstdlmäéß", k=7)) for _ in range(2000)]
+    text = "".join(
+        f"<p>{' '.join(chance.choices(words, k=50))}</p>\n" for _ in range(NEWS_BYTES // 400)
+    )
+    return f"<!doctype html><title>News</title>{text}".encode()[:NEWS_BYTES]
+
+
+def _answer(body: bytes) -> bytes:
+    return (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nSet-Cookie: a=b; Path=/\r\n"
+        b"Connection: close\r\nContent-Length: %d\r\n\r\n%s"
+    ) % (len(body), body)
+
+
+_PAGE = _answer(b"<!doctype html><title>A page</title>" + b"<p>hello world</p>" * 560)
+_NEWS = _answer(_news())
 
 
 class _Pages(asyncio.Protocol):
@@ -21,14 +40,15 @@ class _Pages(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        milliseconds = int(data.split(b"/", 2)[1])
-        if milliseconds:
-            asyncio.get_running_loop().call_later(milliseconds / 1000, self._answer)
+        _, milliseconds, rest = data.split(b"/", 2)
+        page = _NEWS if rest.startswith(b"news/") else _PAGE
+        if int(milliseconds):
+            asyncio.get_running_loop().call_later(int(milliseconds) / 1000, self._answer, page)
         else:
-            self._answer()
+            self._answer(page)
 
-    def _answer(self) -> None:
-        self._transport.write(_PAGE)
+    def _answer(self, page: bytes) -> None:
+        self._transport.write(page)
         self._transport.close()
 
 

@@ -1,54 +1,96 @@
 """Benchmarks of workers, relative to a bare httpx loop and to a single worker."""
 
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from bench import bare
 from bench.report import Reading
 from bench.setup import CONCURRENCY, Setup
-from dev.stack import ROOT, Worker, running
+from dev.stack import Worker, running
 
 PAGES = 2000
+NEWS_PAGES = 1000
 SLOW_PAGES, SLOW_CONCURRENCY = 2000, 200
 WAITING_PAGES, WAITING_MS = 400, 250
 
 
+class WatchedWorker(Worker):
+    """A worker that tells when it stops how long it held its event loop."""
+
+    def _command(self) -> list[str]:
+        return [
+            "bench.watched:app" if argument == "app.worker.main:app" else argument
+            for argument in super()._command()
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Pages a second, and the CPU time of one page in milliseconds, by process."""
+
+    per_second: float
+    cpu: Mapping[str, float]
+
+
 def collecting(setup: Setup) -> Iterator[Reading]:
     """Measure how many pages a second go from the queue into records."""
-    loop = [sys.executable, "-m", "bench.bare", *map(str, (setup.site_port, PAGES, CONCURRENCY))]
-    bare = subprocess.run(loop, cwd=ROOT, capture_output=True, check=True)
-    prefix = setup.queue_pages(PAGES)
-    with running(setup.worker()):
-        ours = PAGES / setup.seconds_to_collect(prefix, PAGES)
-    yield Reading("worker", ours, float(bare.stdout))
+    loop = bare.measure(setup.ground.site_port, pages=PAGES, concurrency=CONCURRENCY)
+    with _collected(setup, [setup.worker()], PAGES) as ours:
+        cpu = {**ours.cpu, "bare loop": loop.cpu_ms}
+        yield Reading("worker", ours.per_second, loop.per_second, cpu)
+        yield Reading("worker: CPU of a page", ours.cpu["worker"])
+
+
+def collecting_news(setup: Setup) -> Iterator[Reading]:
+    """Measure pages of 270 KB, and how long one of them keeps all others waiting."""
+    worker = WatchedWorker(setup.ground.folder, name="watched", environment=setup.environment)
+    with _collected(setup, [worker], NEWS_PAGES, folder="news/") as ours:
+        cpu = ours.cpu
+    (watched,) = worker.events("event_loop_watched")  # it is printed when the worker stops
+    yield Reading("pages of 270 KB: longest hold", watched["longest_hold_ms"], cpu=cpu)
 
 
 def collecting_slow_pages(setup: Setup) -> Iterator[Reading]:
     """Measure pages that take a second each, many at once, and the memory for that."""
-    prefix = setup.queue_pages(SLOW_PAGES, delay_ms=1000)
     worker = setup.worker(WORKER_CONCURRENCY=str(SLOW_CONCURRENCY))
-    with running(worker):
-        seconds = setup.seconds_to_collect(prefix, SLOW_PAGES)
-        yield Reading("slow pages", SLOW_PAGES / seconds)
+    with _collected(setup, [worker], SLOW_PAGES, delay_ms=1000) as ours:
+        yield Reading("slow pages", ours.per_second, cpu=ours.cpu)
         yield Reading("slow pages: memory", _peak_mib(worker))
 
 
 def scaling(setup: Setup) -> Iterator[Reading]:
     """Measure two workers relative to one, on pages for which a worker mostly waits."""
-    one, two = (_collect_with(setup, workers) for workers in (1, 2))
-    yield Reading("two workers", two, one)
+    one, two = (_collected_by(setup, number) for number in (1, 2))
+    yield Reading("two workers", two.per_second, one.per_second, two.cpu)
 
 
-def _collect_with(setup: Setup, workers: int) -> float:
-    pages = WAITING_PAGES * workers
-    with ExitStack() as stack:
-        # All workers are ready before the first page is queued, so that none has a head start.
-        for number in range(workers):
-            stack.enter_context(running(setup.worker(f"worker-{number}")))
-        prefix = setup.queue_pages(pages, delay_ms=WAITING_MS)
-        return pages / setup.seconds_to_collect(prefix, pages)
+def _collected_by(setup: Setup, number: int) -> Collected:
+    workers = [setup.worker(f"worker-{which}") for which in range(number)]
+    pages = WAITING_PAGES * number
+    with _collected(setup, workers, pages, delay_ms=WAITING_MS) as collected:
+        return collected
+
+
+@contextmanager
+def _collected(
+    setup: Setup, workers: Sequence[Worker], pages: int, **which: Any
+) -> Iterator[Collected]:
+    """Have workers collect as many pages of this kind, and keep them running in the block.
+
+    While the queue is filled they are paused. So their start costs nothing, and none has a lead.
+    """
+    with running(*workers):
+        for worker in workers:
+            worker.pause()
+        prefix = setup.queue_pages(pages, **which)
+        with setup.cpu_of(worker=workers) as cpu:
+            for worker in workers:
+                worker.resume()
+            setup.wait_until_collected(prefix, pages)
+        yield Collected(pages / setup.seconds_to_collect(prefix), cpu.ms_each(pages))
 
 
 def _peak_mib(worker: Worker) -> float:

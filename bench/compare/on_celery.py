@@ -27,6 +27,9 @@ def collect(url: str) -> None:
     collecting.collect(url)
 
 
+queue = collect.delay
+
+
 def send(sending: Sending) -> None:
     """Send from threads, each with a connection of the pool."""
-    sending.in_threads(collect.delay)
+    sending.in_threads(queue)

@@ -27,7 +27,10 @@ def collect(url: str) -> None:
     collecting.collect(url)
 
 
+queue = collect.send
+
+
 def send(sending: Sending) -> None:
     """Send from threads, each with a connection of its own."""
-    sending.in_threads(collect.send)
+    sending.in_threads(queue)
     broker.close()

@@ -1,6 +1,8 @@
 """taskiq on RabbitMQ, with taskiq-aio-pika."""
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import uvloop
 from taskiq import TaskiqEvents, TaskiqState
@@ -34,12 +36,22 @@ async def collect(url: str) -> None:
     await broker.state.collector.collect(url)
 
 
+queue = collect.kiq
+
+
 def send(sending: Sending) -> None:
     """Send from tasks over one channel."""
     uvloop.run(_send(sending))
 
 
 async def _send(sending: Sending) -> None:
+    async with connected():
+        await sending.in_tasks(queue)
+
+
+@asynccontextmanager
+async def connected(_api: object = None) -> AsyncIterator[None]:
+    """Connect, and close when the block is left; an API has this as its lifespan."""
     await broker.startup()
-    await sending.in_tasks(collect.kiq)
+    yield
     await broker.shutdown()

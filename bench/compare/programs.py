@@ -14,12 +14,20 @@ from dev.stack import Process
 
 
 class Program(Process):
-    """Runs `python -m <arguments>` while its block lasts; its child processes end with it."""
+    """Runs `python -m <arguments>` while its block lasts; its child processes end with it.
+
+    In the arguments, {port} stands for its port.
+    """
 
     def __init__(
-        self, folder: Path, arguments: Sequence[str], *, environment: Mapping[str, str]
+        self,
+        folder: Path,
+        arguments: Sequence[str],
+        *,
+        name: str | None = None,
+        environment: Mapping[str, str],
     ) -> None:
-        super().__init__(folder, name=arguments[0], environment=environment)
+        super().__init__(folder, name=name or arguments[0], environment=environment)
         self._arguments = arguments
 
     def __enter__(self) -> Self:
@@ -48,4 +56,5 @@ class Program(Process):
             time.sleep(0.02)
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", *self._arguments]
+        arguments = (argument.format(port=self.port) for argument in self._arguments)
+        return [sys.executable, "-m", *arguments]

@@ -6,6 +6,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from bench.cpu import Rate
+
 CALLERS = 64
 WARM_UP_SECONDS = 1.0
 SECONDS = 4.0
@@ -24,11 +26,14 @@ class Sending:
         self._begin = time.perf_counter() + WARM_UP_SECONDS
         self._end = float("inf") if pages is not None else self._begin + SECONDS
         self._sent_at: list[float] = []
+        self._cpu_before = time.process_time()
 
     @property
-    def per_second(self) -> float:
+    def rate(self) -> Rate:
         """Messages a second between the warm-up and the end; only if `pages` is None."""
-        return sum(self._begin <= moment <= self._end for moment in self._sent_at) / SECONDS
+        in_time = sum(self._begin <= moment <= self._end for moment in self._sent_at)
+        cpu_seconds = time.process_time() - self._cpu_before
+        return Rate(in_time / SECONDS, cpu_seconds * 1000 / len(self._sent_at))
 
     async def in_tasks(self, send: Callable[[str], Awaitable[object]]) -> None:
         """Send from tasks."""

@@ -1,19 +1,18 @@
 """How many pages a second go from a filled queue into stored records."""
 
-import subprocess
-import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from bench import bare
 from bench.compare.arena import COMPLETED, Place, place_in
 from bench.compare.programs import Program
+from bench.cpu import CpuTime, Rate
 from bench.ground import Ground
-from dev.servers import free_port
-from dev.stack import ROOT
+from bench.setup import CONCURRENCY, SETTINGS
 
-PAGES = 1000
-CONCURRENCY = 16
+PAGES = 2000
 
 OURS = ("faststream", "run", "app.worker.main:app", "--host", "127.0.0.1", "--port", "{port}")
 CELERY = ("celery", "--app", "bench.compare.on_celery", "worker", "--loglevel", "WARNING")
@@ -27,34 +26,44 @@ ONE_AT_A_TIME = "ours, one page at a time"
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A worker process: how to start it, and the module that fills its queue.
+    """Worker processes: how to start one, and the module that fills its queue.
 
-    In `arguments`, {port} becomes a free port, {site} the port of the site and {pages} the number
-    of pages. `sender` is None for a contestant without a queue.
+    In `arguments`, {port} stands for a free port, {site} for the port of the site and {pages} for
+    the number of pages. `sender` is None for a contestant without a queue.
     """
 
     arguments: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
     sender: str | None = None
+    processes: int = 1
 
-    def pages_per_second(self, ground: Ground) -> float:
+    def measure(self, ground: Ground) -> Rate:
         """Have it collect the pages.
 
         The clock starts with the first record, so the start of the process does not count.
         """
-        with place_in(ground) as place:
+        with place_in(ground) as place, ExitStack() as stack:
             environment = self.environment | place.environment
             if self.sender:
                 fill = ("bench.compare.send", self.sender, str(ground.site_port), str(PAGES))
                 with Program(place.folder, fill, environment=environment) as program:
                     program.wait_for_event("sent", deadline=60)
-            values = {"port": free_port(), "site": ground.site_port, "pages": PAGES}
-            arguments = [argument.format(**values) for argument in self.arguments]
-            with Program(place.folder, arguments, environment=environment) as program:
-                return _rate(program, place)
+            arguments = [each.format(**_values(ground)) for each in self.arguments]
+            programs = [
+                Program(place.folder, arguments, name=f"worker-{number}", environment=environment)
+                for number in range(self.processes)
+            ]
+            for program in programs:
+                stack.enter_context(program)
+            return _rate(programs, place)
 
 
-def _rate(program: Program, place: Place) -> float:
+def _values(ground: Ground) -> dict[str, object]:
+    # A program chooses its port itself.
+    return {"port": "{port}", "site": ground.site_port, "pages": PAGES}
+
+
+def _rate(programs: list[Program], place: Place) -> Rate:
     def completed() -> int:
         count: int = place.pages.count_documents({"status": COMPLETED})
         return count
@@ -63,27 +72,21 @@ def _rate(program: Program, place: Place) -> float:
         """Return whether there are so many records, by a count that costs the server nothing."""
         return bool(place.pages.estimated_document_count() >= records)
 
-    program.wait_until(lambda: begun(1))
+    programs[0].wait_until(lambda: begun(1))
     started, before = time.perf_counter(), completed()
-    program.wait_until(lambda: begun(PAGES) and completed() >= PAGES)
-    return (PAGES - before) / (time.perf_counter() - started)
+    with CpuTime({"workers": programs}) as cpu:
+        programs[0].wait_until(lambda: begun(PAGES) and completed() >= PAGES)
+    pages = PAGES - before
+    return Rate(pages / (time.perf_counter() - started), cpu.ms_each(pages)["workers"])
 
 
-def bare(ground: Ground) -> float:
-    """Fetch the pages and store nothing."""
-    numbers = map(str, (ground.site_port, PAGES, CONCURRENCY))
-    command = [sys.executable, "-m", "bench.bare", *numbers]
-    return float(subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout)
+def _bare(ground: Ground) -> Rate:
+    return bare.measure(ground.site_port, pages=PAGES, concurrency=CONCURRENCY)
 
 
-def _ours(concurrency: int) -> Worker:
-    environment = {
-        "BROKER_QUEUE_MAX_LENGTH": "10000000",
-        "FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
-        "FETCH_PER_HOST_CONCURRENCY": "0",
-        "WORKER_CONCURRENCY": str(concurrency),
-    }
-    return Worker(OURS, environment, sender="on_ours")
+def _ours(concurrency: int, processes: int = 1) -> Worker:
+    environment = {**SETTINGS, "WORKER_CONCURRENCY": str(concurrency)}
+    return Worker(OURS, environment, sender="on_ours", processes=processes)
 
 
 def _celery(pool: str, concurrency: int) -> Worker:
@@ -92,28 +95,30 @@ def _celery(pool: str, concurrency: int) -> Worker:
     return Worker((*CELERY, *quiet, *slots), sender="on_celery")
 
 
-WORKERS: dict[str, Callable[[Ground], float]] = {
-    BARE: bare,
-    "ours, 16 at once": _ours(CONCURRENCY).pages_per_second,
-    ONE_AT_A_TIME: _ours(1).pages_per_second,
-    "Celery, 2 processes": _celery("prefork", 2).pages_per_second,
-    "Celery, 16 threads": _celery("threads", CONCURRENCY).pages_per_second,
+WORKERS: dict[str, Callable[[Ground], Rate]] = {
+    BARE: _bare,
+    "ours, 16 at once": _ours(CONCURRENCY).measure,
+    "ours, 2 processes": _ours(CONCURRENCY, processes=2).measure,
+    ONE_AT_A_TIME: _ours(1).measure,
+    "Celery, 2 processes": _celery("prefork", 2).measure,
+    "Celery, 16 threads": _celery("threads", CONCURRENCY).measure,
     "Dramatiq, 16 threads": Worker(
         (*DRAMATIQ, "--threads", str(CONCURRENCY)),
         {"dramatiq_queue_prefetch": str(CONCURRENCY)},
         sender="on_dramatiq",
-    ).pages_per_second,
+    ).measure,
     "taskiq, 16 at once": Worker(
         (*TASKIQ, "--max-async-tasks", str(CONCURRENCY), "--ack-type", "when_saved"),
         sender="on_taskiq",
-    ).pages_per_second,
-    "Scrapy, 16 at once": Worker(SCRAPY).pages_per_second,
+    ).measure,
+    "Scrapy, 16 at once": Worker(SCRAPY).measure,
 }
 """The contestants by name, each with the function that measures it."""
 
 REMARKS = {
     BARE: "no queue, nothing stored: the reference",
-    "ours, 16 at once": "one process; a second write claims the page before it is fetched",
+    "ours, 16 at once": "one process; a second write claims a page before it is fetched",
+    "ours, 2 processes": "two of these, each with 16 at once",
     ONE_AT_A_TIME: "the same with `WORKER_CONCURRENCY=1`",
     "Celery, 2 processes": "prefork, `acks_late`, prefetch multiplier 1",
     "Celery, 16 threads": "one process, `acks_late`, prefetch multiplier 1",

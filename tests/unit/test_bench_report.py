@@ -4,17 +4,18 @@ from xml.etree import ElementTree as ET
 
 from bench.report import HEADINGS, Reading, Target, markdown_table, picture, rows_of
 
-FAST = Target("POST", "a second", "no-op endpoint", 0.4, at_least=True)
+FAST = Target("POST", "a second", "no-op", 0.4, at_least=True)
 SMALL = Target("memory", "MiB", "", 250, at_least=False)
 
 
 def test_a_row_is_the_median_of_its_rounds_held_against_its_target() -> None:
-    readings = [Reading("POST", ours, 1000) for ours in (300, 500, 420)]
+    cpu = {"API": 1.25}
+    readings = [Reading("POST", ours, 1000, cpu) for ours in (300, 500, 420)]
     readings += [Reading("memory", 300)]
     table = markdown_table(HEADINGS, (row.cells() for row in rows_of([FAST, SMALL], readings)))
     assert table.splitlines()[2:] == [
-        "| POST | 420 a second | no-op endpoint: 1000 | 0.42 (0.3 to 0.5) | ≥ 0.4 | yes |",
-        "| memory | 300 MiB |  | 300 (300 to 300) | ≤ 250 | **no** |",
+        "| POST | 420 a second | no-op: 1000 | 0.42 (0.3 to 0.5) | ≥ 0.4 | yes | API 1.25 |",
+        "| memory | 300 MiB |  | 300 (300 to 300) | ≤ 250 | **no** |  |",
     ]
 
 
