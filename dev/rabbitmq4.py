@@ -1,7 +1,7 @@
-"""`python -m dev.rabbitmq4 FOLDER`: make a Debian with RabbitMQ 4 in a folder, unless it is there.
+"""`python -m dev.rabbitmq4`: make a Debian with RabbitMQ 4 in the folder that RABBITMQ_FROM names.
 
-Docker Compose starts RabbitMQ 4. Debian 12 and Ubuntu 24.04 have an older one, so `just matrix`
-runs it from a newer Debian: dev/servers.py does so where RABBITMQ_FROM names the folder.
+Docker Compose starts RabbitMQ 4, and the packages of Debian 12 and Ubuntu 24.04 are older. So
+`just matrix` makes a newer Debian, once, from which dev/servers.py runs RabbitMQ.
 """
 
 import os
@@ -10,7 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dev.servers import ServerMissing, install_packages, run_quietly
+from dev.servers import (
+    RABBITMQ_FROM,
+    ServerMissing,
+    find_rabbitmq,
+    install_packages,
+    run_quietly,
+)
 
 SUITE = "trixie"  # Debian 13, the first with RabbitMQ 4
 
@@ -50,9 +56,10 @@ def _mirror() -> list[str]:
 
 
 def main() -> None:
-    """Make the system in the folder that the first argument names."""
+    """Make the system, unless it is there, and say which RabbitMQ it has."""
     try:
-        make(Path(sys.argv[1]))
+        make(Path(os.environ[RABBITMQ_FROM]))
+        print(f"RabbitMQ is run from {find_rabbitmq()}", flush=True)
     except ServerMissing as exc:
         sys.exit(str(exc))
 
