@@ -73,7 +73,7 @@ faults *ARGS: setup
     # Two at once: some start five servers, and what a fault shows on a starved machine is load.
     {{ pytest }} --numprocesses=2 --dist=loadgroup -m fault --durations=10 "$@"
 
-# Run the tests on real servers and the fault matrix on RabbitMQ 4, as root; or what pytest's arguments choose
+# Run the tests on real servers and all faults on RabbitMQ 4, as root; or what pytest's arguments choose
 matrix *ARGS: setup
     #!/bin/sh
     set -eu
