@@ -5,6 +5,7 @@ database's own (`$$NOW`, `$currentDate`), whichever machine wrote it.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -24,12 +25,17 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
+    Refresh,
+    RequestRecord,
 )
 from app.runtime.tracing import TRACER
 from app.store.batching import Batcher
 from app.store.claims import (
     COVERED,
+    HAS_RESULT,
+    IS_FINISHED,
     MAX_WAITING,
+    NEXT_REVISION,
     WAITING,
     AttemptResult,
     ClaimRequest,
@@ -41,6 +47,7 @@ from app.store.claims import (
 )
 from app.store.mongo import Database, had_duplicates, translated_errors
 from app.urls import host_of
+from app.validators import validators_of
 
 LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
@@ -52,8 +59,6 @@ is asked for by itself."""
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
 
-_SHOWN_PROCESSING = ("attempts", "last_request_id", "lease_expires_at", "last_error")
-
 _MAY_STALL = [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
 
 
@@ -61,7 +66,7 @@ class PageRepository:
     """Page records in MongoDB; one for each URL.
 
     `patience_seconds`: how long a request may wait for its next attempt before its page counts
-    as stalled. Every method raises `StoreUnavailable` if the database does not answer in time;
+    as record. Every method raises `StoreUnavailable` if the database does not answer in time;
     those that take a page's data raise `NotStorable` if it can never be kept.
     """
 
@@ -122,23 +127,62 @@ class PageRepository:
         return before is None
 
     @TRACER.start_as_current_span("pages.reserve_again")
-    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
-        """Make a stalled record QUEUED for another request. One caller wins."""
-        unchanged = {
-            "url": stalled.url,
-            "status": stalled.status,
-            "updated_at": stalled.updated_at,
-            "processing.attempts": stalled.attempts,
-            "processing.last_request_id": stalled.request_id,
-        }
+    async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool:
+        """Make a record that has stalled or failed QUEUED for another request. One caller wins."""
+        waiting = {"waiting": {"$concatArrays": [WAITING, [request.request_id]]}}
         queued = {
             "status": PageStatus.QUEUED,
-            "processing": {"$mergeObjects": ["$processing", _unclaimed(request.request_id)]},
+            "processing": {
+                "$mergeObjects": ["$processing", _unclaimed(request.request_id), waiting]
+            },
             "updated_at": "$$NOW",
         }
         with translated_errors():
-            result = await self._database.pages.update_one(unchanged, [{"$set": queued}])
+            result = await self._database.pages.update_one(_unchanged(record), [{"$set": queued}])
         return bool(result.modified_count)
+
+    @TRACER.start_as_current_span("pages.reserve_refresh")
+    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+        """List a request as waiting for a refresh of a page that has a result. One caller wins.
+
+        Returns the record as it is then, or None if somebody else has changed it. A refresh that
+        has stalled loses its claim: should its worker still be at work, it writes nothing.
+        """
+        processing = {
+            "waiting": {"$concatArrays": [WAITING, [request.request_id]]},
+            "waiting_since": "$$NOW",
+            "claim": None,
+            "lease_expires_at": None,
+            "revision": NEXT_REVISION,
+        }
+        reserved = {
+            "processing": {"$mergeObjects": ["$processing", processing]},
+            "updated_at": "$$NOW",
+        }
+        with translated_errors():
+            document = await self._database.pages.find_one_and_update(
+                _unchanged(record),
+                [{"$set": reserved}],
+                projection=self._fields,
+                return_document=ReturnDocument.AFTER,
+            )
+        return _record(document) if document else None
+
+    @TRACER.start_as_current_span("pages.withdraw_refresh")
+    async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
+        """Take back what `reserve_refresh()` listed, unless a fetch has begun since.
+
+        A refresh that had stalled has stalled again then, for the next reader to find.
+        """
+        listed = {"url": request.url, "processing.waiting": request.request_id}
+        as_it_was = {
+            "processing.lease_expires_at": record.lease_expires_at,
+            "updated_at": record.updated_at,
+        }
+        with translated_errors():
+            await self._database.pages.update_one(
+                listed, _without_waiting(request) | {"$set": as_it_was}
+            )
 
     @TRACER.start_as_current_span("pages.release")
     async def release(self, request: PageRequest) -> None:
@@ -147,18 +191,21 @@ class PageRepository:
             await self._database.pages.delete_one(_reserved(request))
 
     @TRACER.start_as_current_span("pages.restore")
-    async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
-        """Make a record stalled again as before `reserve_again()`, if it has not changed since."""
+    async def restore(self, record: PageRecord, request: PageRequest) -> None:
+        """Make a record again what it was before `reserve_again()`, if it has not changed since."""
         as_it_was = {
-            "status": stalled.status,
-            "processing.attempts": stalled.attempts,
-            "processing.last_request_id": stalled.request_id,
-            "processing.lease_expires_at": stalled.lease_expires_at,
-            "processing.last_error": stalled.error and _ERROR.dump_python(stalled.error),
-            "updated_at": stalled.updated_at,
+            "status": record.status,
+            "processing.finished": record.has_ended,
+            "processing.attempts": record.attempts,
+            "processing.last_request_id": record.request_id,
+            "processing.lease_expires_at": record.lease_expires_at,
+            "processing.last_error": record.error and _ERROR.dump_python(record.error),
+            "updated_at": record.updated_at,
         }
         with translated_errors():
-            await self._database.pages.update_one(_reserved(request), {"$set": as_it_was})
+            await self._database.pages.update_one(
+                _reserved(request), _without_waiting(request) | {"$set": as_it_was}
+            )
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         """Say whether a worker died while it fetched the page for this very request."""
@@ -194,14 +241,32 @@ class PageRepository:
 
         Returns the status as the database has it now, None if the claim is void.
         """
+        validators = validators_of(metadata)
+        kept = {"body_sha256": metadata.body_sha256}
+        changes = {
+            **_COMPLETED,
+            "metadata": _METADATA.dump_python(metadata),
+            "processing.validators": validators and asdict(validators) | kept,
+        }
         return await self._end_attempt(
-            claim,
-            {
-                "status": PageStatus.COMPLETED,
-                "metadata": _METADATA.dump_python(metadata),
-                "processing.last_error": None,
-            },
-            finishes=True,
+            AttemptResult(claim, changes, _outcome(claim, PageStatus.COMPLETED), checks=True)
+        )
+
+    @TRACER.start_as_current_span("pages.confirm")
+    async def confirm(self, claim: Claim) -> PageStatus | None:
+        """Keep that the result of a claimed page still holds, as its server says.
+
+        Returns as `complete()` does; None also if the result is no longer the one that the claim
+        was given. It is not confirmed then, and the page stays claimed.
+        """
+        return await self._end_attempt(
+            AttemptResult(
+                claim,
+                _COMPLETED,
+                _outcome(claim, PageStatus.COMPLETED),
+                checks=True,
+                result_is={"metadata.body_sha256": claim.body_sha256},
+            )
         )
 
     @TRACER.start_as_current_span("pages.fail")
@@ -212,28 +277,39 @@ class PageRepository:
 
         Returns as `complete()` does. A failed refresh leaves the result it has in place.
         """
-        result = {"metadata": metadata and _METADATA.dump_python(metadata)}
+        changes = _failed(claim, PageStatus.FAILED_PERMANENT, error)
+        if not claim.refreshes:
+            changes["metadata"] = metadata and _METADATA.dump_python(metadata)
+        outcome = _outcome(claim, PageStatus.FAILED_PERMANENT, error)
         return await self._end_attempt(
-            claim,
-            _failed(claim, PageStatus.FAILED_PERMANENT, error)
-            | ({} if claim.refreshes else result),
-            finishes=True,
+            AttemptResult(claim, changes, outcome, checks=not claim.refreshes)
         )
 
     @TRACER.start_as_current_span("pages.note_retry")
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         """Keep a failure that will be tried again. Returns as `complete()` does."""
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
-        return await self._end_attempt(claim, changes, finishes=False)
+        return await self._end_attempt(AttemptResult(claim, changes))
 
     @TRACER.start_as_current_span("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
         uncounted = {"processing.attempts": claim.attempt - 1}
         with translated_errors():
-            await self._database.pages.update_one(
-                held(claim), released(claim, finishes=False, fields=uncounted)
+            await self._database.pages.update_one(held(claim), released(claim, uncounted))
+
+    @TRACER.start_as_current_span("pages.find_request")
+    async def find_request(self, request_id: UUID) -> RequestRecord | None:
+        """Return what became of a request, if the record of its page remembers it.
+
+        A record remembers the requests that wait, and those that its latest `KEPT_OUTCOMES`
+        outcomes answer, with at most `KEPT_COVERED` that the latest fetch did not begin for.
+        """
+        with translated_errors():
+            document = await self._database.pages.find_one(
+                _mentioning(request_id), _request_fields(request_id)
             )
+        return _request_record(request_id, document) if document else None
 
     async def _find_all(self, urls: Sequence[str]) -> list[Document | None]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
@@ -249,15 +325,38 @@ class PageRepository:
                 break
         return [None] * len(requests)
 
-    async def _end_attempt(
-        self, claim: Claim, changes: Document, *, finishes: bool
-    ) -> PageStatus | None:
-        page_source = (changes.get("metadata") or {}).get("page_source") or ""
+    async def _end_attempt(self, result: AttemptResult) -> PageStatus | None:
+        page_source = (result.fields.get("metadata") or {}).get("page_source") or ""
         with translated_errors():
-            return await self._claims.end(
-                AttemptResult(claim, changes, finishes),
-                is_large=len(page_source) > LARGE_PAGE_CHARACTERS,
-            )
+            return await self._claims.end(result, is_large=len(page_source) > LARGE_PAGE_CHARACTERS)
+
+
+_COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
+"""What a record says of a page whose result was stored or confirmed."""
+
+
+def _outcome(claim: Claim, status: PageStatus, error: PageError | None = None) -> Document:
+    dumped = error and _ERROR.dump_python(error)
+    return {"status": status, "attempts": claim.attempt, "error": dumped}
+
+
+def _unchanged(record: PageRecord) -> Document:
+    """Match the record of a page if nobody has changed it since it was read."""
+    return {
+        "url": record.url,
+        "status": record.status,
+        "updated_at": record.updated_at,
+        "processing.attempts": record.attempts,
+        "processing.last_request_id": record.request_id,
+        "processing.revision": record.revision,
+    }
+
+
+def _without_waiting(request: PageRequest) -> Document:
+    return {
+        "$pull": {"processing.waiting": request.request_id},
+        "$inc": {"processing.revision": 1},
+    }
 
 
 def _note(request: PageRequest) -> UpdateOne:
@@ -276,16 +375,24 @@ def _note(request: PageRequest) -> UpdateOne:
             {"$gte": [{"$size": WAITING}, MAX_WAITING]},
         ]
     }
+    is_first = {"$and": [{"$not": [is_listed]}, {"$eq": [WAITING, []]}]}
+    # A reader sees a page with a result change only by the first request that waits.
+    shows = {"$or": [queues, {"$and": [HAS_RESULT, is_first]}]}
     listed = {"$concatArrays": [WAITING, [request.request_id]]}
     now_queued = {"$cond": [queues, _unclaimed(request.request_id), {}]}
-    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}, "covered": COVERED}
+    waiting = {
+        "waiting": {"$cond": [is_listed, WAITING, listed]},
+        "waiting_since": {"$cond": [is_first, "$$NOW", "$processing.waiting_since"]},
+        "covered": COVERED,
+        "revision": {"$cond": [shows, NEXT_REVISION, "$processing.revision"]},
+    }
     update = {
         "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
         "host": {"$ifNull": ["$host", {"$literal": host_of(request.url)}]},
         "metadata": {"$ifNull": ["$metadata", None]},
         "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
         "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
-        "updated_at": {"$cond": [queues, "$$NOW", "$updated_at"]},
+        "updated_at": {"$cond": [shows, "$$NOW", "$updated_at"]},
     }
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
@@ -304,7 +411,8 @@ def _queued(request: PageRequest) -> Document:
         "status": PageStatus.QUEUED,
         "host": {"$literal": host_of(request.url)},
         "metadata": None,
-        "processing": _unclaimed(request.request_id),
+        "processing": _unclaimed(request.request_id)
+        | {"waiting": [request.request_id], "waiting_since": "$$NOW"},
         "created_at": "$$NOW",
         "updated_at": "$$NOW",
     }
@@ -315,12 +423,14 @@ def _unclaimed(request_id: UUID) -> Document:
     return {
         "attempts": 0,
         "last_request_id": request_id,
+        "requested_at": "$$NOW",
         "last_attempt_at": None,
         "lease_expires_at": None,
         "last_error": None,
         "claim": None,
         "finished": False,
         "suspect": False,
+        "revision": NEXT_REVISION,
     }
 
 
@@ -342,29 +452,86 @@ def _failed(claim: Claim, status: PageStatus, error: PageError) -> Document:
 def _record_fields(patience_seconds: float) -> Document:
     """Return the projection of a record.
 
-    The database computes `has_stalled`, by its own clock, and leaves a large page source out.
+    The database computes what depends on the time, by its own clock, and leaves a large page
+    source out.
     """
-    lease = {"$ifNull": ["$processing.lease_expires_at", None]}
-    last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
-    lease_is_over = {"$lt": [lease, "$$NOW"]}
-    waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
-    stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
     source_is_text = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
     source_bytes = {"$cond": [source_is_text, {"$strLenBytes": "$metadata.page_source"}, 0]}
     is_large = {"$gt": [source_bytes, MAX_INLINE_SOURCE_BYTES]}
     without_source = {"$mergeObjects": ["$metadata", {"page_source": None}]}
+    shown = (
+        *("attempts", "last_request_id", "lease_expires_at", "last_error", "claim", "finished"),
+        *("requested_at", "waiting_since", "revision"),
+    )
     return {
         "url": True,
         "status": True,
         "metadata": {"$cond": [is_large, without_source, "$metadata"]},
         "omitted_source_bytes": {"$cond": [is_large, source_bytes, 0]},
-        "processing": dict.fromkeys(
-            ("attempts", "last_request_id", "lease_expires_at", "last_error"), True
-        ),
+        "processing": dict.fromkeys(shown, True),
+        "first_waiting": {"$first": WAITING},
         "created_at": True,
         "updated_at": True,
-        "has_stalled": {"$and": [{"$in": ["$status", _MAY_STALL]}, stands_still]},
+        "checked_at": True,
+        "age_ms": {"$subtract": ["$$NOW", "$checked_at"]},
+        "unchanged_ms": {"$subtract": ["$$NOW", "$updated_at"]},
+        "has_stalled": _has_stalled(patience_seconds),
     }
+
+
+def _has_stalled(patience_seconds: float) -> Document:
+    """Return the expression for: something is to come, and nobody seems to be at work on it."""
+    lease = {"$ifNull": ["$processing.lease_expires_at", None]}
+    last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
+    lease_is_over = {"$lt": [lease, "$$NOW"]}
+    waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
+    stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
+    refresh_is_to_come = {"$or": [{"$not": [IS_FINISHED]}, {"$ne": [WAITING, []]}]}
+    may_stall = {
+        "$or": [{"$in": ["$status", _MAY_STALL]}, {"$and": [HAS_RESULT, refresh_is_to_come]}]
+    }
+    return {"$and": [may_stall, stands_still]}
+
+
+def _mentioning(request_id: UUID) -> Document:
+    # The index of waiting requests has only records with some, and is used only where the query
+    # asks for such records.
+    some_wait = {"processing.waiting.0": {"$exists": True}}
+    waits = {"processing.waiting": request_id} | some_wait
+    return {"$or": [waits, {"processing.covered.request_id": request_id}]}
+
+
+def _request_fields(request_id: UUID) -> Document:
+    is_same = {"$eq": ["$$this.request_id", request_id]}
+    entry = {"$last": {"$filter": {"input": COVERED, "as": "this", "cond": is_same}}}
+    shown = ("attempts", "last_request_id", "claim", "last_error", "outcome", "outcomes")
+    return {"url": True, "processing": dict.fromkeys(shown, True), "entry": entry}
+
+
+def _request_record(request_id: UUID, document: Document) -> RequestRecord | None:
+    url, processing, entry = document["url"], document["processing"], document.get("entry")
+    if entry is None:
+        return RequestRecord(request_id, url, PageStatus.QUEUED, 0, None, None)
+    outcomes = {it["number"]: it for it in processing.get("outcomes", ())}
+    if found := outcomes.get(entry["outcome"]):
+        return RequestRecord(
+            request_id,
+            url,
+            PageStatus(found["status"]),
+            found["attempts"],
+            found["error"] and _ERROR.validate_python(found["error"]),
+            found["request_id"],
+        )
+    if entry["outcome"] != processing["outcome"]:  # it is no longer among those that are kept
+        return None
+    return RequestRecord(
+        request_id,
+        url,
+        _pending_status(processing),
+        processing["attempts"],
+        processing["last_error"] and _ERROR.validate_python(processing["last_error"]),
+        processing["last_request_id"],
+    )
 
 
 def _record(document: Document) -> PageRecord:
@@ -391,8 +558,48 @@ def _parse(document: Document) -> PageRecord:
         updated_at=document["updated_at"],
         lease_expires_at=processing.get("lease_expires_at"),
         has_stalled=document["has_stalled"],
+        checked_at=document.get("checked_at"),
+        refresh=_refresh(document),
+        age_seconds=_seconds(document.get("age_ms")),
+        unchanged_seconds=_seconds(document["unchanged_ms"]) or 0,
+        revision=processing.get("revision"),
         omitted_source_bytes=document["omitted_source_bytes"],
     )
+
+
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _refresh(document: Document) -> Refresh | None:
+    """Read from the record of a page with a result what is known of a refresh."""
+    processing = document["processing"]
+    if document["status"] != PageStatus.COMPLETED:
+        return None
+    error = processing.get("last_error")
+    if not processing.get("finished", True):
+        status = _pending_status(processing)
+    elif (waiting := document.get("first_waiting")) is not None:
+        since = processing.get("waiting_since")
+        return Refresh(PageStatus.QUEUED, waiting, since, attempts=0, error=None)
+    elif error:
+        status = PageStatus.FAILED_PERMANENT
+    else:
+        return None
+    return Refresh(
+        status,
+        processing["last_request_id"],
+        processing.get("requested_at"),
+        processing["attempts"],
+        error and _ERROR.validate_python(error),
+    )
+
+
+def _pending_status(processing: Document) -> PageStatus:
+    """Return how far a request has come that has no outcome yet."""
+    if processing.get("claim") is not None:
+        return PageStatus.IN_PROGRESS
+    return PageStatus.FAILED_RETRYABLE if processing.get("last_error") else PageStatus.QUEUED
 
 
 def _known_status(text: str) -> PageStatus | str:
