@@ -4,7 +4,7 @@ Times are aware `datetime`s in UTC, durations are seconds unless a name says oth
 below a field documents it; for the values that callers see, it is the text of the OpenAPI document.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -284,13 +284,13 @@ class PageRecord:
     stale: bool = False
     """Whether the result is older than the reader has asked for."""
 
-    age_seconds: float | None = None
+    age_seconds: float | None = field(default=None, compare=False)
     """How long ago `checked_at` was, by the clock of the database."""
 
-    unchanged_seconds: float = 0
+    unchanged_seconds: float = field(default=0, compare=False)
     """How long ago `updated_at` was, by the clock of the database."""
 
-    revision: int | None = None
+    revision: int | None = field(default=None, compare=False)
     """Grows with each change of the record that a reader can see, unlike `updated_at`, which can be
     the same for two changes in one millisecond. Null in a record of version 0.1.0."""
 

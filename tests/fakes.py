@@ -178,19 +178,29 @@ class FakePages:
         row.checked_at = row.checked_at and row.checked_at - time
         row.lease_expires_at = row.lease_expires_at and row.lease_expires_at - time
 
+    def replace_result(self, url: str, metadata: PageMetadata) -> None:
+        """Change the result behind the back of whoever holds the page."""
+        self._rows[url].metadata = metadata
+
     async def find(self, url: str) -> PageRecord | None:
-        record = await self.find_with_source(url)
-        source = record and record.metadata and record.metadata.page_source
-        size = len(source.encode()) if source else 0
-        if record is None or record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
-            return record
-        metadata = replace(record.metadata, page_source=None)
-        return replace(record, metadata=metadata, omitted_source_bytes=size)
+        self._check()
+        row = self._rows.get(url)
+        return self._shown(row) if row else None
 
     async def find_with_source(self, url: str) -> PageRecord | None:
         self._check()
         row = self._rows.get(url)
         return self._record(row) if row else None
+
+    def _shown(self, row: _Row) -> PageRecord:
+        """Return the record without its source if that is large."""
+        record = self._record(row)
+        source = record.metadata and record.metadata.page_source
+        size = len(source.encode()) if source else 0
+        if record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
+            return record
+        metadata = replace(record.metadata, page_source=None)
+        return replace(record, metadata=metadata, omitted_source_bytes=size)
 
     def _record(self, row: _Row) -> PageRecord:
         lease, now = row.lease_expires_at, datetime.now(UTC)
@@ -274,7 +284,7 @@ class FakePages:
         row.waiting.append(request.request_id)
         row.claim, row.lease_expires_at = None, None
         row.updated_at, row.revision = now, row.revision + 1
-        return await self.find(request.url)
+        return self._shown(row)
 
     async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
         self._check()

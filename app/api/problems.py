@@ -110,9 +110,8 @@ INVALID_REQUEST_ID = replace(
         "No UUID": [
             {
                 "field": "path.request_id",
-                "message": "Input should be a valid UUID, invalid character: expected an optional "
-                "prefix of `urn:uuid:` followed by [0-9a-fA-F-], found `x` at 1; send the "
-                "request_id that POST /metadata has answered",
+                "message": "Input should be a valid UUID, invalid character: found `x` at 0; send "
+                "the request_id that POST /metadata has answered",
             }
         ]
     },

@@ -22,6 +22,7 @@ import ssl
 from datetime import UTC, datetime
 from http import HTTPStatus
 from time import perf_counter
+from typing import overload
 
 import httpx
 
@@ -94,6 +95,14 @@ class HttpFetcher:
     async def aclose(self) -> None:
         """Close the resolver; to be called when no fetch is under way."""
         await self._resolver.close()
+
+    @overload
+    async def fetch(self, url: str, validators: None = None) -> PageMetadata: ...
+
+    @overload
+    async def fetch(
+        self, url: str, validators: Validators | None
+    ) -> PageMetadata | NotModified: ...
 
     async def fetch(
         self, url: str, validators: Validators | None = None
