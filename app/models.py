@@ -321,8 +321,8 @@ class RequestRecord:
 
     url: str
 
-    status: PageStatus
-    """How far the fetch that answers the request has come."""
+    status: PageStatus | str
+    """How far the fetch that answers the request has come. Text as in `PageRecord`."""
 
     attempts: int
     """Attempts made at that fetch."""

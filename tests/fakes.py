@@ -358,7 +358,7 @@ class FakePages:
             row.claim,
             lost_alone,
             len(row.outcomes),
-            result and result.body_sha256,
+            result.body_sha256 if result else None,
             row.validators if refreshes else None,
         )
 

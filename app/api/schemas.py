@@ -183,7 +183,7 @@ def page_answer(record: PageRecord) -> Page:
 class RequestState(_Schema):
     """What became of one request."""
 
-    status: PageStatus
+    status: PageStatus | str
     """How far the fetch that answers the request has come. It has ended if this is `COMPLETED` or
     `FAILED_PERMANENT`; for a refresh that failed the page itself is `COMPLETED` still."""
 

@@ -25,7 +25,6 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
-    Refresh,
     RequestRecord,
 )
 from app.runtime.tracing import TRACER
@@ -46,6 +45,14 @@ from app.store.claims import (
     released,
 )
 from app.store.mongo import Database, had_duplicates, translated_errors
+from app.store.progress import (
+    error_of,
+    known_status,
+    mentioning,
+    refresh_of,
+    request_fields,
+    request_record,
+)
 from app.urls import host_of
 from app.validators import validators_of
 
@@ -307,9 +314,9 @@ class PageRepository:
         """
         with translated_errors():
             document = await self._database.pages.find_one(
-                _mentioning(request_id), _request_fields(request_id)
+                mentioning(request_id), request_fields(request_id)
             )
-        return _request_record(request_id, document) if document else None
+        return request_record(request_id, document) if document else None
 
     async def _find_all(self, urls: Sequence[str]) -> list[Document | None]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
@@ -493,47 +500,6 @@ def _has_stalled(patience_seconds: float) -> Document:
     return {"$and": [may_stall, stands_still]}
 
 
-def _mentioning(request_id: UUID) -> Document:
-    # The index of waiting requests has only records with some, and is used only where the query
-    # asks for such records.
-    some_wait = {"processing.waiting.0": {"$exists": True}}
-    waits = {"processing.waiting": request_id} | some_wait
-    return {"$or": [waits, {"processing.covered.request_id": request_id}]}
-
-
-def _request_fields(request_id: UUID) -> Document:
-    is_same = {"$eq": ["$$this.request_id", request_id]}
-    entry = {"$last": {"$filter": {"input": COVERED, "as": "this", "cond": is_same}}}
-    shown = ("attempts", "last_request_id", "claim", "last_error", "outcome", "outcomes")
-    return {"url": True, "processing": dict.fromkeys(shown, True), "entry": entry}
-
-
-def _request_record(request_id: UUID, document: Document) -> RequestRecord | None:
-    url, processing, entry = document["url"], document["processing"], document.get("entry")
-    if entry is None:
-        return RequestRecord(request_id, url, PageStatus.QUEUED, 0, None, None)
-    outcomes = {it["number"]: it for it in processing.get("outcomes", ())}
-    if found := outcomes.get(entry["outcome"]):
-        return RequestRecord(
-            request_id,
-            url,
-            PageStatus(found["status"]),
-            found["attempts"],
-            found["error"] and _ERROR.validate_python(found["error"]),
-            found["request_id"],
-        )
-    if entry["outcome"] != processing["outcome"]:  # it is no longer among those that are kept
-        return None
-    return RequestRecord(
-        request_id,
-        url,
-        _pending_status(processing),
-        processing["attempts"],
-        processing["last_error"] and _ERROR.validate_python(processing["last_error"]),
-        processing["last_request_id"],
-    )
-
-
 def _record(document: Document) -> PageRecord:
     try:
         return _parse(document)
@@ -549,9 +515,9 @@ def _parse(document: Document) -> PageRecord:
     metadata, error = document.get("metadata"), processing.get("last_error")
     return PageRecord(
         url=document["url"],
-        status=_known_status(document["status"]),
+        status=known_status(document["status"]),
         metadata=metadata and _METADATA.validate_python(metadata),
-        error=error and _ERROR.validate_python(error),
+        error=error_of(error),
         attempts=processing["attempts"],
         request_id=processing["last_request_id"],
         created_at=document["created_at"],
@@ -559,7 +525,7 @@ def _parse(document: Document) -> PageRecord:
         lease_expires_at=processing.get("lease_expires_at"),
         has_stalled=document["has_stalled"],
         checked_at=document.get("checked_at"),
-        refresh=_refresh(document),
+        refresh=refresh_of(document),
         age_seconds=_seconds(document.get("age_ms")),
         unchanged_seconds=_seconds(document["unchanged_ms"]) or 0,
         revision=processing.get("revision"),
@@ -569,41 +535,3 @@ def _parse(document: Document) -> PageRecord:
 
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
-
-
-def _refresh(document: Document) -> Refresh | None:
-    """Read from the record of a page with a result what is known of a refresh."""
-    processing = document["processing"]
-    if document["status"] != PageStatus.COMPLETED:
-        return None
-    error = processing.get("last_error")
-    if not processing.get("finished", True):
-        status = _pending_status(processing)
-    elif (waiting := document.get("first_waiting")) is not None:
-        since = processing.get("waiting_since")
-        return Refresh(PageStatus.QUEUED, waiting, since, attempts=0, error=None)
-    elif error:
-        status = PageStatus.FAILED_PERMANENT
-    else:
-        return None
-    return Refresh(
-        status,
-        processing["last_request_id"],
-        processing.get("requested_at"),
-        processing["attempts"],
-        error and _ERROR.validate_python(error),
-    )
-
-
-def _pending_status(processing: Document) -> PageStatus:
-    """Return how far a request has come that has no outcome yet."""
-    if processing.get("claim") is not None:
-        return PageStatus.IN_PROGRESS
-    return PageStatus.FAILED_RETRYABLE if processing.get("last_error") else PageStatus.QUEUED
-
-
-def _known_status(text: str) -> PageStatus | str:
-    try:
-        return PageStatus(text)
-    except ValueError:
-        return text

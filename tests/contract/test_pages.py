@@ -35,6 +35,7 @@ from app.store import pages as page_repository
 from app.store.claims import Claims
 from app.store.mongo import Database
 from app.store.pages import PageRepository
+from app.store.progress import mentioning
 from dev.servers import MongoDB
 from tests.fakes import URL, FakePages, a_page, a_request
 
@@ -649,8 +650,10 @@ async def test_a_noted_request_for_a_page_with_a_result_is_a_queued_refresh(page
     await pages.note_queued(request)
     await pages.note_queued(a_request())
     record = await found(pages)
+    queued_at = record.refresh and record.refresh.requested_at
+    assert queued_at == IsNow(tz=UTC, delta=10)
     assert record.refresh == Refresh(
-        PageStatus.QUEUED, request.request_id, IsNow(tz=UTC, delta=10), attempts=0, error=None
+        PageStatus.QUEUED, request.request_id, queued_at, attempts=0, error=None
     )
     assert (record.status, record.checked_at) == (PageStatus.COMPLETED, before.checked_at)
     assert revision_of(record) == revision_of(before) + 1
@@ -946,7 +949,7 @@ async def test_a_request_is_forgotten_after_ten_later_outcomes(pages: Pages) -> 
 
 
 async def test_a_request_is_found_by_an_index(database: Database) -> None:
-    query = page_repository._mentioning(a_request().request_id)  # noqa: SLF001 (its plan is looked at)
+    query = mentioning(a_request().request_id)
     plan = await database.pages.find(query).explain()
     text = str(plan["queryPlanner"]["winningPlan"])
     assert "COLLSCAN" not in text

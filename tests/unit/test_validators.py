@@ -1,5 +1,7 @@
 """Which validators of a stored page are sent back to its server."""
 
+from typing import Any
+
 import pytest
 
 from app.models import Header, Validators
@@ -9,7 +11,7 @@ from tests.fakes import URL, a_page
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
-def given(*headers: tuple[str, str], **changes: object) -> Validators | None:
+def given(*headers: tuple[str, str], **changes: Any) -> Validators | None:
     named = tuple(Header(name, value) for name, value in headers)
     return validators_of(a_page(headers=named, **changes))
 
