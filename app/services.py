@@ -205,7 +205,9 @@ class Inventory:
         """
         try:
             if record.status == PageStatus.COMPLETED:
-                return await self._request_refresh(record, request)
+                # A caller may name all its calls alike. A request with the name of one that had its
+                # answer would be taken for that one, and not be fetched.
+                return await self._request_refresh(record, replace(request, request_id=uuid4()))
             await self._request_again(record, request)
         except (PublishError, StoreUnavailable) as exc:
             logger.bind(url=record.url).warning("refresh_not_queued", reason=str(exc))

@@ -385,6 +385,17 @@ async def test_a_result_that_is_too_old_is_answered_once_a_refresh_is_queued(
     assert [it.request_id for it in publisher.published] == [record.refresh.request_id]
 
 
+async def test_a_caller_that_names_all_its_calls_alike_gets_its_refresh(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    request = await inventory.request(URL)
+    await collect(pages, a_page(), request=request)
+    await inventory.read(URL, request.request_id, max_age=0)
+    outcome, _ = await collect(pages, a_page(), request=publisher.published[-1])
+    assert isinstance(outcome, Completed)
+    assert (await record_of(pages)).refresh is None
+
+
 async def test_of_forty_who_find_it_too_old_one_has_it_refreshed(
     inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
 ) -> None:
