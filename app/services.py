@@ -69,7 +69,7 @@ class Fetcher(Protocol):
     """Fetches a page; raises `FetchError` and `HostBusy`."""
 
     async def fetch(
-        self, url: str, validators: Validators | None = None
+        self, url: str, validators: Validators | None
     ) -> PageMetadata | NotModified: ...
 
 

@@ -522,7 +522,7 @@ async def test_a_result_that_is_young_enough_is_not_stale(
 async def test_a_read_with_queue_false_queues_nothing(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages
 ) -> None:
-    query = {"url": URL, "queue": "false", "max_age": 80}
+    query = {"url": URL, "queue": "false", "max_age": "80"}
     answer = await client.get("/metadata", params=query)
     assert_problem(answer, 404, title="The page is not known", detail="POST /metadata")
     assert answer.json()["type"] == "urn:page-metadata:problem:unknown-page"
