@@ -73,7 +73,7 @@ class PageRepository:
     """Page records in MongoDB; one for each URL.
 
     `patience_seconds`: how long a request may wait for its next attempt before its page counts
-    as record. Every method raises `StoreUnavailable` if the database does not answer in time;
+    as stalled. Every method raises `StoreUnavailable` if the database does not answer in time;
     those that take a page's data raise `NotStorable` if it can never be kept.
     """
 
@@ -309,8 +309,8 @@ class PageRepository:
     async def find_request(self, request_id: UUID) -> RequestRecord | None:
         """Return what became of a request, if the record of its page remembers it.
 
-        A record remembers the requests that wait, and those that its latest `KEPT_OUTCOMES`
-        outcomes answer, with at most `KEPT_COVERED` that the latest fetch did not begin for.
+        A record remembers the requests that wait, those that the latest fetch covers, and up to
+        `KEPT_COVERED` before them, as long as theirs is among the latest `KEPT_OUTCOMES` outcomes.
         """
         with translated_errors():
             document = await self._database.pages.find_one(
