@@ -723,6 +723,15 @@ async def test_a_refresh_is_not_reserved_on_a_record_that_has_changed(pages: Pag
     assert await pages.reserve_refresh(a_request(), record) is None
 
 
+async def test_two_changes_in_one_millisecond_are_told_apart(database: Database) -> None:
+    pages = a_repository(database)
+    record = await completed(pages)
+    assert await pages.reserve_refresh(a_request(), record)
+    same_time = {"$set": {"updated_at": record.updated_at}}
+    await database.pages.update_one({"url": URL}, same_time)
+    assert await pages.reserve_refresh(a_request(), record) is None
+
+
 async def test_a_refresh_that_could_not_be_queued_is_withdrawn(pages: Pages) -> None:
     record, request = await completed(pages), a_request()
     assert await pages.reserve_refresh(request, record)
