@@ -242,7 +242,7 @@ def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
     service.pages.drop_index("url_1")
     assert examined(service)["indexes"] == (
         "problem",
-        "there are only: _id, created_at",
+        "there are only: _id, created_at, processing.waiting, processing.covered.request_id",
     )
 
 
