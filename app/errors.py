@@ -3,6 +3,7 @@
     InventoryError
     ├── InvalidUrl                  not a page this inventory takes
     ├── UnknownPage                 there is no record, and the caller may not have one made
+    ├── UnknownRequest              no record mentions the request, or does so any more
     ├── StartupError                a process that must not start, and why
     │   ├── BrokerUnreachable
     │   ├── DatabaseUnreachable
@@ -38,6 +39,10 @@ class InvalidUrl(InventoryError):
 
 class UnknownPage(InventoryError):
     """There is no record of the page, and this request is not to queue it."""
+
+
+class UnknownRequest(InventoryError):
+    """No record mentions the request: it was never accepted, or is forgotten."""
 
 
 class StartupError(InventoryError):

@@ -4,7 +4,7 @@ Times are aware `datetime`s in UTC, durations are seconds unless a name says oth
 below a field documents it; for the values that callers see, it is the text of the OpenAPI document.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -212,6 +212,35 @@ class PageMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class Validators:
+    """What a server gave with a page so that it can be asked whether the page has changed.
+
+    At least one of `etag` and `last_modified` is there (RFC 9110, 8.8).
+    """
+
+    url: str
+    """The URL whose answer had them. They mean nothing for another URL."""
+
+    etag: str | None
+    """The `ETag` header as sent, weak (`W/"…"`) or strong."""
+
+    last_modified: str | None
+    """The `Last-Modified` header as sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotModified:
+    """The server answered 304: the page is still the one that gave the validators."""
+
+    elapsed_ms: float
+    """Milliseconds that the fetch took, redirects included."""
+
+    status_code: int = 304
+
+    body_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PageError:
     """What went wrong last with a page."""
 
@@ -220,6 +249,32 @@ class PageError:
 
     message: str
     """What happened, for a person to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """A fetch of a page that has a result already, which stays until a newer one is stored."""
+
+    status: PageStatus
+    """`QUEUED`, `IN_PROGRESS`, `FAILED_RETRYABLE` while another attempt is to come, or
+    `FAILED_PERMANENT` if none is. A refresh that has succeeded is not shown."""
+
+    request_id: UUID | None
+    """The request for the refresh, or the first of several that are waiting."""
+
+    requested_at: datetime | None
+    """When the refresh was asked for, or null for one that began in version 0.1.0."""
+
+    attempts: int
+    """Fetches made for the refresh so far."""
+
+    error: PageError | None
+    """Why the latest attempt failed, or null."""
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the refresh is still to be made."""
+        return self.status is not PageStatus.FAILED_PERMANENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +307,28 @@ class PageRecord:
     written back, never to be compared with the clock of this process."""
 
     has_stalled: bool = False
-    """Whether the page has not ended and nobody seems to be at work on it. The database decides."""
+    """Whether the page has not ended, or a refresh of it has not, and nobody seems to be at work on
+    it. The database decides."""
+
+    checked_at: datetime | None = None
+    """When the result was stored, or last confirmed by the page's server. Null for a page without
+    result, and for a result that version 0.1.0 stored."""
+
+    refresh: Refresh | None = None
+    """What is known of a refresh that is to come, under way or failed."""
+
+    stale: bool = False
+    """Whether the result is older than the reader has asked for."""
+
+    age_seconds: float | None = field(default=None, compare=False)
+    """How long ago `checked_at` was, by the clock of the database."""
+
+    unchanged_seconds: float = field(default=0, compare=False)
+    """How long ago `updated_at` was, by the clock of the database."""
+
+    revision: int | None = field(default=None, compare=False)
+    """Grows with each change of the record that a reader can see, unlike `updated_at`, which can be
+    the same for two changes in one millisecond. Null in a record of version 0.1.0."""
 
     omitted_source_bytes: int = 0
     """The size of `metadata.page_source` in UTF-8 if it was left out because it is large, else 0.
@@ -262,6 +338,37 @@ class PageRecord:
     def has_ended(self) -> bool:
         """Whether the page has a result, good or bad."""
         return self.status in ENDED_STATUSES
+
+    def was_checked_within(self, seconds: float) -> bool:
+        """Say whether the result, good or bad, was stored or confirmed so few seconds ago."""
+        return self.has_ended and self.age_seconds is not None and self.age_seconds < seconds
+
+    def was_tried_within(self, seconds: float) -> bool:
+        """Say the same of the latest try to check it, which may be a refresh that failed."""
+        has_failed = self.refresh is not None and not self.refresh.is_pending
+        return self.was_checked_within(seconds) or (has_failed and self.unchanged_seconds < seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """What became of one request for a page."""
+
+    request_id: UUID
+
+    url: str
+
+    status: PageStatus | str
+    """How far the fetch that answers the request has come. Text as in `PageRecord`."""
+
+    attempts: int
+    """Attempts made at that fetch."""
+
+    error: PageError | None
+    """Why its latest attempt failed, or null."""
+
+    answered_by: UUID | None
+    """The request that the fetch was made for. Another one than this request where several requests
+    share a fetch; null while no fetch has begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +394,15 @@ class Claim:
     """True if the worker that last made this attempt died while fetching nothing else. The attempt
     then counts as failed, because the page may be what killed the worker."""
 
+    outcome: int = 0
+    """The number of the page's outcome that this attempt may bring, from 0."""
+
+    body_sha256: str | None = None
+    """Of the result that the page has already."""
+
+    validators: Validators | None = None
+    """What the server gave with that result, if it can be asked whether the page has changed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Busy:
@@ -295,10 +411,14 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The page was stored."""
+    """The page was stored, or the stored page was confirmed by its server."""
 
     status: PageStatus
     """The record's status after the write."""
+
+    is_unchanged: bool = False
+    """Whether the body is the one that was stored before. The bodies decide, by their SHA-256: a
+    server may well answer 200 with the same body again."""
 
 
 @dataclass(frozen=True, slots=True)

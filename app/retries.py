@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from http import HTTPStatus
 
 from app.errors import FetchError
+from app.http_dates import parse_http_date
 from app.models import ErrorKind, PageError, PageMetadata
 
 TRY_AGAIN_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -113,13 +113,8 @@ def retry_after_seconds(metadata: PageMetadata) -> float:
 
 
 def _seconds_until(http_date: str, now: datetime) -> float:
-    try:
-        moment = parsedate_to_datetime(http_date)
-    except (ValueError, OverflowError):  # the latter where a number is longer than a C int
-        return 0.0
-    # A date with the zone "-0000" comes back naive; HTTP dates are in UTC.
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - now).total_seconds())
+    moment = parse_http_date(http_date)
+    return max(0.0, (moment - now).total_seconds()) if moment else 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The use cases: ask for a page, read it back, collect it. The order of writes is told here.
 
 Publish, then record: the message is the truth and the record a view of it, so a POST needs no
-database. A read that finds nothing records first and publishes second: of several callers only the
-one whose insert succeeded publishes.
+database. A read that finds nothing, or a result that is too old, records first and publishes
+second: of several callers only the one whose write took effect publishes.
 """
 
 import asyncio
@@ -21,8 +21,10 @@ from app.errors import (
     HostBusy,
     NotStorable,
     PublishError,
+    StoreError,
     StoreUnavailable,
     UnknownPage,
+    UnknownRequest,
 )
 from app.models import (
     Busy,
@@ -33,13 +35,16 @@ from app.models import (
     Delivery,
     ErrorKind,
     FailedPermanently,
+    NotModified,
     Outcome,
     PageError,
     PageMetadata,
     PageRecord,
     PageRequest,
     PageStatus,
+    RequestRecord,
     RetryLater,
+    Validators,
 )
 from app.retries import (
     SHORT_DELAYS_WHILE_BUSY,
@@ -63,7 +68,9 @@ class Publisher(Protocol):
 class Fetcher(Protocol):
     """Fetches a page; raises `FetchError` and `HostBusy`."""
 
-    async def fetch(self, url: str) -> PageMetadata: ...
+    async def fetch(
+        self, url: str, validators: Validators | None
+    ) -> PageMetadata | NotModified: ...
 
 
 class Pages(Protocol):
@@ -73,14 +80,20 @@ class Pages(Protocol):
     async def find_with_source(self, url: str) -> PageRecord | None: ...
     async def note_queued(self, request: PageRequest) -> None: ...
     async def reserve(self, request: PageRequest) -> bool: ...
-    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
+    async def find_request(self, request_id: UUID) -> RequestRecord | None: ...
+    async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool: ...
+    async def reserve_refresh(
+        self, request: PageRequest, record: PageRecord
+    ) -> PageRecord | None: ...
     async def release(self, request: PageRequest) -> None: ...
-    async def restore(self, stalled: PageRecord, request: PageRequest) -> None: ...
+    async def restore(self, record: PageRecord, request: PageRequest) -> None: ...
+    async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None: ...
     async def is_suspect(self, delivery: Delivery) -> bool: ...
     async def claim(
         self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
     ) -> Claim | Coalesced | Busy: ...
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None: ...
+    async def confirm(self, claim: Claim) -> PageStatus | None: ...
     async def fail(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> PageStatus | None: ...
@@ -89,11 +102,34 @@ class Pages(Protocol):
 
 
 class Inventory:
-    """Asking for pages and reading them back. URLs are canonical here."""
+    """Asking for pages and reading them back. URLs are canonical here.
 
-    def __init__(self, *, publisher: Publisher, pages: Pages) -> None:
+    A result younger than `min_refresh_seconds` is not fetched again, whoever asks.
+    """
+
+    def __init__(
+        self, *, publisher: Publisher, pages: Pages, min_refresh_seconds: float = 0
+    ) -> None:
         self._publisher = publisher
         self._pages = pages
+        self._min_refresh_seconds = min_refresh_seconds
+
+    async def find_fresh(self, url: str, max_age: int | None) -> PageRecord | None:
+        """Return the record of a page that need not be fetched again, as `read()` does.
+
+        Its result was checked within `max_age` seconds, or it was tried within the time in which
+        nothing is fetched again. Where the database does not say, the page is to be fetched.
+        """
+        if not max_age and not self._min_refresh_seconds:
+            return None
+        with suppress(StoreError):
+            record = await self._pages.find(url)
+            if record and (
+                record.was_checked_within(max_age or 0)
+                or record.was_tried_within(self._min_refresh_seconds)
+            ):
+                return record
+        return None
 
     async def request(self, url: str, request_id: UUID | None = None) -> PageRequest:
         """Have a page fetched, again if it is known. Raises `PublishError`."""
@@ -106,39 +142,92 @@ class Inventory:
         return request
 
     async def read(
-        self, url: str, request_id: UUID | None = None, *, may_queue: bool = True
+        self,
+        url: str,
+        request_id: UUID | None = None,
+        *,
+        max_age: int | None = None,
+        may_queue: bool = True,
     ) -> PageRecord:
         """Return the record of a page, without its source if that is large.
 
-        A page that is unknown or has stalled is queued, once.
+        A page that is unknown or has stalled is queued, once. So is a refresh that has stalled, and
+        one of a page whose result was not checked within `max_age` seconds.
 
-        Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if the page can't be
-        queued. Without `may_queue` nothing is queued, and an unknown page raises `UnknownPage`.
+        Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if a page without result
+        can't be queued. Without `may_queue` nothing is queued, and an unknown page raises
+        `UnknownPage`.
         """
         record = await self._pages.find(url)
         if not may_queue:
-            return _known(record, url)
+            return _marked(_known(record, url), max_age)
         if record is None:
             return await self._request_unknown(_new_request(url, request_id))
-        if record.has_stalled:
+        if record.has_ended and self._is_due(record, max_age):
+            record = await self._try_refresh(record, _new_request(url, request_id))
+        elif record.has_stalled:
             return await self._request_again(record, _new_request(url, request_id))
-        return record
+        return _marked(record, max_age)
 
-    async def read_with_source(self, url: str) -> PageRecord | None:
+    async def read_with_source(self, url: str, max_age: int | None = None) -> PageRecord | None:
         """Return the record of a page with its source, which `read()` leaves out if it is large.
 
         Queues nothing. Raises `StoreUnavailable` and `UnreadableRecord`.
         """
-        return await self._pages.find_with_source(url)
+        record = await self._pages.find_with_source(url)
+        return record and _marked(record, max_age)
+
+    async def find_request(self, request_id: UUID) -> RequestRecord:
+        """Return what became of a request. Raises `StoreUnavailable` and `UnknownRequest`."""
+        request = await self._pages.find_request(request_id)
+        if request is None:
+            raise UnknownRequest(
+                f"no record mentions the request {request_id}; ask for its page by "
+                "GET /metadata?url=…"
+            )
+        return request
+
+    def _is_due(self, record: PageRecord, max_age: int | None) -> bool:
+        """Say whether a refresh is to be queued for a page that has a result."""
+        if record.has_stalled:
+            return True
+        is_pending = record.refresh is not None and record.refresh.is_pending
+        if max_age is None or is_pending:
+            return False
+        # A refresh that failed counts as a try, so that a page whose server is away is not asked
+        # for anew by every reader.
+        return not record.was_tried_within(max(max_age, self._min_refresh_seconds))
+
+    async def _try_refresh(self, record: PageRecord, request: PageRequest) -> PageRecord:
+        """Queue a refresh if nobody else has, and return the record as it is then.
+
+        Whatever becomes of that, the reader gets the result that there is.
+        """
+        try:
+            if record.status == PageStatus.COMPLETED:
+                # A caller may name all its calls alike. A request with the name of one that had its
+                # answer would be taken for that one, and not be fetched.
+                return await self._request_refresh(record, replace(request, request_id=uuid4()))
+            await self._request_again(record, request)
+        except (PublishError, StoreUnavailable) as exc:
+            logger.bind(url=record.url).warning("refresh_not_queued", reason=str(exc))
+        return record
+
+    async def _request_refresh(self, record: PageRecord, request: PageRequest) -> PageRecord:
+        reserved = await self._pages.reserve_refresh(request, record)
+        if reserved is None:
+            return record
+        await self._publish_or(lambda: self._pages.withdraw_refresh(request, record), request)
+        return reserved
 
     async def _request_unknown(self, request: PageRequest) -> PageRecord:
         if await self._pages.reserve(request):
             await self._publish_or(lambda: self._pages.release(request), request)
         return _queued_record(request)
 
-    async def _request_again(self, stalled: PageRecord, request: PageRequest) -> PageRecord:
-        if await self._pages.reserve_again(request, stalled):
-            await self._publish_or(lambda: self._pages.restore(stalled, request), request)
+    async def _request_again(self, record: PageRecord, request: PageRequest) -> PageRecord:
+        if await self._pages.reserve_again(request, record):
+            await self._publish_or(lambda: self._pages.restore(record, request), request)
         return _queued_record(request)
 
     async def _publish_or(
@@ -208,7 +297,7 @@ class Collector:
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
         try:
-            result = WORKER_DIED if claim.lost_alone else await self._fetch(request.url)
+            result = WORKER_DIED if claim.lost_alone else await self._fetch(claim)
             metrics.ATTEMPTS.observe(claim.attempt)
             return await self._record(claim, request, result)
         except (asyncio.CancelledError, HostBusy):
@@ -223,8 +312,10 @@ class Collector:
             return await self._record(claim, request, _unforeseen(exc))
 
     async def _record(
-        self, claim: Claim, request: PageRequest, result: PageMetadata | FetchError
+        self, claim: Claim, request: PageRequest, result: PageMetadata | NotModified | FetchError
     ) -> Outcome:
+        if isinstance(result, NotModified):
+            return await self._confirm(claim, request)
         match self._retries.judge(result, claim.attempt):
             case Keep(metadata):
                 return await self._keep(claim, metadata)
@@ -241,32 +332,41 @@ class Collector:
             await self._pages.abandon(claim)
 
     @TRACER.start_as_current_span("fetcher.fetch")
-    async def _fetch(self, url: str) -> PageMetadata | FetchError:
+    async def _fetch(self, claim: Claim) -> PageMetadata | NotModified | FetchError:
         """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")
         # The metric cannot take `metadata.elapsed_ms`: a fetch that fails has no metadata.
         started = perf_counter()
         try:
-            metadata = await self._fetcher.fetch(url)
+            result = await self._fetcher.fetch(claim.url, claim.validators)
         except FetchError as exc:
             logger.info("fetch_finished", error_kind=exc.kind, reason=exc.message)
             metrics.observe_fetch(exc, perf_counter() - started)
             return exc
         logger.info(
             "fetch_finished",
-            status_code=metadata.status_code,
-            body_bytes=metadata.body_bytes,
-            elapsed_ms=metadata.elapsed_ms,
+            status_code=result.status_code,
+            body_bytes=result.body_bytes,
+            elapsed_ms=result.elapsed_ms,
         )
-        metrics.observe_fetch(metadata, perf_counter() - started)
-        return metadata
+        metrics.observe_fetch(result, perf_counter() - started)
+        return result
 
     async def _keep(self, claim: Claim, metadata: PageMetadata) -> Outcome:
         try:
             status = await _durably(lambda: self._pages.complete(claim, metadata))
         except NotStorable as exc:
             return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
-        return Completed(status) if status else SUPERSEDED
+        if status is None:
+            return SUPERSEDED
+        return Completed(status, is_unchanged=metadata.body_sha256 == claim.body_sha256)
+
+    async def _confirm(self, claim: Claim, request: PageRequest) -> Outcome:
+        """Keep that the stored result still holds, or try again if it is no longer there."""
+        status = await _durably(lambda: self._pages.confirm(claim))
+        if status is None:
+            return await self._record(claim, request, RESULT_GONE)
+        return Completed(status, is_unchanged=True)
 
     async def _try_again(self, claim: Claim, retry: RetryLater) -> Outcome:
         status = await _durably(lambda: self._pages.note_retry(claim, retry.error))
@@ -302,6 +402,10 @@ SUPERSEDED = Coalesced("superseded")
 
 ATTEMPTS_EXHAUSTED = PageError(ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result")
 
+RESULT_GONE = FetchError(
+    ErrorKind.INTERNAL, "the result that the server confirmed is no longer stored", retryable=True
+)
+
 WORKER_DIED = FetchError(
     ErrorKind.INTERNAL, "the worker process died while it fetched this page alone", retryable=True
 )
@@ -316,6 +420,13 @@ def _known(record: PageRecord | None, url: str) -> PageRecord:
     if record is None:
         raise UnknownPage(f"there is no record of {url}; ask for it by POST /metadata")
     return record
+
+
+def _marked(record: PageRecord, max_age: int | None) -> PageRecord:
+    """Return the record with the note whether its result is older than was asked for."""
+    if max_age is None or not record.has_ended:
+        return record
+    return replace(record, stale=not record.was_checked_within(max_age))
 
 
 def _new_request(url: str, request_id: UUID | None) -> PageRequest:

@@ -36,11 +36,11 @@ END_EVENTS = (b'"metadata_final_state"', b'"metadata_permanent_failure"', b'"req
 KINDS = ("lost", "stuck", "falsely failed", "stale", "dead")
 """Ways to break a promise, in the order of the table's columns.
 
-lost: an accepted request without a record. stuck: a record that has not ended, a request whose end
-no worker has logged, a message that is left over. falsely failed: a page that failed although its
-site answers 200. stale: content from before the last accepted POST, or older than what an earlier
-GET has answered. dead: a dead letter that is no malformed message, or a malformed message that is
-no dead letter.
+lost: an accepted request without a record. stuck: a record that has not ended, or whose refresh has
+not, a request whose end no worker has logged, a message that is left over. falsely failed: a page
+that failed although its site answers 200. stale: content from before the last accepted POST, or
+older than what an earlier GET has answered. dead: a dead letter that is no malformed message, or a
+malformed message that is no dead letter.
 """
 
 
@@ -51,6 +51,8 @@ class Record:
     url: str
     status: str
     is_finished: bool = True
+    waiting: int = 0
+    """How many accepted requests no fetch has begun for."""
     error_kind: str | None = None
     hit: int | None = None
     """The number of the site hit that the kept content came from."""
@@ -152,6 +154,8 @@ def _pages(
         elif record.status not in ENDED or not record.is_finished:
             detail = f"is {record.status}, finished: {record.is_finished}"
             yield Finding("stuck", url, detail, fault)
+        elif record.waiting:
+            yield Finding("stuck", url, f"{record.waiting} requests wait for a fetch", fault)
         elif url not in failing and (record.status != "COMPLETED" or record.error_kind):
             yield Finding("falsely failed", url, f"{record.status} {record.error_kind}", fault)
     copies = Counter(record.url for record in evidence.records)
@@ -246,7 +250,8 @@ def judged(
 
 def _is_at_rest(service: Service) -> bool:
     """Say whether no page is under way. That is asked first because it costs little."""
-    under_way = {"$or": [{"status": {"$nin": ENDED}}, {"processing.finished": False}]}
+    waits = {"processing.waiting.0": {"$exists": True}}
+    under_way = {"$or": [{"status": {"$nin": ENDED}}, {"processing.finished": False}, waits]}
     return service.pages.find_one(under_way) is None and not any(_messages_left(service).values())
 
 
@@ -265,6 +270,7 @@ _EVIDENT = {
     "url": True,
     "status": True,
     "processing.finished": True,
+    "processing.waiting": True,
     "processing.last_error": True,
     "metadata.headers": True,
 }
@@ -278,6 +284,7 @@ def _record(document: Mapping[str, Any]) -> Record:
         url=document["url"],
         status=document["status"],
         is_finished=document["processing"].get("finished", False),
+        waiting=len(document["processing"].get("waiting", ())),
         error_kind=error and error["kind"],
         hit=hits[0] if hits else None,
     )

@@ -15,13 +15,19 @@ from app.models import (
     Delivery,
     ErrorKind,
     Header,
+    NotModified,
     PageError,
     PageMetadata,
     PageRecord,
     PageRequest,
     PageStatus,
     Redirect,
+    Refresh,
+    RequestRecord,
+    Validators,
 )
+from app.store.claims import KEPT_OUTCOMES
+from app.validators import validators_of
 
 MAX_INLINE_SOURCE_BYTES = 65_536
 
@@ -78,12 +84,16 @@ class FakePublisher:
 class FakeFetcher:
     """Answers with what it was given, in order."""
 
-    def __init__(self, *results: PageMetadata | FetchError | HostBusy) -> None:
+    def __init__(self, *results: PageMetadata | NotModified | FetchError | HostBusy) -> None:
         self._results = deque(results)
         self.fetched: list[str] = []
+        self.validators: list[Validators | None] = []
 
-    async def fetch(self, url: str) -> PageMetadata:
+    async def fetch(
+        self, url: str, validators: Validators | None = None
+    ) -> PageMetadata | NotModified:
         self.fetched.append(url)
+        self.validators.append(validators)
         result = self._results.popleft()
         if isinstance(result, FetchError | HostBusy):
             raise result
@@ -109,13 +119,48 @@ class _Row:
     alone: bool = False
     suspect: bool = False
     waiting: list[UUID] = field(default_factory=list)
-    covered: list[UUID] = field(default_factory=list)
+    waiting_since: datetime | None = None
+    covered: dict[UUID, int] = field(default_factory=dict)
+    """Requests, and the number of the outcome that is the answer to each."""
+    outcomes: list[RequestRecord] = field(default_factory=list)
+    requested_at: datetime | None = None
+    checked_at: datetime | None = None
+    validators: Validators | None = None
+    revision: int = 0
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether a refresh is to come, or under way."""
+        return self.status is PageStatus.COMPLETED and (bool(self.waiting) or not self.finished)
 
     def queue(self, request: PageRequest, now: datetime) -> None:
         """Wait for the first attempt of a request."""
         self.status, self.request_id, self.updated_at = PageStatus.QUEUED, request.request_id, now
         self.attempts, self.error, self.claim, self.lease_expires_at = 0, None, None, None
-        self.finished, self.suspect = False, False
+        self.finished, self.suspect, self.requested_at = False, False, now
+        self.revision += 1
+
+    def wait(self, request_id: UUID, now: datetime) -> None:
+        """List a request as waiting for a fetch."""
+        self.waiting_since = self.waiting_since if self.waiting else now
+        self.waiting.append(request_id)
+
+    def pending_status(self) -> PageStatus:
+        """Tell how far a request has come that has no outcome yet."""
+        if self.claim is not None:
+            return PageStatus.IN_PROGRESS
+        return PageStatus.FAILED_RETRYABLE if self.error else PageStatus.QUEUED
+
+    def refresh(self) -> Refresh | None:
+        """Tell what is known of a refresh."""
+        if self.status is not PageStatus.COMPLETED:
+            return None
+        if self.finished and self.waiting:
+            return Refresh(PageStatus.QUEUED, self.waiting[0], self.waiting_since, 0, None)
+        if self.finished and not self.error:
+            return None
+        status = PageStatus.FAILED_PERMANENT if self.finished else self.pending_status()
+        return Refresh(status, self.request_id, self.requested_at, self.attempts, self.error)
 
 
 class FakePages:
@@ -139,21 +184,32 @@ class FakePages:
         """Make a record as old as if so many seconds had passed."""
         row, time = self._rows[url], timedelta(seconds=seconds)
         row.updated_at -= time
+        row.checked_at = row.checked_at and row.checked_at - time
         row.lease_expires_at = row.lease_expires_at and row.lease_expires_at - time
 
+    def replace_result(self, url: str, metadata: PageMetadata) -> None:
+        """Change the result behind the back of whoever holds the page."""
+        self._rows[url].metadata = metadata
+
     async def find(self, url: str) -> PageRecord | None:
-        record = await self.find_with_source(url)
-        source = record and record.metadata and record.metadata.page_source
-        size = len(source.encode()) if source else 0
-        if record is None or record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
-            return record
-        metadata = replace(record.metadata, page_source=None)
-        return replace(record, metadata=metadata, omitted_source_bytes=size)
+        self._check()
+        row = self._rows.get(url)
+        return self._shown(row) if row else None
 
     async def find_with_source(self, url: str) -> PageRecord | None:
         self._check()
         row = self._rows.get(url)
         return self._record(row) if row else None
+
+    def _shown(self, row: _Row) -> PageRecord:
+        """Return the record without its source if that is large."""
+        record = self._record(row)
+        source = record.metadata and record.metadata.page_source
+        size = len(source.encode()) if source else 0
+        if record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
+            return record
+        metadata = replace(record.metadata, page_source=None)
+        return replace(record, metadata=metadata, omitted_source_bytes=size)
 
     def _record(self, row: _Row) -> PageRecord:
         lease, now = row.lease_expires_at, self._now()
@@ -169,8 +225,32 @@ class FakePages:
             created_at=row.created_at,
             updated_at=row.updated_at,
             lease_expires_at=lease,
-            has_stalled=still and not ended,
+            has_stalled=still and (not ended or row.refreshes),
+            checked_at=row.checked_at,
+            refresh=row.refresh(),
+            age_seconds=(now - row.checked_at).total_seconds() if row.checked_at else None,
+            unchanged_seconds=(now - row.updated_at).total_seconds(),
+            revision=row.revision,
         )
+
+    async def find_request(self, request_id: UUID) -> RequestRecord | None:
+        self._check()
+        for row in self._rows.values():
+            if request_id in row.waiting:
+                return RequestRecord(request_id, row.url, PageStatus.QUEUED, 0, None, None)
+            if request_id in row.covered:
+                return self._outcome(row, request_id)
+        return None
+
+    @staticmethod
+    def _outcome(row: _Row, request_id: UUID) -> RequestRecord | None:
+        number = row.covered[request_id]
+        if number == len(row.outcomes):
+            status, by = row.pending_status(), row.request_id
+            return RequestRecord(request_id, row.url, status, row.attempts, row.error, by)
+        if number < len(row.outcomes) - KEPT_OUTCOMES:
+            return None
+        return replace(row.outcomes[number], request_id=request_id)
 
     async def note_queued(self, request: PageRequest) -> None:
         self._check()
@@ -181,36 +261,66 @@ class FakePages:
         if is_new or row.status is PageStatus.FAILED_PERMANENT:
             row.queue(request, now)
         if request.request_id not in row.waiting:
-            row.waiting.append(request.request_id)
+            if row.status is PageStatus.COMPLETED and not row.waiting:
+                row.updated_at, row.revision = now, row.revision + 1
+            row.wait(request.request_id, now)
 
     async def reserve(self, request: PageRequest) -> bool:
         self._check()
         if request.url in self._rows:
             return False
         now = self._now()
-        self._row(request.url, now).queue(request, now)
+        row = self._row(request.url, now)
+        row.queue(request, now)
+        row.wait(request.request_id, now)
         return True
 
-    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
+    async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool:
+        self._check()
+        row, now = self._rows.get(request.url), self._now()
+        if row is None or not self._is_unchanged(row, record):
+            return False
+        row.queue(request, now)
+        row.wait(request.request_id, now)
+        return True
+
+    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+        self._check()
+        row, now = self._rows.get(request.url), self._now()
+        if row is None or not self._is_unchanged(row, record):
+            return None
+        row.waiting_since = now
+        row.waiting.append(request.request_id)
+        row.claim, row.lease_expires_at = None, None
+        row.updated_at, row.revision = now, row.revision + 1
+        return self._shown(row)
+
+    async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
         self._check()
         row = self._rows.get(request.url)
-        if row is None or replace(self._record(row), has_stalled=stalled.has_stalled) != stalled:
-            return False
-        row.queue(request, self._now())
-        return True
+        if row is not None and request.request_id in row.waiting:
+            row.waiting.remove(request.request_id)
+            row.updated_at, row.lease_expires_at = record.updated_at, record.lease_expires_at
+            row.revision += 1
+
+    @staticmethod
+    def _is_unchanged(row: _Row, record: PageRecord) -> bool:
+        return (row.updated_at, row.revision) == (record.updated_at, record.revision)
 
     async def release(self, request: PageRequest) -> None:
         self._check()
         if self._is_reserved(request):
             del self._rows[request.url]
 
-    async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
+    async def restore(self, record: PageRecord, request: PageRequest) -> None:
         self._check()
         if self._is_reserved(request):
             row = self._rows[request.url]
-            row.status, row.request_id = PageStatus(stalled.status), stalled.request_id
-            row.attempts, row.error = stalled.attempts, stalled.error
-            row.updated_at, row.lease_expires_at = stalled.updated_at, stalled.lease_expires_at
+            row.waiting.remove(request.request_id)
+            row.status, row.request_id = PageStatus(record.status), record.request_id
+            row.attempts, row.error, row.finished = record.attempts, record.error, record.has_ended
+            row.updated_at, row.lease_expires_at = record.updated_at, record.lease_expires_at
+            row.revision += 1
 
     def _is_reserved(self, request: PageRequest) -> bool:
         row = self._rows.get(request.url)
@@ -238,15 +348,28 @@ class FakePages:
         left_behind = own and delivery.redelivered and row.claim is not None
         lost_alone = left_behind and row.alone
         row.suspect = left_behind or (own and row.suspect)
+        asked_for = row.waiting_since if row.waiting else now
+        row.requested_at = (own and row.requested_at) or asked_for
+        row.error = row.error if own else None
         row.attempts = max(row.attempts, request.attempt) if own else request.attempt
         refreshes = row.status is PageStatus.COMPLETED
         row.status = PageStatus.COMPLETED if refreshes else PageStatus.IN_PROGRESS
-        row.covered += [*row.waiting, request.request_id]
+        row.covered |= dict.fromkeys([*row.waiting, request.request_id], len(row.outcomes))
         row.waiting, row.finished, row.alone = [], False, alone
         row.request_id, row.claim, row.updated_at = request.request_id, uuid4(), now
         row.lease_expires_at = now + timedelta(seconds=lease_seconds)
+        row.revision += 1
+        result = row.metadata if refreshes else None
         return Claim(
-            request.url, request.request_id, row.attempts, refreshes, row.claim, lost_alone
+            request.url,
+            request.request_id,
+            row.attempts,
+            refreshes,
+            row.claim,
+            lost_alone,
+            len(row.outcomes),
+            result.body_sha256 if result else None,
+            row.validators if refreshes else None,
         )
 
     def _is_claimable(self, row: _Row, delivery: Delivery, now: datetime) -> bool:
@@ -261,15 +384,27 @@ class FakePages:
         return not is_held and (request.request_id not in row.covered or lease_is_over)
 
     async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-        return self._end(claim, PageStatus.COMPLETED, None, metadata, finishes=True)
+        if ended := self._end(claim, PageStatus.COMPLETED, None, finishes=True):
+            self._rows[claim.url].metadata = metadata
+            self._rows[claim.url].validators = validators_of(metadata)
+        return ended
+
+    async def confirm(self, claim: Claim) -> PageStatus | None:
+        result = self._rows[claim.url].metadata
+        if result is None or result.body_sha256 != claim.body_sha256:
+            return None
+        return self._end(claim, PageStatus.COMPLETED, None, finishes=True)
 
     async def fail(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> PageStatus | None:
-        return self._end(claim, PageStatus.FAILED_PERMANENT, error, metadata, finishes=True)
+        ended = self._end(claim, PageStatus.FAILED_PERMANENT, error, finishes=True)
+        if ended and not claim.refreshes:
+            self._rows[claim.url].metadata = metadata
+        return ended
 
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
-        return self._end(claim, PageStatus.FAILED_RETRYABLE, error, None, finishes=False)
+        return self._end(claim, PageStatus.FAILED_RETRYABLE, error, finishes=False)
 
     async def abandon(self, claim: Claim) -> None:
         self._check()
@@ -277,21 +412,18 @@ class FakePages:
             self._rows[claim.url].attempts = claim.attempt - 1
 
     def _end(
-        self,
-        claim: Claim,
-        status: PageStatus,
-        error: PageError | None,
-        metadata: PageMetadata | None,
-        *,
-        finishes: bool,
+        self, claim: Claim, status: PageStatus, error: PageError | None, *, finishes: bool
     ) -> PageStatus | None:
         self._check()
         row = self._rows[claim.url]
         if self._release(claim, finishes=finishes):
             row.status = PageStatus.COMPLETED if claim.refreshes else status
-            keeps_result = (claim.refreshes and error is not None) or not finishes
-            row.metadata = row.metadata if keeps_result else metadata
             row.error = error
+            if finishes and not (claim.refreshes and error):
+                row.checked_at = row.updated_at
+            if finishes:
+                ended = (claim.url, status, claim.attempt, error, claim.request_id)
+                row.outcomes.append(RequestRecord(claim.request_id, *ended))
         return row.status if row.ended_claim == claim.token else None
 
     def _release(self, claim: Claim, *, finishes: bool) -> bool:
@@ -300,6 +432,7 @@ class FakePages:
             return False
         row.claim, row.ended_claim, row.lease_expires_at = None, claim.token, None
         row.finished, row.updated_at = finishes, self._now()
+        row.revision += 1
         return True
 
     def _row(self, url: str, now: datetime) -> _Row:

@@ -54,6 +54,8 @@ class Hit:
     began: float
     status: int
     """What the site answered, `NO_ANSWER` if it closed the connection."""
+    if_none_match: str | None = None
+    """The header of that name, as the site got it."""
 
 
 class History:

@@ -109,26 +109,32 @@ class Service:
         self._client.close()
         self._mongo.close()
 
-    def post(self, api: Api, url: str) -> httpx.Response:
+    def post(self, api: Api, url: str, **more: Any) -> httpx.Response:
         """Ask for a page, and note in the history what was answered."""
         sent, status, request_id = time.monotonic(), NO_ANSWER, None
         try:
-            answer = self._client.post(f"{api.url}/metadata", json={"url": url})
+            answer = self._client.post(f"{api.url}/metadata", json={"url": url, **more})
             status = answer.status_code
             request_id = answer.json()["request_id"] if status == HTTPStatus.ACCEPTED else None
         finally:
             self.history.note_post(url, sent, status, request_id)
         return answer
 
-    def get(self, api: Api, url: str) -> httpx.Response:
+    def get(self, api: Api, url: str, **more: Any) -> httpx.Response:
         """Read a page, and note in the history what was answered."""
         sent, status, hit = time.monotonic(), NO_ANSWER, None
         try:
-            answer = self._client.get(f"{api.url}/metadata", params={"url": url})
+            answer = self._client.get(f"{api.url}/metadata", params={"url": url, **more})
             status, hit = answer.status_code, _hit_in(answer)
         finally:
             self.history.note_get(url, sent, status, hit)
         return answer
+
+    def request_state(self, api: Api, request_id: str) -> dict[str, Any]:
+        """Return what the API says became of a request."""
+        answer = self._client.get(f"{api.url}/metadata/requests/{request_id}")
+        body: dict[str, Any] = answer.json()
+        return body
 
     def is_ready(self, process: Api | Worker) -> bool:
         return self._client.get(f"{process.url}/health/ready").status_code == 200

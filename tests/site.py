@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from threading import Event, Lock, Thread
@@ -17,7 +18,8 @@ class Site(ThreadingHTTPServer):
     `/held/…` waits for `release()`, `/slow/200/…` takes 200 ms, `/status/503/…` answers 503,
     `/failing/…` does so for as long as `failing` is set, `/flaky/2/…` does so for its first two
     hits, `/poison/…` calls `on_poison` and closes the connection, `/big/1000` has 1000 bytes, also
-    after another of these, `/nul` a NUL.
+    after another of these, `/nul` a NUL. `/tagged/…` has an ETag that is made of `edition`, and
+    answers 304 to whoever has it, `/moved/tagged/…` redirects there.
 
     Each answer has the number of its hit in the header `X-Hit`; `seen` tells when that hit began.
     """
@@ -31,6 +33,7 @@ class Site(ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.seen: list[Hit] = []
         self.failing = False
+        self.edition = 1
         self.on_hit: Callable[[str], None] = lambda _path: None
         self.on_poison: Callable[[], object] = lambda: None
         self._numbers = count(1)
@@ -52,12 +55,19 @@ class Site(ThreadingHTTPServer):
     def pause(self, seconds: float) -> None:
         Event().wait(seconds)
 
-    def note_hit(self, path: str) -> Hit:
+    @property
+    def etag(self) -> str:
+        return f'W/"edition-{self.edition}"'
+
+    def note_hit(self, path: str, if_none_match: str | None = None) -> Hit:
         """Count a hit, and decide at once what it is answered."""
         began = time.monotonic()
         with self._lock:
             self.hits[path] += 1
-            hit = Hit(next(self._numbers), self.url(path), began, self._status(path))
+            status = self._status(path)
+            if path.startswith("/tagged/") and if_none_match == self.etag:
+                status = 304
+            hit = Hit(next(self._numbers), self.url(path), began, status, if_none_match)
             self.seen.append(hit)
         return hit
 
@@ -75,7 +85,11 @@ class Site(ThreadingHTTPServer):
             "failing": self.failing,
             "flaky": argument.isdecimal() and self.hits[path] <= int(argument),
         }
-        special = {"status": int(argument) if kind == "status" else 0, "poison": NO_ANSWER}
+        special = {
+            "status": int(argument) if kind == "status" else 0,
+            "poison": NO_ANSWER,
+            "moved": 302,
+        }
         return special.get(kind, 503 if fails.get(kind) else 200)
 
     @staticmethod
@@ -92,7 +106,7 @@ class _Page(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        hit = self.server.note_hit(self.path)
+        hit = self.server.note_hit(self.path, self.headers["If-None-Match"])
         parts = self.path.split("/")
         if parts[1] == "held":
             self.server.wait()
@@ -111,16 +125,23 @@ class _Page(BaseHTTPRequestHandler):
         self.send_header("X-Hit", str(hit.number))
         self.send_header("Content-Type", "text/html; charset=utf-8")
         self.send_header("Set-Cookie", "a=b; Path=/; HttpOnly")
-        self.send_header("Content-Length", str(len(body)))
+        if self.path.startswith("/tagged/"):
+            self.send_header("ETag", self.server.etag)
+        if self.path.startswith("/moved/"):
+            self.send_header("Location", self.path.removeprefix("/moved"))
+        if hit.status != HTTPStatus.NOT_MODIFIED:
+            self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        if hit.status != HTTPStatus.NOT_MODIFIED:
+            self.wfile.write(body)
 
     def _body(self, parts: list[str]) -> bytes:
         if "big" in parts:
             return b"x" * int(parts[parts.index("big") + 1])
         end = "\0" if parts[1] == "nul" else ""
-        return f"<!doctype html><title>{self.path}</title>{end}".encode()
+        edition = self.server.edition if parts[1] == "tagged" else ""
+        return f"<!doctype html><title>{self.path}</title>{edition}{end}".encode()
 
     def log_message(self, *_arguments: object) -> None:
         """Keep the tests' output to the tests."""

@@ -53,6 +53,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.inventory = Inventory(
         publisher=RequestPublisher(parts.sender, parts.topology),
         pages=parts.pages,
+        min_refresh_seconds=settings.api_min_refresh_seconds,
     )
     app.state.large_pages = LargePages(Room(READING_BYTES), Room(SENDING_BYTES))
     app.state.connection = parts.connection

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app.api.schemas import Page, QueuedAnswer, page_answer
+from app.api.schemas import Page, QueuedAnswer, RequestState, page_answer
 from app.models import (
     Cookie,
     ErrorKind,
@@ -16,6 +16,8 @@ from app.models import (
     PageRequest,
     PageStatus,
     Redirect,
+    Refresh,
+    RequestRecord,
 )
 
 _URL = "https://example.com/"
@@ -56,18 +58,44 @@ def _page(status: PageStatus, **changes: Any) -> Page:
     return page_answer(replace(_QUEUED, status=status, attempts=1, **changes))
 
 
+_COMPLETED = {"metadata": _METADATA, "checked_at": _FETCHED_AT}
+_TIMED_OUT = PageError(ErrorKind.TIMEOUT, "no answer in time")
+
 QUEUED_ANSWER = {"The request is queued": QueuedAnswer.of(_REQUEST)}
+FRESH = {"Checked within max_age": _page(PageStatus.COMPLETED, **_COMPLETED)}
 ENDED = {
-    "The page as its server sent it": _page(PageStatus.COMPLETED, metadata=_METADATA),
+    "The page as its server sent it": _page(PageStatus.COMPLETED, **_COMPLETED),
+    "A page whose refresh has failed": _page(
+        PageStatus.COMPLETED,
+        **_COMPLETED,
+        stale=True,
+        refresh=Refresh(
+            PageStatus.FAILED_PERMANENT, _REQUEST.request_id, _REQUESTED_AT, 5, _TIMED_OUT
+        ),
+    ),
     "A page that cannot be fetched": _page(
         PageStatus.FAILED_PERMANENT,
         error=PageError(ErrorKind.DNS, "the host name could not be resolved"),
+        checked_at=_FETCHED_AT,
     ),
 }
 PENDING = {
     "Waiting for a worker": page_answer(_QUEUED),
     "Being fetched": _page(PageStatus.IN_PROGRESS),
-    "To be tried again": _page(
-        PageStatus.FAILED_RETRYABLE, error=PageError(ErrorKind.TIMEOUT, "no answer in time")
+    "To be tried again": _page(PageStatus.FAILED_RETRYABLE, error=_TIMED_OUT),
+}
+REQUESTS = {
+    "Answered": RequestState.of(
+        RequestRecord(_REQUEST.request_id, _URL, PageStatus.COMPLETED, 1, None, _REQUEST.request_id)
+    ),
+    "Answered by the fetch for another request, which failed": RequestState.of(
+        RequestRecord(
+            _REQUEST.request_id,
+            _URL,
+            PageStatus.FAILED_PERMANENT,
+            5,
+            _TIMED_OUT,
+            UUID("0c5be2b5-53ea-4e65-8fd5-a7a3a9e0e7f2"),
+        )
     ),
 }

@@ -8,6 +8,7 @@ it described in the OpenAPI document, with the examples given here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +24,7 @@ from app.errors import (
     PublishFault,
     StoreUnavailable,
     UnknownPage,
+    UnknownRequest,
 )
 
 MEDIA_TYPE = "application/problem+json"
@@ -109,6 +111,19 @@ INVALID_QUERY = replace(
 )
 """The same kind as `INVALID_BODY`, with the example of a call that has no body."""
 
+INVALID_REQUEST_ID = replace(
+    INVALID_BODY,
+    examples={
+        "No UUID": [
+            {
+                "field": "path.request_id",
+                "message": "Input should be a valid UUID, invalid character: found `x` at 0; send "
+                "the request_id that POST /metadata has answered",
+            }
+        ]
+    },
+)
+
 BODY_TOO_LARGE = ProblemKind(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "request-entity-too-large",
@@ -120,8 +135,17 @@ UNKNOWN_PAGE = ProblemKind(
     "unknown-page",
     "The page is not known",
     {
-        "Asked by another site": "there is no record of https://example.com/; ask for it by "
+        "Nothing may be queued": "there is no record of https://example.com/; ask for it by "
         "POST /metadata"
+    },
+)
+UNKNOWN_REQUEST = ProblemKind(
+    HTTPStatus.NOT_FOUND,
+    "unknown-request",
+    "The request is not known",
+    {
+        "Never accepted, or forgotten": "no record mentions the request "
+        "6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11; ask for its page by GET /metadata?url=…"
     },
 )
 NOT_QUEUED = ProblemKind(
@@ -158,6 +182,7 @@ INTERNAL_ERROR = ProblemKind(
 _KIND_OF_ERROR: dict[type[InventoryError], ProblemKind] = {
     InvalidUrl: INVALID_URL,
     UnknownPage: UNKNOWN_PAGE,
+    UnknownRequest: UNKNOWN_REQUEST,
     PublishError: NOT_QUEUED,
     StoreUnavailable: DATABASE_UNAVAILABLE,
 }
@@ -197,16 +222,28 @@ def _detail(exc: Exception) -> Detail:
 async def _on_invalid_request(_request: Request, exc: Exception) -> Response:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    return INVALID_BODY.answer([_field_error(it["loc"], it["msg"]) for it in exc.errors()])
+    return INVALID_BODY.answer([_field_error(it) for it in exc.errors()])
 
 
 _EXPECTED_BODY = 'send {"url": "https://example.com/"} with Content-Type: application/json'
 
+_ADVICE = {
+    "bool_parsing": "send true or false",
+    "int_parsing": "send a whole number",
+    "int_type": "send a whole number",
+    "uuid_parsing": "send the request_id that POST /metadata has answered",
+}
+"""What to do about a value, by pydantic's type of error, where its message does not say it."""
 
-def _field_error(location: tuple[int | str, ...], message: str) -> FieldError:
-    if location[0] == "body" and location[1:] != ("url",):
-        message = f"{message}; {_EXPECTED_BODY}"
-    return {"field": ".".join(str(part) for part in location), "message": message}
+
+def _field_error(error: Mapping[str, Any]) -> FieldError:
+    location, message = error["loc"], error["msg"]
+    is_about_a_field = any(isinstance(part, str) for part in location[1:])
+    advice = _ADVICE.get(error["type"])
+    if location[0] == "body" and not is_about_a_field:
+        advice = _EXPECTED_BODY
+    text = f"{message}; {advice}" if advice else message
+    return {"field": ".".join(str(part) for part in location), "message": text}
 
 
 async def _on_http_exception(request: Request, exc: Exception) -> Response:

@@ -6,7 +6,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.models import PageError, PageMetadata, PageRecord, PageRequest, PageStatus
+from app.models import (
+    PageError,
+    PageMetadata,
+    PageRecord,
+    PageRequest,
+    PageStatus,
+    Refresh,
+    RequestRecord,
+)
 from app.urls import MAX_URL_LENGTH
 
 _HOST = r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*"
@@ -29,6 +37,17 @@ PAGE_URL: dict[str, Any] = {
 `app/urls.py` checks URLs and can say what is wrong with one."""
 
 
+MAX_AGE: dict[str, Any] = {
+    "title": "Maximum age",
+    "description": (
+        "In seconds. A page whose result was stored or confirmed longer ago is fetched again."
+    ),
+    "examples": [3600],
+    "ge": 0,
+    "le": 2**31 - 1,
+}
+
+
 class _Schema(BaseModel):
     """Takes the descriptions of fields from the strings below them.
 
@@ -43,6 +62,19 @@ class MetadataRequest(_Schema):
     """The body of `POST /metadata`."""
 
     url: str = Field(**PAGE_URL)
+
+    max_age: int | None = Field(default=None, strict=True, **MAX_AGE)
+
+
+class PageQuery(_Schema):
+    """The query of `GET /metadata`."""
+
+    url: str = Field(**PAGE_URL)
+
+    max_age: int | None = Field(default=None, **MAX_AGE)
+
+    queue: bool = True
+    """Whether the call may have the page fetched. If not, an unknown page is answered 404."""
 
 
 class QueuedAnswer(_Schema):
@@ -94,7 +126,21 @@ class PendingPage(_Page):
     """Why the latest attempt failed, or null."""
 
 
-class CompletedPage(_Page):
+class _EndedPage(_Page):
+    """What every answer about a page with a result has, be it good or bad."""
+
+    checked_at: datetime | None
+    """When the result was stored or last confirmed. Null if that was by version 0.1.0."""
+
+    stale: bool
+    """Whether that is longer ago than the `max_age` of this call. False without `max_age`."""
+
+    refresh: Refresh | None
+    """A refresh of the page that is to come, under way or failed, or null. The page stays as it is
+    until a refresh succeeds."""
+
+
+class CompletedPage(_EndedPage):
     """A page as its server sent it."""
 
     status: Literal[PageStatus.COMPLETED]
@@ -104,7 +150,7 @@ class CompletedPage(_Page):
     """What its server sent."""
 
 
-class FailedPage(_Page):
+class FailedPage(_EndedPage):
     """A page that could not be fetched."""
 
     status: Literal[PageStatus.FAILED_PERMANENT]
@@ -132,6 +178,36 @@ def page_answer(record: PageRecord) -> Page:
     """
     answer = _ANSWERS.get(record.status, PendingPage)
     return answer.model_construct(**{name: getattr(record, name) for name in answer.model_fields})
+
+
+class RequestState(_Schema):
+    """What became of one request."""
+
+    status: PageStatus | str
+    """How far the fetch that answers the request has come. It has ended if this is `COMPLETED` or
+    `FAILED_PERMANENT`; for a refresh that failed the page itself is `COMPLETED` still."""
+
+    url: str
+    """The URL in its canonical form."""
+
+    request_id: UUID
+    """The request."""
+
+    attempts: int
+    """Attempts made at that fetch."""
+
+    error: PageError | None
+    """Why its latest attempt failed, or null."""
+
+    answered_by: UUID | None
+    """The request that the fetch was made for: another one if requests shared it, and null while no
+    fetch has begun."""
+
+    @staticmethod
+    def of(record: RequestRecord) -> "RequestState":
+        """Return the answer to a call for this request."""
+        names = RequestState.model_fields
+        return RequestState.model_construct(**{name: getattr(record, name) for name in names})
 
 
 class Health(_Schema):

@@ -48,6 +48,9 @@ class Finding:
     advice: str = ""
 
 
+OTHER_INDEXES = {"created_at", "processing.waiting", "processing.covered.request_id"}
+
+
 def doctor(*, api: ApiUrl = DEFAULT_API, as_json: Json = False) -> None:
     """Check settings, broker, queues, database, indexes and the API. Nothing is changed.
 
@@ -167,8 +170,8 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
     if not facts.exists:
         yield Finding("pages", Verdict.PROBLEM, "the collection does not exist", START_THE_SERVICE)
         return
-    if facts.indexes.get("url") and "created_at" in facts.indexes:
-        yield Finding("indexes", Verdict.OK, "url (unique) and created_at")
+    if facts.indexes.get("url") and facts.indexes.keys() >= OTHER_INDEXES:
+        yield Finding("indexes", Verdict.OK, "url (unique), created_at and those of requests")
     else:
         found = f"only these indexes exist: {', '.join(facts.indexes)}"
         yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)

@@ -6,6 +6,7 @@ The story, from top to bottom:
       _follow              answer after answer, until one is no redirect
         check_url          is this a URL that is fetched at all?                guard.py
         Robots.check       does its host want it fetched?                       robots.py
+        _conditions        is it the URL that gave the validators? send them back
         Transport.get      connect, send the request, read the head             transport.py
           Connector        turns at the host, resolver, guard, TLS              connection.py
           read_head        status and headers as sent                           head.py
@@ -19,7 +20,9 @@ The story, from top to bottom:
 import asyncio
 import ssl
 from datetime import UTC, datetime
+from http import HTTPStatus
 from time import perf_counter
+from typing import overload
 
 import httpx
 
@@ -32,8 +35,8 @@ from app.fetcher.page import ContentReader, Hop, page_from, read_hop
 from app.fetcher.redirects import CookieJar
 from app.fetcher.resolver import Resolve, Resolver
 from app.fetcher.robots import MAX_ROBOTS_BYTES, Robots
-from app.fetcher.transport import Transport
-from app.models import ErrorKind, PageMetadata
+from app.fetcher.transport import RequestHeaders, Transport
+from app.models import ErrorKind, NotModified, PageMetadata, Validators
 
 
 class HttpFetcher:
@@ -43,6 +46,7 @@ class HttpFetcher:
     all redirects. `connect_timeout_seconds` bounds each name resolution, each dialling and each
     TLS handshake. A body that is still coming at the deadline is an error, whatever has been
     received of it. A body that goes on past `max_body_bytes` (decoded) is a result, cut there.
+    Without `conditional` no validators are sent.
 
     `ssl_context` and `resolve` replace certifi's certificates and the system's resolver.
     """
@@ -59,6 +63,7 @@ class HttpFetcher:
         allowed_networks: tuple[Network, ...],
         per_host_concurrency: int,
         respect_robots: bool,
+        conditional: bool = True,
         denied_networks: tuple[Network, ...] = (),
         ssl_context: ssl.SSLContext | None = None,
         resolve: Resolve | None = None,
@@ -66,6 +71,7 @@ class HttpFetcher:
         self._total_timeout_seconds = total_timeout_seconds
         self._max_body_bytes = max_body_bytes
         self._max_redirects = max_redirects
+        self._conditional = conditional
         self._resolver = Resolver(connect_timeout_seconds)
         connector = Connector(
             Guard(allowed_ports, allowed_networks, denied_networks),
@@ -90,21 +96,40 @@ class HttpFetcher:
         """Close the resolver; to be called when no fetch is under way."""
         await self._resolver.close()
 
-    async def fetch(self, url: str) -> PageMetadata:
+    @overload
+    async def fetch(self, url: str, validators: None = None) -> PageMetadata: ...
+
+    @overload
+    async def fetch(
+        self, url: str, validators: Validators | None
+    ) -> PageMetadata | NotModified: ...
+
+    async def fetch(
+        self, url: str, validators: Validators | None = None
+    ) -> PageMetadata | NotModified:
         """Return what the server at the end of `url` and its redirects sent.
 
-        Any HTTP status is a result. Raises `FetchError`, or `HostBusy` if it got no
-        connection to a host.
+        Any HTTP status is a result. `NotModified` is one only where `validators` were sent. Raises
+        `FetchError`, or `HostBusy` if it got no connection to a host.
         """
+        validators = validators if self._conditional else None
         fetched_at, started = datetime.now(UTC), perf_counter()
         with translated():
             async with asyncio.timeout(self._total_timeout_seconds):
-                hops = await self._follow(url, self._max_body_bytes, self._robots)
+                hops = await self._follow(url, self._max_body_bytes, self._robots, validators)
             elapsed_ms = (perf_counter() - started) * 1000
+            if hops[-1].head.status_code == HTTPStatus.NOT_MODIFIED:
+                return NotModified(round(elapsed_ms, 1))
             content = await self._contents.read(hops[-1])
             return page_from(hops, content, elapsed_ms=elapsed_ms, fetched_at=fetched_at)
 
-    async def _follow(self, url: str, max_body_bytes: int, robots: Robots | None) -> list[Hop]:
+    async def _follow(
+        self,
+        url: str,
+        max_body_bytes: int,
+        robots: Robots | None,
+        validators: Validators | None = None,
+    ) -> list[Hop]:
         """Return every answer on the way from `url` to one that is no redirect."""
         hops: list[Hop] = []
         cookies = CookieJar()
@@ -114,12 +139,19 @@ class HttpFetcher:
             check_url(target)
             if robots:
                 await robots.check(target)
-            hops.append(await self._visit(target, cookies, max_body_bytes))
+            conditions = _conditions(target, validators)
+            hops.append(await self._visit(target, cookies, conditions, max_body_bytes))
             target = hops[-1].leads_to
         return hops
 
-    async def _visit(self, url: httpx.URL, cookies: CookieJar, max_body_bytes: int) -> Hop:
-        async with self._transport.get(url, cookies.header_for(url)) as response:
+    async def _visit(
+        self, url: httpx.URL, cookies: CookieJar, conditions: RequestHeaders, max_body_bytes: int
+    ) -> Hop:
+        headers = [*cookies.header_for(url), *conditions]
+        async with self._transport.get(url, headers) as response:
+            if response.head.status_code == HTTPStatus.NOT_MODIFIED and not conditions:
+                message = "the server answered 304 to a request without validators"
+                raise FetchError(ErrorKind.INVALID_RESPONSE, message, retryable=False)
             cookies.keep(url, response.head.headers)
             return await read_hop(url, response, max_body_bytes)
 
@@ -133,3 +165,15 @@ class HttpFetcher:
         with translated():
             *_, hop = await self._follow(url, MAX_ROBOTS_BYTES, robots=None)
         return hop.head.status_code, hop.body.content.decode("utf-8-sig", "replace")
+
+
+def _conditions(url: httpx.URL, validators: Validators | None) -> RequestHeaders:
+    """Return the headers that ask for the page only if it has changed (RFC 9110, 13.1).
+
+    None for any URL but the one that gave the validators: another one on the way to the page may
+    have a page of its own with the same validators.
+    """
+    if validators is None or str(url) != validators.url:
+        return ()
+    headers = {"If-None-Match": validators.etag, "If-Modified-Since": validators.last_modified}
+    return tuple((name, value) for name, value in headers.items() if value)

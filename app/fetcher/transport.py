@@ -4,7 +4,7 @@ There is no pool: keeping connections would cost more than it saves where most h
 once, and one page's connection would serve another page's request.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from app.fetcher.connection import Connector
 from app.fetcher.framing import read_framed
 from app.fetcher.head import ResponseHead, read_head
 
-RequestHeaders = Iterable[tuple[str, str]]
+RequestHeaders = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

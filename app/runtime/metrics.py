@@ -25,6 +25,7 @@ from app.models import (
     Completed,
     Deferred,
     FailedPermanently,
+    NotModified,
     Outcome,
     PageMetadata,
     RetryLater,
@@ -161,14 +162,14 @@ def exposition() -> bytes:
     return generate_latest(REGISTRY)
 
 
-def observe_fetch(result: PageMetadata | FetchError, seconds: float) -> None:
-    """Count a fetch that took `seconds`, and the size of its page."""
+def observe_fetch(result: PageMetadata | NotModified | FetchError, seconds: float) -> None:
+    """Count a fetch that took `seconds`, and the size of its page if the server sent one."""
     FETCH_SECONDS.labels(*_fetch_labels(result)).observe(seconds)
     if isinstance(result, PageMetadata):
         BODY_BYTES.observe(result.body_bytes)
 
 
-def _fetch_labels(result: PageMetadata | FetchError) -> tuple[str, str]:
+def _fetch_labels(result: PageMetadata | NotModified | FetchError) -> tuple[str, str]:
     if isinstance(result, FetchError):
         return "error", result.kind
     return f"{result.status_code // 100}xx", ""

@@ -193,12 +193,18 @@ class Settings(BaseSettings):
     fetch_respect_robots: bool = False
     """Obey robots.txt"""
 
+    fetch_conditional: bool = True
+    """Have a refresh ask the server whether the page has changed, instead of fetching it anew"""
+
     fetch_allowed_networks: Networks = ()
     """CIDRs exempt from the guard on any port: for development, e.g. 127.0.0.0/8"""
 
     fetch_denied_networks: Networks = ()
     """CIDRs that are never fetched, besides those the guard always refuses: your own public ranges,
     a local NAT64 prefix"""
+
+    api_min_refresh_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
+    """POST answers with a result that is younger than this, instead of having it fetched again"""
 
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
     """Least severe level that is logged"""

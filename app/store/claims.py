@@ -13,9 +13,20 @@ The fields of `processing` that decide:
     ended_claim       the token of the claim whose outcome was written last
     finished          whether the last request has its outcome; false while a retry is to come
     waiting           accepted requests that no fetch has begun for yet
-    covered           requests that were accepted before the latest fetch began, so it answers them
+    covered           requests that were accepted before the latest fetch began, so it answers them:
+                      {request_id, outcome}, the number of the outcome that is their answer
+    outcome           the number of the next outcome: how many requests have had theirs, with all
+                      the requests that shared their fetch
     alone             whether the holder fetches nothing beside this page
     suspect           whether a worker died while it fetched the page for this request
+
+Those that only tell what has happened:
+
+    waiting_since     when the first of the waiting requests was noted
+    requested_at      when what is being fetched was asked for
+    outcomes          the latest outcomes: {number, request_id, status, attempts, error}
+    validators        what the server gave with the result, and the SHA-256 of that result's body
+    revision          grows with each change that a reader of the record can see
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -26,7 +37,7 @@ from uuid import UUID, uuid4
 from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
 
-from app.models import ENDED_STATUSES, Busy, Claim, Coalesced, Delivery, PageStatus
+from app.models import ENDED_STATUSES, Busy, Claim, Coalesced, Delivery, PageStatus, Validators
 from app.store.batching import Batcher
 from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
 from app.urls import host_of
@@ -44,16 +55,20 @@ of its own."""
 
 KEPT_COVERED = 50
 """How many covered requests of earlier fetches stay listed when a new fetch begins. They tell a
-late `note_queued` that its request was handled long ago."""
+late `note_queued` that its request was handled long ago, and find the outcome of a request."""
+
+KEPT_OUTCOMES = 10
+"""How many outcomes of a page are remembered."""
 
 _DECIDING_FIELDS = {
     "url": True,
     "status": True,
+    "metadata.body_sha256": True,
     **{
         f"processing.{name}": True
         for name in (
-            *("attempts", "last_request_id", "claim", "ended_claim"),
-            *("finished", "covered", "lost_alone"),
+            *("attempts", "last_request_id", "claim", "ended_claim", "finished"),
+            *("covered.request_id", "outcome", "validators", "lost_alone"),
         )
     },
 }
@@ -61,10 +76,12 @@ _DECIDING_FIELDS = {
 HAS_RESULT = {"$eq": ["$status", PageStatus.COMPLETED]}
 COVERED = {"$ifNull": ["$processing.covered", []]}
 WAITING = {"$ifNull": ["$processing.waiting", []]}
+_OUTCOME = {"$ifNull": ["$processing.outcome", 0]}
+NEXT_REVISION = {"$add": [{"$ifNull": ["$processing.revision", 0]}, 1]}
 _TOKEN = {"$ifNull": ["$processing.claim", None]}
 _IS_CLAIMED = {"$ne": [_TOKEN, None]}
 _IS_HELD = {"$and": [_IS_CLAIMED, {"$gt": ["$processing.lease_expires_at", "$$NOW"]}]}
-_IS_FINISHED = {
+IS_FINISHED = {
     # Records of version 0.1.0 do not have the field.
     "$ifNull": [
         "$processing.finished",
@@ -75,7 +92,7 @@ _IS_FINISHED = {
 
 def is_covered(request_id: UUID) -> Bson:
     """Return the expression for: the latest fetch began after this request was accepted."""
-    return {"$in": [request_id, COVERED]}
+    return {"$in": [request_id, {"$ifNull": ["$processing.covered.request_id", []]}]}
 
 
 def record_head(url: str) -> Bson:
@@ -119,16 +136,10 @@ class ClaimRequest:
             return Busy()
         request, processing = self.delivery.request, document["processing"]
         if processing.get("claim") == self.token:
-            return Claim(
-                url=self.url,
-                request_id=request.request_id,
-                attempt=processing["attempts"],
-                refreshes=document["status"] == PageStatus.COMPLETED,
-                token=self.token,
-                lost_alone=processing["lost_alone"],
-            )
+            return _claim(document)
         # Records of version 0.1.0 have no such list: their last request is the covered one.
-        covered = processing.get("covered", [processing.get("last_request_id")])
+        of_0_1_0 = [{"request_id": processing.get("last_request_id")}]
+        covered = [it["request_id"] for it in processing.get("covered", of_0_1_0)]
         # The record may have changed after the refusal. Only a covered request is answered; any
         # other one asks again.
         if request.request_id not in covered:
@@ -152,10 +163,10 @@ class ClaimRequest:
         own = {
             "$or": [
                 {"$lt": ["$processing.attempts", request.attempt]},
-                {"$and": [{"$not": [_IS_FINISHED]}, is_left]},
+                {"$and": [{"$not": [IS_FINISHED]}, is_left]},
             ]
         }
-        lease_is_over = {"$and": [{"$not": [_IS_FINISHED]}, _IS_CLAIMED]}
+        lease_is_over = {"$and": [{"$not": [IS_FINISHED]}, _IS_CLAIMED]}
         other = {
             "$and": [
                 {"$not": [_IS_HELD]},
@@ -176,37 +187,80 @@ class ClaimRequest:
         lost_alone = {"$and": [left_behind, {"$eq": ["$processing.alone", True]}]}
         was_suspect = {"$and": [is_own, {"$eq": ["$processing.suspect", True]}]}
         attempts = {"$max": ["$processing.attempts", request.attempt]}
-        covered = [
-            {"$slice": [COVERED, -KEPT_COVERED]},
-            {"$setUnion": [WAITING, [request.request_id]]},
-        ]
+        last_error = {"$ifNull": ["$processing.last_error", None]}
+        asked_for = _if({"$eq": [WAITING, []]}, "$$NOW", "$processing.waiting_since")
         claimed = {
             "attempts": _if(is_own, attempts, request.attempt),
             "last_request_id": request.request_id,
+            "requested_at": _if(
+                is_own, {"$ifNull": ["$processing.requested_at", asked_for]}, asked_for
+            ),
             "last_attempt_at": "$$NOW",
             "lease_expires_at": {"$add": ["$$NOW", round(self.lease_seconds * 1000)]},
-            "last_error": {"$ifNull": ["$processing.last_error", None]},
+            "last_error": _if(is_own, last_error, None),
             "claim": self.token,
             "finished": False,
             "waiting": [],
-            "covered": {"$concatArrays": covered},
+            "covered": self._covered(),
+            "outcome": _OUTCOME,
             "alone": self.alone,
             "suspect": {"$or": [was_suspect, left_behind]},
             "lost_alone": lost_alone,
+            "revision": NEXT_REVISION,
         }
         return {"$mergeObjects": ["$processing", claimed]}
+
+    def _covered(self) -> Bson:
+        """Return the latest requests that were covered before, then those that are now."""
+        now_covered = {"$setUnion": [WAITING, [self.delivery.request.request_id]]}
+        is_listed_below = {"$in": ["$$this.request_id", now_covered]}
+        earlier = {"$filter": {"input": COVERED, "as": "this", "cond": {"$not": [is_listed_below]}}}
+        entry = {"request_id": "$$this", "outcome": _OUTCOME}
+        added = {"$map": {"input": now_covered, "as": "this", "in": entry}}
+        return {"$concatArrays": [{"$slice": [earlier, -KEPT_COVERED]}, added]}
+
+
+def _claim(document: Bson) -> Claim:
+    processing = document["processing"]
+    body_sha256 = (document.get("metadata") or {}).get("body_sha256")
+    refreshes = document["status"] == PageStatus.COMPLETED
+    return Claim(
+        url=document["url"],
+        request_id=processing["last_request_id"],
+        attempt=processing["attempts"],
+        refreshes=refreshes,
+        token=processing["claim"],
+        lost_alone=processing["lost_alone"],
+        outcome=processing["outcome"],
+        body_sha256=body_sha256 if refreshes else None,
+        validators=_validators(processing, body_sha256) if refreshes else None,
+    )
+
+
+def _validators(processing: Bson, body_sha256: str | None) -> Validators | None:
+    """Return the validators of a record if they belong to the result that it has.
+
+    An older version, or an operator, may have replaced the result and left them.
+    """
+    kept = processing.get("validators") or {}
+    if body_sha256 is None or kept.get("body_sha256") != body_sha256:
+        return None
+    return Validators(kept["url"], kept["etag"], kept["last_modified"])
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
     """What a record becomes when the attempt of a claim has ended.
 
-    `finishes`: the request has its outcome, and no retry is to come.
+    `outcome` is that of the request, or None if a retry is to come. `checks`: the result was
+    stored or confirmed by this attempt. `result_is` matches the result that is to be there.
     """
 
     claim: Claim
     fields: Bson
-    finishes: bool
+    outcome: Bson | None = None
+    checks: bool = False
+    result_is: Bson = field(default_factory=dict)
 
     @property
     def url(self) -> str:
@@ -215,7 +269,8 @@ class AttemptResult:
 
     def write(self) -> UpdateOne:
         """Return the update, which changes nothing if the claim is void."""
-        return UpdateOne(held(self.claim), released(self.claim, self.finishes, self.fields))
+        update = released(self.claim, self.fields, self.outcome, checks=self.checks)
+        return UpdateOne(held(self.claim) | self.result_is, update)
 
     def answer(self, document: Bson | None) -> PageStatus | None:
         """Return the status as the record has it, None if the claim was void."""
@@ -300,18 +355,27 @@ def held(claim: Claim) -> Bson:
     return {"url": claim.url, "processing.claim": claim.token}
 
 
-def released(claim: Claim, finishes: bool, fields: Bson) -> Bson:  # noqa: FBT001 (named at each call)
+def released(
+    claim: Claim, fields: Bson, outcome: Bson | None = None, *, checks: bool = False
+) -> Bson:
     """Return the update that gives a claim up, and sets further fields."""
-    return {
+    times = {"updated_at": True} | ({"checked_at": True} if checks else {})
+    update: Bson = {
         "$set": {
             "processing.claim": None,
             "processing.ended_claim": claim.token,
             "processing.lease_expires_at": None,
-            "processing.finished": finishes,
+            "processing.finished": outcome is not None,
             **fields,
         },
-        "$currentDate": {"updated_at": True},
+        "$inc": {"processing.revision": 1},
+        "$currentDate": times,
     }
+    if outcome is not None:
+        entry = {"number": claim.outcome, "request_id": claim.request_id, **outcome}
+        update["$inc"]["processing.outcome"] = 1
+        update["$push"] = {"processing.outcomes": {"$each": [entry], "$slice": -KEPT_OUTCOMES}}
+    return update
 
 
 def _if(condition: Any, then: Any, otherwise: Any) -> Bson:

@@ -152,6 +152,10 @@ class Database:
         with pymongo.timeout(INDEX_BUILD_SECONDS):
             await self.pages.create_index("url", unique=True)
             await self.pages.create_index("created_at")
+            # By these two a request is found by its id. Most records have no waiting request.
+            some_wait = {"processing.waiting.0": {"$exists": True}}
+            await self.pages.create_index("processing.waiting", partialFilterExpression=some_wait)
+            await self.pages.create_index("processing.covered.request_id")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ database's own (`$$NOW`, `$currentDate`), whichever machine wrote it.
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 from uuid import UUID
 
@@ -24,12 +25,16 @@ from app.models import (
     PageRecord,
     PageRequest,
     PageStatus,
+    RequestRecord,
 )
 from app.runtime.tracing import TRACER
 from app.store.batching import Batcher
 from app.store.claims import (
     COVERED,
+    HAS_RESULT,
+    IS_FINISHED,
     MAX_WAITING,
+    NEXT_REVISION,
     WAITING,
     AttemptResult,
     Bson,
@@ -41,7 +46,16 @@ from app.store.claims import (
     released,
 )
 from app.store.mongo import Database, translated_errors, upsert_all
+from app.store.progress import (
+    error_of,
+    known_status,
+    mentioning,
+    refresh_of,
+    request_fields,
+    request_record,
+)
 from app.urls import host_of
+from app.validators import validators_of
 
 LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
@@ -51,8 +65,6 @@ MAX_INLINE_SOURCE_BYTES = 65_536
 
 _METADATA = TypeAdapter(PageMetadata)
 _ERROR = TypeAdapter(PageError)
-
-_SHOWN_PROCESSING = ("attempts", "last_request_id", "lease_expires_at", "last_error")
 
 _MAY_STALL = [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
 
@@ -122,23 +134,62 @@ class PageRepository:
         return before is None
 
     @TRACER.start_as_current_span("pages.reserve_again")
-    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
-        """Make a stalled record QUEUED for another request. One caller wins."""
-        unchanged = {
-            "url": stalled.url,
-            "status": stalled.status,
-            "updated_at": stalled.updated_at,
-            "processing.attempts": stalled.attempts,
-            "processing.last_request_id": stalled.request_id,
-        }
+    async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool:
+        """Make a record that has stalled or failed QUEUED for another request. One caller wins."""
+        waiting = {"waiting": {"$concatArrays": [WAITING, [request.request_id]]}}
         queued = {
             "status": PageStatus.QUEUED,
-            "processing": {"$mergeObjects": ["$processing", _unclaimed(request.request_id)]},
+            "processing": {
+                "$mergeObjects": ["$processing", _unclaimed(request.request_id), waiting]
+            },
             "updated_at": "$$NOW",
         }
         with translated_errors():
-            result = await self._database.pages.update_one(unchanged, [{"$set": queued}])
+            result = await self._database.pages.update_one(_unchanged(record), [{"$set": queued}])
         return bool(result.modified_count)
+
+    @TRACER.start_as_current_span("pages.reserve_refresh")
+    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+        """List a request as waiting for a refresh of a page that has a result. One caller wins.
+
+        Returns the record as it is then, or None if somebody else has changed it. A refresh that
+        has stalled loses its claim: should its worker still be at work, it writes nothing.
+        """
+        processing = {
+            "waiting": {"$concatArrays": [WAITING, [request.request_id]]},
+            "waiting_since": "$$NOW",
+            "claim": None,
+            "lease_expires_at": None,
+            "revision": NEXT_REVISION,
+        }
+        reserved = {
+            "processing": {"$mergeObjects": ["$processing", processing]},
+            "updated_at": "$$NOW",
+        }
+        with translated_errors():
+            document = await self._database.pages.find_one_and_update(
+                _unchanged(record),
+                [{"$set": reserved}],
+                projection=self._fields,
+                return_document=ReturnDocument.AFTER,
+            )
+        return _record(document) if document else None
+
+    @TRACER.start_as_current_span("pages.withdraw_refresh")
+    async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
+        """Take back what `reserve_refresh()` listed, unless a fetch has begun since.
+
+        A refresh that had stalled has stalled again then, for the next reader to find.
+        """
+        listed = {"url": request.url, "processing.waiting": request.request_id}
+        as_it_was = {
+            "processing.lease_expires_at": record.lease_expires_at,
+            "updated_at": record.updated_at,
+        }
+        with translated_errors():
+            await self._database.pages.update_one(
+                listed, _without_waiting(request) | {"$set": as_it_was}
+            )
 
     @TRACER.start_as_current_span("pages.release")
     async def release(self, request: PageRequest) -> None:
@@ -147,18 +198,21 @@ class PageRepository:
             await self._database.pages.delete_one(_reserved(request))
 
     @TRACER.start_as_current_span("pages.restore")
-    async def restore(self, stalled: PageRecord, request: PageRequest) -> None:
-        """Make a record stalled again as before `reserve_again()`, if it has not changed since."""
+    async def restore(self, record: PageRecord, request: PageRequest) -> None:
+        """Make a record again what it was before `reserve_again()`, if it has not changed since."""
         as_it_was = {
-            "status": stalled.status,
-            "processing.attempts": stalled.attempts,
-            "processing.last_request_id": stalled.request_id,
-            "processing.lease_expires_at": stalled.lease_expires_at,
-            "processing.last_error": stalled.error and _ERROR.dump_python(stalled.error),
-            "updated_at": stalled.updated_at,
+            "status": record.status,
+            "processing.finished": record.has_ended,
+            "processing.attempts": record.attempts,
+            "processing.last_request_id": record.request_id,
+            "processing.lease_expires_at": record.lease_expires_at,
+            "processing.last_error": record.error and _ERROR.dump_python(record.error),
+            "updated_at": record.updated_at,
         }
         with translated_errors():
-            await self._database.pages.update_one(_reserved(request), {"$set": as_it_was})
+            await self._database.pages.update_one(
+                _reserved(request), _without_waiting(request) | {"$set": as_it_was}
+            )
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         """Say whether a worker died while it fetched the page for this very request."""
@@ -194,14 +248,32 @@ class PageRepository:
 
         Returns the status as the database has it now, None if the claim is void.
         """
+        validators = validators_of(metadata)
+        kept = {"body_sha256": metadata.body_sha256}
+        changes = {
+            **_COMPLETED,
+            "metadata": _METADATA.dump_python(metadata),
+            "processing.validators": validators and asdict(validators) | kept,
+        }
         return await self._end_attempt(
-            claim,
-            {
-                "status": PageStatus.COMPLETED,
-                "metadata": _METADATA.dump_python(metadata),
-                "processing.last_error": None,
-            },
-            finishes=True,
+            AttemptResult(claim, changes, _outcome(claim, PageStatus.COMPLETED), checks=True)
+        )
+
+    @TRACER.start_as_current_span("pages.confirm")
+    async def confirm(self, claim: Claim) -> PageStatus | None:
+        """Keep that the result of a claimed page still holds, as its server says.
+
+        Returns as `complete()` does; None also if the result is no longer the one that the claim
+        was given. It is not confirmed then, and the page stays claimed.
+        """
+        return await self._end_attempt(
+            AttemptResult(
+                claim,
+                _COMPLETED,
+                _outcome(claim, PageStatus.COMPLETED),
+                checks=True,
+                result_is={"metadata.body_sha256": claim.body_sha256},
+            )
         )
 
     @TRACER.start_as_current_span("pages.fail")
@@ -212,28 +284,39 @@ class PageRepository:
 
         Returns as `complete()` does. A failed refresh leaves the result it has in place.
         """
-        result = {"metadata": metadata and _METADATA.dump_python(metadata)}
+        changes = _failed(claim, PageStatus.FAILED_PERMANENT, error)
+        if not claim.refreshes:
+            changes["metadata"] = metadata and _METADATA.dump_python(metadata)
+        outcome = _outcome(claim, PageStatus.FAILED_PERMANENT, error)
         return await self._end_attempt(
-            claim,
-            _failed(claim, PageStatus.FAILED_PERMANENT, error)
-            | ({} if claim.refreshes else result),
-            finishes=True,
+            AttemptResult(claim, changes, outcome, checks=not claim.refreshes)
         )
 
     @TRACER.start_as_current_span("pages.note_retry")
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         """Keep a failure that will be tried again. Returns as `complete()` does."""
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
-        return await self._end_attempt(claim, changes, finishes=False)
+        return await self._end_attempt(AttemptResult(claim, changes))
 
     @TRACER.start_as_current_span("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
         uncounted = {"processing.attempts": claim.attempt - 1}
         with translated_errors():
-            await self._database.pages.update_one(
-                held(claim), released(claim, finishes=False, fields=uncounted)
+            await self._database.pages.update_one(held(claim), released(claim, uncounted))
+
+    @TRACER.start_as_current_span("pages.find_request")
+    async def find_request(self, request_id: UUID) -> RequestRecord | None:
+        """Return what became of a request, if the record of its page remembers it.
+
+        A record remembers the requests that wait, those that the latest fetch covers, and up to
+        `KEPT_COVERED` before them, as long as theirs is among the latest `KEPT_OUTCOMES` outcomes.
+        """
+        with translated_errors():
+            document = await self._database.pages.find_one(
+                mentioning(request_id), request_fields(request_id)
             )
+        return request_record(request_id, document) if document else None
 
     async def _find_all(self, urls: Sequence[str]) -> list[Bson | None]:
         cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
@@ -244,15 +327,38 @@ class PageRepository:
         await upsert_all(self._database.pages, [_note(request) for request in requests])
         return [None] * len(requests)
 
-    async def _end_attempt(
-        self, claim: Claim, changes: Bson, *, finishes: bool
-    ) -> PageStatus | None:
-        page_source = (changes.get("metadata") or {}).get("page_source") or ""
+    async def _end_attempt(self, result: AttemptResult) -> PageStatus | None:
+        page_source = (result.fields.get("metadata") or {}).get("page_source") or ""
         with translated_errors():
-            return await self._claims.end(
-                AttemptResult(claim, changes, finishes),
-                is_large=len(page_source) > LARGE_PAGE_CHARACTERS,
-            )
+            return await self._claims.end(result, is_large=len(page_source) > LARGE_PAGE_CHARACTERS)
+
+
+_COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
+"""What a record says of a page whose result was stored or confirmed."""
+
+
+def _outcome(claim: Claim, status: PageStatus, error: PageError | None = None) -> Bson:
+    dumped = error and _ERROR.dump_python(error)
+    return {"status": status, "attempts": claim.attempt, "error": dumped}
+
+
+def _unchanged(record: PageRecord) -> Bson:
+    """Match the record of a page if nobody has changed it since it was read."""
+    return {
+        "url": record.url,
+        "status": record.status,
+        "updated_at": record.updated_at,
+        "processing.attempts": record.attempts,
+        "processing.last_request_id": record.request_id,
+        "processing.revision": record.revision,
+    }
+
+
+def _without_waiting(request: PageRequest) -> Bson:
+    return {
+        "$pull": {"processing.waiting": request.request_id},
+        "$inc": {"processing.revision": 1},
+    }
 
 
 def _note(request: PageRequest) -> UpdateOne:
@@ -271,14 +377,22 @@ def _note(request: PageRequest) -> UpdateOne:
             {"$gte": [{"$size": WAITING}, MAX_WAITING]},
         ]
     }
+    is_first = {"$and": [{"$not": [is_listed]}, {"$eq": [WAITING, []]}]}
+    # A reader sees a page with a result change only by the first request that waits.
+    shows = {"$or": [queues, {"$and": [HAS_RESULT, is_first]}]}
     listed = {"$concatArrays": [WAITING, [request.request_id]]}
     now_queued = {"$cond": [queues, _unclaimed(request.request_id), {}]}
-    waiting = {"waiting": {"$cond": [is_listed, WAITING, listed]}, "covered": COVERED}
+    waiting = {
+        "waiting": {"$cond": [is_listed, WAITING, listed]},
+        "waiting_since": {"$cond": [is_first, "$$NOW", "$processing.waiting_since"]},
+        "covered": COVERED,
+        "revision": {"$cond": [shows, NEXT_REVISION, "$processing.revision"]},
+    }
     update = {
         "status": {"$cond": [queues, PageStatus.QUEUED, "$status"]},
         **record_head(request.url),
         "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
-        "updated_at": {"$cond": [queues, "$$NOW", "$updated_at"]},
+        "updated_at": {"$cond": [shows, "$$NOW", "$updated_at"]},
     }
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
@@ -297,7 +411,8 @@ def _queued(request: PageRequest) -> Bson:
         "status": PageStatus.QUEUED,
         "host": {"$literal": host_of(request.url)},
         "metadata": None,
-        "processing": _unclaimed(request.request_id),
+        "processing": _unclaimed(request.request_id)
+        | {"waiting": [request.request_id], "waiting_since": "$$NOW"},
         "created_at": "$$NOW",
         "updated_at": "$$NOW",
     }
@@ -308,12 +423,14 @@ def _unclaimed(request_id: UUID) -> Bson:
     return {
         "attempts": 0,
         "last_request_id": request_id,
+        "requested_at": "$$NOW",
         "last_attempt_at": None,
         "lease_expires_at": None,
         "last_error": None,
         "claim": None,
         "finished": False,
         "suspect": False,
+        "revision": NEXT_REVISION,
     }
 
 
@@ -335,27 +452,45 @@ def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
 def _record_fields(patience_seconds: float) -> Bson:
     """Return the projection of a record.
 
-    The database computes `has_stalled`, by its own clock, and leaves a large page source out.
+    The database computes what depends on the time, by its own clock, and leaves a large page
+    source out.
     """
-    lease = {"$ifNull": ["$processing.lease_expires_at", None]}
-    last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
-    lease_is_over = {"$lt": [lease, "$$NOW"]}
-    waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
-    stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
     source_is_text = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
     source_bytes = {"$cond": [source_is_text, {"$strLenBytes": "$metadata.page_source"}, 0]}
     is_large = {"$gt": [source_bytes, MAX_INLINE_SOURCE_BYTES]}
     without_source = {"$mergeObjects": ["$metadata", {"page_source": None}]}
+    shown = (
+        *("attempts", "last_request_id", "lease_expires_at", "last_error", "claim", "finished"),
+        *("requested_at", "waiting_since", "revision"),
+    )
     return {
         "url": True,
         "status": True,
         "metadata": {"$cond": [is_large, without_source, "$metadata"]},
         "omitted_source_bytes": {"$cond": [is_large, source_bytes, 0]},
-        "processing": dict.fromkeys(_SHOWN_PROCESSING, True),
+        "processing": dict.fromkeys(shown, True),
+        "first_waiting": {"$first": WAITING},
         "created_at": True,
         "updated_at": True,
-        "has_stalled": {"$and": [{"$in": ["$status", _MAY_STALL]}, stands_still]},
+        "checked_at": True,
+        "age_ms": {"$subtract": ["$$NOW", "$checked_at"]},
+        "unchanged_ms": {"$subtract": ["$$NOW", "$updated_at"]},
+        "has_stalled": _has_stalled(patience_seconds),
     }
+
+
+def _has_stalled(patience_seconds: float) -> Bson:
+    """Return the expression for: something is to come, and nobody seems to be at work on it."""
+    lease = {"$ifNull": ["$processing.lease_expires_at", None]}
+    last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
+    lease_is_over = {"$lt": [lease, "$$NOW"]}
+    waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
+    stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
+    refresh_is_to_come = {"$or": [{"$not": [IS_FINISHED]}, {"$ne": [WAITING, []]}]}
+    may_stall = {
+        "$or": [{"$in": ["$status", _MAY_STALL]}, {"$and": [HAS_RESULT, refresh_is_to_come]}]
+    }
+    return {"$and": [may_stall, stands_still]}
 
 
 def _record(document: Bson) -> PageRecord:
@@ -373,21 +508,23 @@ def _parse(document: Bson) -> PageRecord:
     metadata, error = document.get("metadata"), processing.get("last_error")
     return PageRecord(
         url=document["url"],
-        status=_known_status(document["status"]),
+        status=known_status(document["status"]),
         metadata=metadata and _METADATA.validate_python(metadata),
-        error=error and _ERROR.validate_python(error),
+        error=error_of(error),
         attempts=processing["attempts"],
         request_id=processing["last_request_id"],
         created_at=document["created_at"],
         updated_at=document["updated_at"],
         lease_expires_at=processing.get("lease_expires_at"),
         has_stalled=document["has_stalled"],
+        checked_at=document.get("checked_at"),
+        refresh=refresh_of(document),
+        age_seconds=_seconds(document.get("age_ms")),
+        unchanged_seconds=_seconds(document["unchanged_ms"]) or 0,
+        revision=processing.get("revision"),
         omitted_source_bytes=document["omitted_source_bytes"],
     )
 
 
-def _known_status(text: str) -> PageStatus | str:
-    try:
-        return PageStatus(text)
-    except ValueError:
-        return text
+def _seconds(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

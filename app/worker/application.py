@@ -135,6 +135,7 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
         denied_networks=settings.fetch_denied_networks,
         per_host_concurrency=settings.fetch_per_host_concurrency,
         respect_robots=settings.fetch_respect_robots,
+        conditional=settings.fetch_conditional,
     )
 
 

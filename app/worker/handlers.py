@@ -136,8 +136,8 @@ def _retry(outcome: Outcome) -> Retry | None:
 
 def _log(outcome: Outcome) -> None:
     match outcome:
-        case Completed(status):
-            logger.info("metadata_persisted")
+        case Completed(status, is_unchanged):
+            logger.info("metadata_persisted", unchanged=is_unchanged)
             logger.info("metadata_final_state", status=status)
         case FailedPermanently(error, status):
             logger.warning(

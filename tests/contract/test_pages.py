@@ -9,7 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from dirty_equals import IsNow, IsPartialDict
+from dirty_equals import IsApprox, IsNow, IsPartialDict
 from motor.motor_asyncio import AsyncIOMotorClient
 from pymongo import AsyncMongoClient, MongoClient
 
@@ -20,9 +20,14 @@ from app.models import (
     Coalesced,
     Delivery,
     ErrorKind,
+    Header,
     PageError,
+    PageMetadata,
     PageRecord,
+    PageRequest,
     PageStatus,
+    Refresh,
+    Validators,
 )
 from app.retries import Backoff
 from app.services import Pages
@@ -30,6 +35,7 @@ from app.store import pages as page_repository
 from app.store.claims import Claims
 from app.store.mongo import Database
 from app.store.pages import PageRepository
+from app.store.progress import mentioning
 from dev.servers import MongoDB
 from tests.fakes import URL, FakePages, a_page, a_request
 
@@ -90,7 +96,7 @@ def pass_time(pages: Pages) -> PassTime:
             pages.pass_time(URL, seconds)
             return
         assert isinstance(pages, PageRepository)
-        fields = ("updated_at", "processing.lease_expires_at")
+        fields = ("updated_at", "checked_at", "processing.lease_expires_at")
         earlier = {name: {"$subtract": [f"${name}", round(seconds * 1000)]} for name in fields}
         collection = pages._database.pages  # noqa: SLF001 (the fixture has made the repository)
         await collection.update_one({"url": URL}, [{"$set": earlier}])
@@ -577,7 +583,10 @@ async def test_opening_a_second_time_keeps_the_indexes(
         pass
     indexes = await database.pages.index_information()
     assert indexes["url_1"]["unique"] is True
-    assert set(indexes) == {"_id_", "url_1", "created_at_1"}
+    assert set(indexes) == {
+        *("_id_", "url_1", "created_at_1"),
+        *("processing.waiting_1", "processing.covered.request_id_1"),
+    }
 
 
 async def test_an_index_that_takes_longer_to_build_than_an_operation_may_is_waited_for(
@@ -609,6 +618,374 @@ async def test_a_retry_takes_over_what_is_left_of_an_earlier_attempt(pages: Page
     await claimed(pages, Delivery(request))
     later = await claimed(pages, Delivery(replace(request, attempt=2)))
     assert later.attempt == 2
+
+
+# --- Refreshes, and how old a result is ---
+
+
+async def completed(pages: Pages, page: PageMetadata | None = None) -> PageRecord:
+    """Have the page at URL fetched, and return its record."""
+    await pages.complete(await claimed(pages, Delivery(a_request())), page or a_page())
+    return await found(pages)
+
+
+async def test_a_result_tells_when_it_was_stored_and_how_long_ago_that_is(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    record = await completed(pages)
+    assert record.checked_at == IsNow(tz=UTC, delta=10)
+    assert record.refresh is None
+    await pass_time(100)
+    old = await found(pages)
+    assert old.age_seconds == IsApprox(100, delta=10)
+    assert (old.was_checked_within(120), old.was_checked_within(80)) == (True, False)
+
+
+async def test_a_page_without_result_has_not_been_checked(pages: Pages) -> None:
+    await pages.note_retry(await claimed(pages, Delivery(a_request())), ERROR)
+    record = await found(pages)
+    assert (record.checked_at, record.refresh) == (None, None)
+    assert not record.was_checked_within(1000)
+
+
+async def test_a_final_failure_is_a_result_that_was_checked(pages: Pages) -> None:
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
+    record = await found(pages)
+    assert record.checked_at == IsNow(tz=UTC, delta=10)
+    assert record.was_checked_within(10)
+
+
+async def test_a_noted_request_for_a_page_with_a_result_is_a_queued_refresh(pages: Pages) -> None:
+    before = await completed(pages)
+    request = a_request()
+    await pages.note_queued(request)
+    await pages.note_queued(a_request())
+    record = await found(pages)
+    assert record.refresh == Refresh(
+        PageStatus.QUEUED, request.request_id, record.updated_at, attempts=0, error=None
+    )
+    assert (record.status, record.checked_at) == (PageStatus.COMPLETED, before.checked_at)
+    assert revision_of(record) == revision_of(before) + 1
+
+
+def revision_of(record: PageRecord) -> int:
+    assert record.revision is not None
+    return record.revision
+
+
+async def test_a_refresh_is_seen_from_its_first_attempt_to_its_last(pages: Pages) -> None:
+    before, request = await completed(pages), a_request()
+    await pages.note_queued(request)
+    seen = [await found(pages)]
+    for attempt in (1, 2):
+        claim = await claimed(pages, Delivery(replace(request, attempt=attempt)))
+        seen.append(await found(pages))
+        await (pages.note_retry(claim, ERROR) if attempt == 1 else pages.fail(claim, ERROR))
+        seen.append(await found(pages))
+    assert [
+        it.refresh and (it.refresh.status, it.refresh.attempts, it.refresh.error) for it in seen
+    ] == [
+        (PageStatus.QUEUED, 0, None),
+        (PageStatus.IN_PROGRESS, 1, None),
+        (PageStatus.FAILED_RETRYABLE, 1, ERROR),
+        (PageStatus.IN_PROGRESS, 2, ERROR),
+        (PageStatus.FAILED_PERMANENT, 2, ERROR),
+    ]
+    assert {it.refresh and it.refresh.request_id for it in seen} == {request.request_id}
+    assert len({it.refresh and it.refresh.requested_at for it in seen}) == 1
+    assert {(it.status, it.checked_at, it.metadata) for it in seen} == {
+        (PageStatus.COMPLETED, before.checked_at, a_page())
+    }
+    revisions = [revision_of(it) for it in seen]
+    assert revisions == sorted(set(revisions))
+
+
+async def test_a_refresh_that_succeeds_is_no_longer_shown(pages: Pages) -> None:
+    await completed(pages)
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
+    assert (await found(pages)).refresh is not None
+    assert (await completed(pages)).refresh is None
+
+
+async def test_a_new_refresh_does_not_have_the_error_of_the_one_before(pages: Pages) -> None:
+    await completed(pages)
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
+    await pages.abandon(await claimed(pages, Delivery(a_request())))
+    refresh = (await found(pages)).refresh
+    assert refresh is not None
+    assert (refresh.status, refresh.error) == (PageStatus.QUEUED, None)
+
+
+async def test_of_forty_that_reserve_a_refresh_at_once_one_wins(pages: Pages) -> None:
+    record = await completed(pages)
+    requests = [a_request() for _ in range(40)]
+    won = await asyncio.gather(*(pages.reserve_refresh(it, record) for it in requests))
+    (reserved,) = [it for it in won if it is not None]
+    assert reserved == await found(pages)
+    assert reserved.refresh is not None
+    assert reserved.refresh.status is PageStatus.QUEUED
+    assert reserved.refresh.request_id in {it.request_id for it in requests}
+    assert (reserved.metadata, reserved.checked_at) == (record.metadata, record.checked_at)
+
+
+async def test_a_refresh_is_not_reserved_on_a_record_that_has_changed(pages: Pages) -> None:
+    record = await completed(pages)
+    await claimed(pages, Delivery(a_request()))
+    assert await pages.reserve_refresh(a_request(), record) is None
+
+
+async def test_two_changes_in_one_millisecond_are_told_apart(database: Database) -> None:
+    pages = a_repository(database)
+    record = await completed(pages)
+    assert await pages.reserve_refresh(a_request(), record)
+    same_time = {"$set": {"updated_at": record.updated_at}}
+    await database.pages.update_one({"url": URL}, same_time)
+    assert await pages.reserve_refresh(a_request(), record) is None
+
+
+async def test_a_refresh_that_could_not_be_queued_is_withdrawn(pages: Pages) -> None:
+    record, request = await completed(pages), a_request()
+    assert await pages.reserve_refresh(request, record)
+    await pages.withdraw_refresh(request, record)
+    after = await found(pages)
+    assert after == record
+    assert revision_of(after) > revision_of(record)
+    assert await pages.reserve_refresh(a_request(), after)
+
+
+async def test_a_refresh_that_has_begun_is_not_withdrawn(pages: Pages) -> None:
+    record, request = await completed(pages), a_request()
+    await pages.reserve_refresh(request, record)
+    await claimed(pages, Delivery(request))
+    await pages.withdraw_refresh(request, record)
+    refresh = (await found(pages)).refresh
+    assert refresh is not None
+    assert refresh.status is PageStatus.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds"),
+    [("queued", PATIENCE + 1), ("claimed", LEASE + 1), ("to be tried again", PATIENCE + 1)],
+)
+async def test_a_refresh_that_has_stalled_is_reserved_once_and_has_not_stalled_then(
+    pages: Pages, pass_time: PassTime, state: str, seconds: float
+) -> None:
+    await completed(pages)
+    request = a_request()
+    await pages.note_queued(request)
+    if state != "queued":
+        claim = await claimed(pages, Delivery(request))
+        if state != "claimed":
+            await pages.note_retry(claim, ERROR)
+    assert not (await found(pages)).has_stalled
+    await pass_time(seconds)
+    stalled = await found(pages)
+    assert stalled.has_stalled
+    again = [a_request() for _ in range(20)]
+    won = await asyncio.gather(*(pages.reserve_refresh(it, stalled) for it in again))
+    assert sum(it is not None for it in won) == 1
+    assert not (await found(pages)).has_stalled
+    winner = again[next(n for n, it in enumerate(won) if it)]
+    await pages.withdraw_refresh(winner, stalled)
+    assert (await found(pages)).has_stalled
+
+
+async def test_the_worker_of_a_refresh_that_was_reserved_again_writes_nothing(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    before = await completed(pages)
+    void = await claimed(pages, Delivery(a_request()))
+    await pass_time(LEASE + 1)
+    request = a_request()
+    assert await pages.reserve_refresh(request, await found(pages))
+    assert await pages.complete(void, a_page(204)) is None
+    assert (await found(pages)).metadata == before.metadata
+    await completed_by(pages, request)
+    assert (await found(pages)).refresh is None
+
+
+async def completed_by(pages: Pages, request: PageRequest) -> None:
+    await pages.complete(await claimed(pages, Delivery(request)), a_page())
+
+
+async def test_a_failed_page_that_is_reserved_again_can_be_what_it_was(pages: Pages) -> None:
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR)
+    failed, request = await found(pages), a_request()
+    assert await pages.reserve_again(request, failed)
+    assert await status_of(pages) is PageStatus.QUEUED
+    await pages.restore(failed, request)
+    assert await found(pages) == failed
+    assert await pages.find_request(request.request_id) is None
+
+
+# --- Results that their server confirms ---
+
+DATED = Header("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+TAGGED = Header("etag", '"v1"')
+
+
+async def test_a_refresh_is_given_the_validators_and_the_body_of_the_result(pages: Pages) -> None:
+    await completed(pages, a_page(headers=(TAGGED, DATED)))
+    claim = await claimed(pages, Delivery(a_request()))
+    assert claim.validators == Validators(URL, '"v1"', DATED.value)
+    assert claim.body_sha256 == a_page().body_sha256
+
+
+async def test_a_page_without_result_has_nothing_to_confirm(pages: Pages) -> None:
+    await pages.fail(await claimed(pages, Delivery(a_request())), ERROR, a_page(headers=(TAGGED,)))
+    await pages.note_queued(request := a_request())
+    claim = await claimed(pages, Delivery(request))
+    assert (claim.validators, claim.body_sha256) == (None, None)
+
+
+async def test_the_validators_of_a_result_that_was_replaced_are_not_used(pages: Pages) -> None:
+    await completed(pages, a_page(headers=(TAGGED,)))
+    await completed(pages, a_page(body_sha256="1" * 64))
+    claim = await claimed(pages, Delivery(a_request()))
+    assert (claim.validators, claim.body_sha256) == (None, "1" * 64)
+
+
+async def test_a_confirmed_result_stays_and_was_checked(pages: Pages, pass_time: PassTime) -> None:
+    await completed(pages, a_page(headers=(TAGGED,)))
+    await pass_time(100)
+    claim = await claimed(pages, Delivery(a_request()))
+    assert await pages.confirm(claim) is PageStatus.COMPLETED
+    record = await found(pages)
+    assert record.metadata == a_page(headers=(TAGGED,))
+    assert (record.refresh, record.error) == (None, None)
+    assert record.was_checked_within(50)
+    assert (await claimed(pages, Delivery(a_request()))).validators == claim.validators
+
+
+async def test_nothing_is_confirmed_under_a_void_claim(pages: Pages, pass_time: PassTime) -> None:
+    await completed(pages)
+    void = await claimed(pages, Delivery(a_request()))
+    await pass_time(LEASE + 1)
+    await claimed(pages, Delivery(a_request()))
+    assert await pages.confirm(void) is None
+    assert not (await found(pages)).was_checked_within(LEASE)
+
+
+@pytest.mark.parametrize(
+    "change", [{"metadata": None}, {"metadata.body_sha256": "1" * 64}], ids=str
+)
+async def test_a_result_that_was_changed_meanwhile_is_not_confirmed(
+    database: Database, change: dict[str, Any]
+) -> None:
+    pages = a_repository(database)
+    await completed(pages, a_page(headers=(TAGGED,)))
+    claim = await claimed(pages, Delivery(request := a_request()))
+    await database.pages.update_one({"url": URL}, {"$set": change})
+    assert await pages.confirm(claim) is None
+    assert await pages.note_retry(claim, ERROR) is PageStatus.COMPLETED
+    again = await claimed(pages, Delivery(replace(request, attempt=2)))
+    assert again.validators is None
+
+
+async def test_a_page_that_was_deleted_meanwhile_is_not_confirmed(database: Database) -> None:
+    pages = a_repository(database)
+    await completed(pages)
+    claim = await claimed(pages, Delivery(a_request()))
+    await database.pages.delete_one({"url": URL})
+    assert await pages.confirm(claim) is None
+    assert await pages.find(URL) is None
+
+
+# --- What became of a request ---
+
+
+async def state_of(pages: Pages, request: PageRequest) -> tuple[Any, ...] | None:
+    state = await pages.find_request(request.request_id)
+    if state is None:
+        return None
+    assert (state.request_id, state.url) == (request.request_id, request.url)
+    return state.status, state.attempts, state.error, state.answered_by
+
+
+async def test_a_request_that_nobody_made_is_not_found(pages: Pages) -> None:
+    await completed(pages)
+    assert await state_of(pages, a_request()) is None
+
+
+@pytest.mark.parametrize("by", ["note_queued", "reserve"])
+async def test_a_request_is_known_from_its_record_to_its_outcome(pages: Pages, by: str) -> None:
+    request = a_request()
+    me = request.request_id
+    await getattr(pages, by)(request)
+    assert await state_of(pages, request) == (PageStatus.QUEUED, 0, None, None)
+    claim = await claimed(pages, Delivery(request))
+    assert await state_of(pages, request) == (PageStatus.IN_PROGRESS, 1, None, me)
+    await pages.note_retry(claim, ERROR)
+    assert await state_of(pages, request) == (PageStatus.FAILED_RETRYABLE, 1, ERROR, me)
+    claim = await claimed(pages, Delivery(replace(request, attempt=2)))
+    await pages.complete(claim, a_page())
+    assert await state_of(pages, request) == (PageStatus.COMPLETED, 2, None, me)
+
+
+async def test_a_request_that_shared_the_fetch_of_another_is_known(pages: Pages) -> None:
+    first, second, third = a_request(), a_request(), a_request()
+    await pages.note_queued(first)
+    await pages.note_queued(second)
+    claim = await claimed(pages, Delivery(first))
+    await pages.note_queued(third)
+    await pages.fail(claim, ERROR)
+    failed = (PageStatus.FAILED_PERMANENT, 1, ERROR, first.request_id)
+    assert await state_of(pages, second) == failed
+    assert await state_of(pages, third) == (PageStatus.QUEUED, 0, None, None)
+    await completed_by(pages, third)
+    assert await state_of(pages, second) == failed
+    assert await state_of(pages, third) == (PageStatus.COMPLETED, 1, None, third.request_id)
+
+
+async def test_a_refresh_that_failed_is_known_by_its_request(pages: Pages) -> None:
+    await completed(pages)
+    request = a_request()
+    await pages.fail(await claimed(pages, Delivery(request)), ERROR)
+    await completed(pages)
+    state = await state_of(pages, request)
+    assert state == (PageStatus.FAILED_PERMANENT, 1, ERROR, request.request_id)
+
+
+async def test_a_request_whose_claim_was_lost_is_answered_by_the_next_one(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    lost, next_one = a_request(), a_request()
+    await claimed(pages, Delivery(lost))
+    await pass_time(LEASE + 1)
+    await completed_by(pages, next_one)
+    assert await state_of(pages, lost) == (PageStatus.COMPLETED, 1, None, next_one.request_id)
+
+
+async def test_a_request_is_forgotten_after_ten_later_outcomes(pages: Pages) -> None:
+    request = a_request()
+    await completed_by(pages, request)
+    for _ in range(9):
+        await completed(pages)
+    assert await state_of(pages, request) is not None
+    await completed(pages)
+    assert await state_of(pages, request) is None
+
+
+async def test_a_request_is_found_by_an_index(database: Database) -> None:
+    query = mentioning(a_request().request_id)
+    plan = await database.pages.find(query).explain()
+    text = str(plan["queryPlanner"]["winningPlan"])
+    assert "COLLSCAN" not in text
+    assert all(name in text for name in ("processing.waiting_1", "processing.covered.request_id_1"))
+
+
+async def test_a_record_does_not_grow_with_its_requests(database: Database) -> None:
+    pages = a_repository(database)
+    for _ in range(30):
+        waiting = [a_request() for _ in range(5)]
+        for request in waiting:
+            await pages.note_queued(request)
+        await pages.fail(await claimed(pages, Delivery(waiting[0])), ERROR)
+    document = await database.pages.find_one({"url": URL})
+    processing = document["processing"]
+    assert len(processing["outcomes"]) == 10
+    assert len(processing["covered"]) == 55
+    assert processing["outcome"] == 30
 
 
 # --- Many at once ---

@@ -242,7 +242,8 @@ def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
     service.pages.drop_index("url_1")
     assert examined(service)["indexes"] == (
         "problem",
-        "only these indexes exist: _id, created_at",
+        "only these indexes exist: _id, created_at, processing.waiting, "
+        "processing.covered.request_id",
     )
 
 

@@ -411,6 +411,9 @@ async def test_a_completed_page_has_the_published_shape(
             "elapsed_ms": 41.7,
             "fetched_at": "2026-01-01T00:00:00Z",
         },
+        "checked_at": IsDatetime(iso_string=True),
+        "stale": False,
+        "refresh": None,
         "attempts": 1,
         "request_id": IsUUID(),
         "created_at": IsDatetime(iso_string=True),
@@ -451,11 +454,159 @@ async def test_a_page_that_failed_permanently_is_answered_with_its_error(
         "url": URL,
         "error": {"kind": "http_status", "message": error.message},
         "metadata": last and IsPartialDict(status_code=503),
+        "checked_at": IsDatetime(iso_string=True),
+        "stale": False,
+        "refresh": None,
         "attempts": 5,
         "request_id": IsUUID(),
         "created_at": IsDatetime(iso_string=True),
         "updated_at": IsDatetime(iso_string=True),
     }
+
+
+# --- As fresh as asked ---
+
+LARGE = "x" * 100_000
+
+
+async def store(pages: FakePages, *, seconds_ago: float, source: str = "hello") -> None:
+    await pages.complete(await a_claim(pages), a_page(page_source=source))
+    pages.pass_time(URL, seconds_ago)
+
+
+@pytest.mark.parametrize("source", ["hello", LARGE], ids=["small", "large"])
+async def test_a_post_is_answered_200_by_a_result_that_is_young_enough(
+    client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages, source: str
+) -> None:
+    await store(pages, seconds_ago=100, source=source)
+    answer = await client.post("/metadata", json={"url": URL, "max_age": 120})
+    assert (answer.status_code, answer.json()["stale"]) == (200, False)
+    assert answer.json()["metadata"]["page_source"] == source
+    assert publisher.published == []
+
+
+@pytest.mark.parametrize("body", [{"max_age": 80}, {"max_age": 0}, {"max_age": None}, {}], ids=str)
+async def test_a_post_is_queued_if_the_result_is_older(
+    client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages, body: dict[str, Any]
+) -> None:
+    await store(pages, seconds_ago=100)
+    answer = await client.post("/metadata", json={"url": URL, **body})
+    assert answer.status_code == 202
+    assert len(publisher.published) == 1
+
+
+@pytest.mark.parametrize("source", ["hello", LARGE], ids=["small", "large"])
+async def test_an_older_result_is_answered_as_stale_and_one_refresh_is_queued(
+    client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages, source: str
+) -> None:
+    await store(pages, seconds_ago=100, source=source)
+    call = client.get("/metadata", params={"url": URL, "max_age": 80})
+    again = client.get("/metadata", params={"url": URL, "max_age": 80})
+    for answer in (await call, await again):
+        assert (answer.status_code, answer.json()["stale"]) == (200, True)
+        assert answer.json()["metadata"]["page_source"] == source
+        assert answer.json()["refresh"] == {
+            "status": "QUEUED",
+            "request_id": str(publisher.published[0].request_id),
+            "requested_at": IsDatetime(iso_string=True),
+            "attempts": 0,
+            "error": None,
+        }
+    assert len(publisher.published) == 1
+
+
+@pytest.mark.parametrize("query", [{"max_age": 120}, {}], ids=str)
+async def test_a_result_that_is_young_enough_is_not_stale(
+    client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages, query: dict[str, Any]
+) -> None:
+    await store(pages, seconds_ago=100)
+    answer = await client.get("/metadata", params={"url": URL, **query})
+    assert (answer.status_code, answer.json()["stale"]) == (200, False)
+    assert (answer.json()["refresh"], publisher.published) == (None, [])
+
+
+async def test_a_read_with_queue_false_queues_nothing(
+    client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages
+) -> None:
+    query = {"url": URL, "queue": "false", "max_age": "80"}
+    answer = await client.get("/metadata", params=query)
+    assert_problem(answer, 404, title="The page is not known", detail="POST /metadata")
+    assert answer.json()["type"] == "urn:page-metadata:problem:unknown-page"
+    await store(pages, seconds_ago=100)
+    answer = await client.get("/metadata", params=query)
+    assert (answer.status_code, answer.json()["stale"]) == (200, True)
+    assert publisher.published == []
+
+
+BAD_AGES = {
+    "negative": (-1, "greater than or equal to 0"),
+    "a fraction": (1.5, "whole number|integer"),
+    "no number": ("soon", "send a whole number"),
+    "empty": ("", "send a whole number"),
+    "too large": (2**31, "less than or equal to 2147483647"),
+}
+
+
+@pytest.mark.parametrize(("value", "says"), BAD_AGES.values(), ids=BAD_AGES.keys())
+async def test_a_max_age_that_is_not_accepted_is_a_bad_request(
+    client: httpx.AsyncClient, publisher: FakePublisher, value: Any, says: str
+) -> None:
+    posted = await client.post("/metadata", json={"url": URL, "max_age": value})
+    read = await client.get("/metadata", params={"url": URL, "max_age": value})
+    for answer, place in ((posted, "body"), (read, "query")):
+        assert_problem(answer, 400, detail=f"max_age: .*({says})")
+        assert answer.json()["errors"][0]["field"] == f"{place}.max_age"
+    assert publisher.published == []
+
+
+@pytest.mark.parametrize("value", ["3600", True])
+async def test_a_max_age_in_a_body_is_a_number(client: httpx.AsyncClient, value: Any) -> None:
+    answer = await client.post("/metadata", json={"url": URL, "max_age": value})
+    assert_problem(answer, 400, detail="max_age: .*send a whole number")
+
+
+async def test_a_queue_that_is_neither_true_nor_false_is_a_bad_request(
+    client: httpx.AsyncClient, publisher: FakePublisher
+) -> None:
+    answer = await client.get("/metadata", params={"url": URL, "queue": "perhaps"})
+    assert_problem(answer, 400, detail="query.queue: .*send true or false")
+    assert publisher.published == []
+
+
+# --- GET /metadata/requests/{request_id} ---
+
+
+async def test_a_request_is_answered_with_what_became_of_it(
+    client: httpx.AsyncClient, pages: FakePages
+) -> None:
+    claim = await a_claim(pages)
+    await pages.fail(claim, PageError(ErrorKind.DNS, "no such host"))
+    answer = await client.get(f"/metadata/requests/{claim.request_id}")
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {
+            "status": "FAILED_PERMANENT",
+            "url": URL,
+            "request_id": str(claim.request_id),
+            "attempts": 1,
+            "error": {"kind": "dns", "message": "no such host"},
+            "answered_by": str(claim.request_id),
+        },
+    )
+
+
+async def test_a_request_that_nobody_made_is_not_found(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/metadata/requests/6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11")
+    assert_problem(answer, 404, title="The request is not known", detail="GET /metadata")
+    assert answer.json()["type"] == "urn:page-metadata:problem:unknown-request"
+
+
+async def test_a_request_id_that_is_none_is_a_bad_request(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/metadata/requests/seven")
+    assert_problem(answer, 400, detail="request_id: .*send the request_id that POST")
+
+
+# --- Pages that have not ended ---
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_a_request_that_was_not_accepted_may_be_lost(status: int) -> None:
         Record(URL, "IN_PROGRESS"),
         Record(URL, "FAILED_RETRYABLE"),
         Record(URL, "COMPLETED", is_finished=False, hit=1),
+        Record(URL, "COMPLETED", waiting=1, hit=1),
     ],
 )
 def test_a_record_without_an_end_is_stuck(record: Record) -> None:

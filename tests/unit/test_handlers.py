@@ -26,9 +26,11 @@ from app.models import (
     Claim,
     Delivery,
     ErrorKind,
+    NotModified,
     PageMetadata,
     PageRequest,
     PageStatus,
+    Validators,
 )
 from app.retries import RetryPolicy
 from app.services import Collector
@@ -55,12 +57,14 @@ class GatedFetcher(FakeFetcher):
         self.waiting = 0
         self.most = 0
 
-    async def fetch(self, url: str) -> PageMetadata:
+    async def fetch(
+        self, url: str, validators: Validators | None = None
+    ) -> PageMetadata | NotModified:
         self.waiting += 1
         self.most = max(self.most, self.waiting)
         await self.gate.wait()
         self.waiting -= 1
-        return await super().fetch(url)
+        return await super().fetch(url, validators)
 
 
 class FakeRetries(RetryPublisher):

@@ -259,7 +259,7 @@ def openapi(settings: Settings) -> Any:
 
 def documented_paths() -> list[str]:
     cells = " ".join(first_cells(HTTP, "call"))
-    return re.findall(r"(?<=[` ])(/[\w/.]*)", cells)
+    return re.findall(r"(?<=[` ])(/[\w/.{}]*)", cells)
 
 
 def test_every_endpoint_of_the_openapi_document_is_in_the_table(openapi: Any) -> None:

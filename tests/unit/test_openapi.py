@@ -18,6 +18,8 @@ from app.api.problems import (
     INVALID_QUERY,
     INVALID_URL,
     NOT_QUEUED,
+    UNKNOWN_PAGE,
+    UNKNOWN_REQUEST,
     ProblemKind,
 )
 from app.errors import InventoryError, PublishFailed, PublishFault, StoreUnavailable
@@ -61,8 +63,9 @@ def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> 
         for method, call in calls.items()
     }
     assert described == {
-        "post /metadata": {"202", "400", "413", "500", "503"},
+        "post /metadata": {"200", "202", "400", "413", "500", "503"},
         "get /metadata": {"200", "202", "400", "404", "500", "503"},
+        "get /metadata/requests/{request_id}": {"200", "400", "404", "500", "503"},
         "get /health/live": {"200"},
         "get /health/ready": {"200", "503"},
     }
@@ -97,6 +100,7 @@ def test_the_headers_of_an_answer_are_described(document: Any) -> None:
         "post /metadata 503": {"Retry-After"},
         "get /metadata 202": {"Retry-After"},
         "get /metadata 503": {"Retry-After"},
+        "get /metadata/requests/{request_id} 503": {"Retry-After"},
     }
 
 
@@ -116,7 +120,7 @@ def test_the_schemas_of_fastapis_own_validation_errors_are_left_out(document: An
 
 def test_calls_have_names_a_person_would_choose(document: Any) -> None:
     names = [call["operationId"] for calls in document["paths"].values() for call in calls.values()]
-    assert names == ["request_metadata", "read_metadata", "live", "ready"]
+    assert names == ["request_metadata", "read_metadata", "read_request", "live", "ready"]
     assert {tag["name"] for tag in document["tags"]} == {"metadata", "health"}
 
 
@@ -127,6 +131,8 @@ TYPES = [
     (INVALID_BODY, 400, "invalid-request"),
     (INVALID_QUERY, 400, "invalid-request"),
     (BODY_TOO_LARGE, 413, "request-entity-too-large"),
+    (UNKNOWN_PAGE, 404, "unknown-page"),
+    (UNKNOWN_REQUEST, 404, "unknown-request"),
     (NOT_QUEUED, 503, "not-queued"),
     (DATABASE_UNAVAILABLE, 503, "database-unavailable"),
     (INTERNAL_ERROR, 500, "internal-error"),
@@ -190,6 +196,18 @@ async def test_the_examples_of_bad_requests_are_what_is_answered(
 ) -> None:
     answer = await answered(client, method, url)
     assert answer.json() == example_of(document, method, 400, name)
+
+
+async def test_the_examples_about_requests_are_what_is_answered(
+    client: httpx.AsyncClient, document: Any
+) -> None:
+    path = "/metadata/requests/{request_id}"
+    responses = document["paths"][path]["get"]["responses"]
+    for name, status in (("6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11", 404), ("x", 400)):
+        answer = await client.get(path.format(request_id=name))
+        (media,) = responses[str(status)]["content"].values()
+        (example,) = media["examples"].values()
+        assert answer.json() == example["value"]
 
 
 async def test_the_example_of_a_body_that_is_too_large_is_what_is_answered(

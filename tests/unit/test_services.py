@@ -28,12 +28,15 @@ from app.models import (
     Delivery,
     ErrorKind,
     FailedPermanently,
+    Header,
+    NotModified,
     PageError,
     PageMetadata,
     PageRecord,
     PageRequest,
     PageStatus,
     RetryLater,
+    Validators,
 )
 from app.retries import RetryPolicy
 from app.services import Collector, Fetcher, Inventory
@@ -80,9 +83,17 @@ class JournalPages(FakePages):
         await self._called("reserve")
         return await super().reserve(request)
 
-    async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
+    async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool:
         await self._called("reserve_again")
-        return await super().reserve_again(request, stalled)
+        return await super().reserve_again(request, record)
+
+    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+        await self._called("reserve_refresh")
+        return await super().reserve_refresh(request, record)
+
+    async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
+        await self._called("withdraw_refresh")
+        await super().withdraw_refresh(request, record)
 
     async def release(self, request: PageRequest) -> None:
         await self._called("release")
@@ -355,6 +366,192 @@ async def test_a_page_that_can_not_be_queued_again_is_an_error_now_and_queued_la
     assert len(publisher.published) == 1
 
 
+# --- Results that are too old ---
+
+
+async def store(pages: FakePages, journal: list[str], *, seconds_ago: float) -> None:
+    await collect(pages, a_page())
+    pages.pass_time(URL, seconds_ago)
+    journal.clear()
+
+
+async def test_a_result_that_is_too_old_is_answered_once_a_refresh_is_queued(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    await store(pages, journal, seconds_ago=100)
+    record = await inventory.read(URL, max_age=80)
+    assert journal == ["find", "reserve_refresh", "publish"]
+    assert (record.status, record.metadata, record.stale) == (PageStatus.COMPLETED, a_page(), True)
+    assert record.refresh is not None
+    assert [it.request_id for it in publisher.published] == [record.refresh.request_id]
+
+
+async def test_a_caller_that_names_all_its_calls_alike_gets_its_refresh(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    request = await inventory.request(URL)
+    await collect(pages, a_page(), request=request)
+    await inventory.read(URL, request.request_id, max_age=0)
+    outcome, _ = await collect(pages, a_page(), request=publisher.published[-1])
+    assert isinstance(outcome, Completed)
+    assert (await record_of(pages)).refresh is None
+
+
+async def test_of_forty_who_find_it_too_old_one_has_it_refreshed(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    await store(pages, journal, seconds_ago=100)
+    records = await asyncio.gather(*(inventory.read(URL, max_age=80) for _ in range(40)))
+    assert journal[:40] == ["find"] * 40
+    assert len(publisher.published) == 1
+    assert {(it.status, it.stale) for it in records} == {(PageStatus.COMPLETED, True)}
+
+
+async def test_a_refresh_that_can_not_be_queued_is_withdrawn_and_the_result_answered(
+    inventory: Inventory,
+    publisher: FakePublisher,
+    pages: FakePages,
+    journal: list[str],
+    log: Log,
+) -> None:
+    await store(pages, journal, seconds_ago=100)
+    publisher.refusing = True
+    record = await inventory.read(URL, max_age=80)
+    assert journal == ["find", "reserve_refresh", "publish", "withdraw_refresh"]
+    assert (record.stale, record.refresh) == (True, None)
+    assert log.one("refresh_not_queued") == IsPartialDict(reason="publisher_not_ready")
+    publisher.refusing = False
+    await inventory.read(URL, max_age=80)
+    assert len(publisher.published) == 1
+
+
+async def test_a_result_that_is_younger_is_not_refreshed(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    await store(pages, journal, seconds_ago=100)
+    assert not (await inventory.read(URL, max_age=120)).stale
+    assert not (await inventory.read(URL)).stale
+    assert publisher.published == []
+
+
+async def test_a_result_is_always_too_old_for_a_max_age_of_0(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    await store(pages, journal, seconds_ago=0)
+    assert (await inventory.read(URL, max_age=0)).stale
+    assert len(publisher.published) == 1
+
+
+async def test_a_refresh_that_failed_is_made_again_after_max_age_and_not_before(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    await store(pages, journal, seconds_ago=100)
+    await collect(pages, BLOCKED)
+    record = await inventory.read(URL, max_age=80)
+    assert record.stale
+    assert publisher.published == []
+    pages.pass_time(URL, 81)
+    await inventory.read(URL, max_age=80)
+    assert len(publisher.published) == 1
+
+
+async def test_a_failure_that_is_too_old_is_answered_and_the_page_queued(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    await collect(pages, BLOCKED)
+    pages.pass_time(URL, 100)
+    records = await asyncio.gather(*(inventory.read(URL, max_age=80) for _ in range(40)))
+    assert {(it.status, it.stale) for it in records} == {(PageStatus.FAILED_PERMANENT, True)}
+    assert len(publisher.published) == 1
+    assert (await record_of(pages)).status is PageStatus.QUEUED
+
+
+async def test_a_failure_that_can_not_be_queued_is_what_it_was(
+    inventory: Inventory, publisher: FakePublisher, pages: FakePages
+) -> None:
+    await collect(pages, BLOCKED)
+    pages.pass_time(URL, 100)
+    before = await record_of(pages)
+    publisher.refusing = True
+    assert (await inventory.read(URL, max_age=80)).stale
+    assert await record_of(pages) == before
+
+
+@pytest.mark.parametrize("state", STALLED)
+@pytest.mark.parametrize("max_age", [None, 1_000_000])
+async def test_a_refresh_that_stands_still_is_queued_again_by_one_of_forty(
+    inventory: Inventory,
+    publisher: FakePublisher,
+    pages: FakePages,
+    state: tuple[PageStatus, timedelta],
+    max_age: int | None,
+) -> None:
+    await collect(pages, a_page())
+    await stall(pages, state[0], ago=state[1])
+    records = await asyncio.gather(*(inventory.read(URL, max_age=max_age) for _ in range(40)))
+    assert {it.status for it in records} == {PageStatus.COMPLETED}
+    assert len(publisher.published) == 1
+    assert not (await record_of(pages)).has_stalled
+
+
+# --- Results that are young enough ---
+
+
+@pytest.mark.parametrize("asked", [(None, 120), (80, 120), (120, 80), (120, 0)])
+async def test_a_result_is_fresh_by_max_age_or_by_the_least_time_between_fetches(
+    publisher: FakePublisher, pages: FakePages, journal: list[str], asked: tuple[int | None, float]
+) -> None:
+    max_age, least_time = asked
+    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=least_time)
+    await store(pages, journal, seconds_ago=100)
+    record = await inventory.find_fresh(URL, max_age)
+    assert record is not None
+    assert not record.stale
+
+
+@pytest.mark.parametrize("asked", [(None, 0), (0, 0), (80, 0), (None, 80), (80, 80)])
+async def test_a_result_that_is_older_than_both_is_not_fresh(
+    publisher: FakePublisher, pages: FakePages, journal: list[str], asked: tuple[int | None, float]
+) -> None:
+    max_age, least_time = asked
+    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=least_time)
+    await store(pages, journal, seconds_ago=100)
+    assert await inventory.find_fresh(URL, max_age) is None
+
+
+async def test_a_request_without_max_age_reads_nothing(
+    inventory: Inventory, journal: list[str]
+) -> None:
+    assert await inventory.find_fresh(URL, None) is None
+    assert journal == []
+
+
+async def test_without_a_database_no_result_is_fresh(
+    inventory: Inventory, pages: FakePages
+) -> None:
+    pages.failing = unreachable
+    assert await inventory.find_fresh(URL, 100) is None
+
+
+async def test_no_reader_causes_more_fetches_than_the_least_time_allows(
+    publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=120)
+    await store(pages, journal, seconds_ago=100)
+    assert (await inventory.read(URL, max_age=0)).stale
+    assert publisher.published == []
+
+
+async def test_a_refresh_that_has_just_failed_is_not_made_again_within_the_least_time(
+    publisher: FakePublisher, pages: FakePages, journal: list[str]
+) -> None:
+    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=60)
+    await store(pages, journal, seconds_ago=100)
+    assert await inventory.find_fresh(URL, None) is None
+    await collect(pages, BLOCKED)
+    assert await inventory.find_fresh(URL, None) is not None
+
+
 # --- Collecting it ---
 
 
@@ -412,7 +609,9 @@ def a_collector(fetcher: Fetcher, pages: FakePages, *, max_attempts: int = 3) ->
 
 
 async def collect(
-    pages: FakePages, *results: PageMetadata | FetchError | HostBusy, **delivery: Any
+    pages: FakePages,
+    *results: PageMetadata | NotModified | FetchError | HostBusy,
+    **delivery: Any,
 ) -> tuple[object, list[str]]:
     fetcher = FakeFetcher(*results)
     request = delivery.pop("request", None) or a_request()
@@ -438,7 +637,7 @@ async def test_a_page_is_in_progress_while_it_is_fetched() -> None:
     seen: list[PageRecord] = []
 
     class WatchingFetcher:
-        async def fetch(self, _url: str) -> PageMetadata:
+        async def fetch(self, _url: str, _validators: object = None) -> PageMetadata:
             seen.append(await record_of(pages))
             return a_page()
 
@@ -579,7 +778,7 @@ async def test_a_refresh_keeps_the_old_result_readable_until_it_has_a_new_one() 
     seen: list[PageRecord] = []
 
     class WatchingFetcher:
-        async def fetch(self, _url: str) -> PageMetadata:
+        async def fetch(self, _url: str, _validators: object = None) -> PageMetadata:
             seen.append(await record_of(pages))
             return a_page(200)
 
@@ -632,9 +831,11 @@ async def test_a_worker_whose_claim_was_taken_over_answers_nothing(
     pages, request = FakePages(), a_request()
 
     class SlowFetcher(FakeFetcher):
-        async def fetch(self, url: str) -> PageMetadata:
+        async def fetch(
+            self, url: str, validators: Validators | None = None
+        ) -> PageMetadata | NotModified:
             await pages.claim(Delivery(request, redelivered=True), lease_seconds=120)
-            return await super().fetch(url)
+            return await super().fetch(url, validators)
 
     outcome = await a_collector(SlowFetcher(result), pages).collect(Delivery(request))
     assert outcome == Coalesced("superseded")
@@ -648,7 +849,7 @@ class EndlessFetcher:
     def __init__(self) -> None:
         self.asked = asyncio.Event()
 
-    async def fetch(self, _url: str) -> PageMetadata:
+    async def fetch(self, _url: str, _validators: object = None) -> PageMetadata:
         self.asked.set()
         await asyncio.Event().wait()
         raise AssertionError
@@ -726,7 +927,7 @@ async def test_a_database_that_stays_away_defers_the_message(
 
 async def test_an_unforeseen_error_of_the_fetcher_is_a_fault_that_may_pass(log: Log) -> None:
     class BrokenFetcher:
-        async def fetch(self, _url: str) -> PageMetadata:
+        async def fetch(self, _url: str, _validators: object = None) -> PageMetadata:
             raise ZeroDivisionError("a bug")
 
     pages = FakePages()
@@ -749,3 +950,54 @@ async def test_an_unforeseen_error_while_a_page_is_kept_ends_in_a_record() -> No
     assert isinstance(outcome, FailedPermanently)
     record = await record_of(pages)
     assert (record.status, record.error) == (PageStatus.FAILED_PERMANENT, outcome.error)
+
+
+# --- Pages whose server says that they have not changed ---
+
+TAGGED = a_page(headers=(Header("etag", '"v1"'),))
+
+
+async def test_a_refresh_asks_with_the_validators_of_the_result_and_keeps_what_is_confirmed(
+    log: Log,
+) -> None:
+    pages = FakePages()
+    fetcher = FakeFetcher(TAGGED, NotModified(elapsed_ms=7.5))
+    collector = a_collector(fetcher, pages)
+    await collector.collect(Delivery(a_request()))
+    pages.pass_time(URL, 100)
+    outcome = await collector.collect(Delivery(a_request()))
+    assert fetcher.validators == [None, Validators(URL, '"v1"', None)]
+    assert outcome == Completed(PageStatus.COMPLETED, is_unchanged=True)
+    record = await record_of(pages)
+    assert (record.metadata, record.refresh) == (TAGGED, None)
+    assert record.was_checked_within(50)
+    assert log.all("fetch_finished")[-1] == IsPartialDict(
+        status_code=304, body_bytes=0, elapsed_ms=7.5
+    )
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_whether_a_page_has_changed_is_told_by_its_body(*, same: bool) -> None:
+    pages = FakePages()
+    first, _ = await collect(pages, a_page())
+    assert first == Completed(PageStatus.COMPLETED, is_unchanged=False)
+    changes = {"body_sha256": a_page().body_sha256 if same else "1" * 64}
+    again, _ = await collect(pages, a_page(404, **changes))
+    assert again == Completed(PageStatus.COMPLETED, is_unchanged=same)
+
+
+async def test_a_result_that_is_gone_when_it_is_confirmed_is_fetched_again() -> None:
+    pages = FakePages()
+    await collect(pages, TAGGED)
+
+    class ChangingFetcher:
+        async def fetch(self, url: str, _validators: object = None) -> NotModified:
+            pages.replace_result(url, a_page(body_sha256="1" * 64))
+            return NotModified(elapsed_ms=1)
+
+    outcome = await a_collector(ChangingFetcher(), pages).collect(Delivery(a_request()))
+    assert isinstance(outcome, RetryLater)
+    assert outcome.error.kind == ErrorKind.INTERNAL
+    refresh = (await record_of(pages)).refresh
+    assert refresh is not None
+    assert refresh.status is PageStatus.FAILED_RETRYABLE

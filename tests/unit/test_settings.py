@@ -47,13 +47,17 @@ DEFAULTS: dict[str, Any] = {
     "FETCH_ALLOWED_PORTS": {80, 443},
     "FETCH_PER_HOST_CONCURRENCY": 8,
     "FETCH_RESPECT_ROBOTS": False,
+    "FETCH_CONDITIONAL": True,
     "FETCH_ALLOWED_NETWORKS": (),
     "FETCH_DENIED_NETWORKS": (),
+    "API_MIN_REFRESH_SECONDS": 0,
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "json",
 }
 
-POSITIVE_NUMBERS = [name for name in DEFAULTS if name.endswith("_SECONDS")]
+POSITIVE_NUMBERS = [
+    name for name in DEFAULTS if name.endswith("_SECONDS") and not name.startswith("API_MIN_")
+]
 COUNTS = [
     "BROKER_QUEUE_MAX_LENGTH",
     "BROKER_MAX_CONNECTION_ATTEMPTS",
@@ -89,6 +93,8 @@ REFUSED = [
         for value in ("localhost", "127.0.0.1/8", "10.0.0.0/33")
     ),
     ("FETCH_RESPECT_ROBOTS", "perhaps"),
+    ("FETCH_CONDITIONAL", "perhaps"),
+    *(("API_MIN_REFRESH_SECONDS", value) for value in ("-1", "inf", "nan", "")),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
 ]
