@@ -184,6 +184,7 @@ def test_a_refresh_asks_the_server_whether_the_page_has_changed(
         (304, site.etag),
     ]
     assert {hit.if_none_match for hit in site.seen if hit not in log} <= {None}
+    worker.wait_for_event("metadata_persisted", count=4)  # logged just after the write
     told = [event["unchanged"] for event in worker.events("metadata_persisted")]
     assert told == [False, True, False, True]
 
@@ -197,6 +198,7 @@ def test_without_fetch_conditional_a_refresh_fetches_the_page_anew(
     service.post(api, url)
     refreshed(service, api, url)
     assert [(hit.status, hit.if_none_match) for hit in site.seen] == [(200, None)] * 2
+    worker.wait_for_event("metadata_persisted", count=2)
     assert [event["unchanged"] for event in worker.events("metadata_persisted")] == [False, True]
 
 
