@@ -4,9 +4,11 @@ Times are aware `datetime`s in UTC, durations are seconds unless a name says oth
 below a field documents it; for the values that callers see, it is the text of the OpenAPI document.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 
@@ -175,6 +177,10 @@ class PageMetadata:
     """When the fetch started."""
 
 
+METADATA_FIELDS = frozenset(field.name for field in fields(PageMetadata))
+"""The names of all fields of a page's metadata, for whoever reads only some of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class PageError:
     """What went wrong last with a page."""
@@ -222,10 +228,29 @@ class PageRecord:
     """The size of `metadata.page_source` in UTF-8 if it was left out because it is large, else 0.
     It is read as null then; `PageRepository.find_with_source()` reads it too."""
 
+    selected: Mapping[str, Any] | None = None
+    """The fields of the metadata by their names, if only some of them were read. `metadata` is None
+    then. None if there is no metadata, or if it was read whole."""
+
+    outcome_id: UUID | None = None
+    """Which outcome of an attempt was written last. Every outcome has another id, so records with
+    the same one have the same metadata."""
+
     @property
     def has_ended(self) -> bool:
         """Whether the page has a result, good or bad."""
         return self.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a caller waits for: that a page has a result, or that one request for it is answered."""
+
+    url: str
+
+    request_id: UUID | None = None
+    """The request, which only a fetch answers that began after the request was accepted. None if
+    any result of the page will do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ at once only the one that inserted publishes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +25,8 @@ from app.errors import (
     UnknownPage,
 )
 from app.models import (
+    METADATA_FIELDS,
+    Awaited,
     Busy,
     Claim,
     Coalesced,
@@ -69,8 +71,11 @@ class Fetcher(Protocol):
 class Pages(Protocol):
     """Keeps page records; raises `StoreUnavailable` and `NotStorable`."""
 
-    async def find(self, url: str) -> PageRecord | None: ...
-    async def find_with_source(self, url: str) -> PageRecord | None: ...
+    async def find(self, url: str, fields: frozenset[str] = ...) -> PageRecord | None: ...
+    async def find_with_source(
+        self, url: str, fields: frozenset[str] = ...
+    ) -> PageRecord | None: ...
+    async def answered(self, waits: Collection[Awaited]) -> set[Awaited]: ...
     async def note_queued(self, request: PageRequest) -> None: ...
     async def reserve(self, request: PageRequest) -> bool: ...
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool: ...
@@ -106,16 +111,22 @@ class Inventory:
         return request
 
     async def read(
-        self, url: str, request_id: UUID | None = None, *, may_queue: bool = True
+        self,
+        url: str,
+        request_id: UUID | None = None,
+        *,
+        may_queue: bool = True,
+        fields: frozenset[str] = METADATA_FIELDS,
     ) -> PageRecord:
         """Return the record of a page, without its source if that is large.
 
-        A page that is unknown or has stalled is queued, once.
+        Of the metadata only the `fields` are read. A page that is unknown or has stalled is queued,
+        once.
 
         Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if the page can't be
         queued. Without `may_queue` nothing is queued, and an unknown page raises `UnknownPage`.
         """
-        record = await self._pages.find(url)
+        record = await self._pages.find(url, fields)
         if not may_queue:
             return _known(record, url)
         if record is None:
@@ -124,12 +135,14 @@ class Inventory:
             return await self._request_again(record, _new_request(url, request_id))
         return record
 
-    async def read_with_source(self, url: str) -> PageRecord | None:
+    async def read_with_source(
+        self, url: str, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         """Return the record of a page with its source, which `read()` leaves out if it is large.
 
         Queues nothing. Raises `StoreUnavailable` and `UnreadableRecord`.
         """
-        return await self._pages.find_with_source(url)
+        return await self._pages.find_with_source(url, fields)
 
     async def _request_unknown(self, request: PageRequest) -> PageRecord:
         if await self._pages.reserve(request):

@@ -1,13 +1,15 @@
 """Hand-written stand-ins for the edges; `contract/` holds them to what the real ones do."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from app.errors import FetchError, HostBusy, PublisherNotReady
 from app.models import (
+    METADATA_FIELDS,
+    Awaited,
     Busy,
     Claim,
     Coalesced,
@@ -110,6 +112,7 @@ class _Row:
     suspect: bool = False
     waiting: list[UUID] = field(default_factory=list)
     covered: list[UUID] = field(default_factory=list)
+    answered: list[UUID] = field(default_factory=list)
 
     def queue(self, request: PageRequest, now: datetime) -> None:
         """Wait for the first attempt of a request."""
@@ -132,17 +135,36 @@ class FakePages:
         row.updated_at -= time
         row.lease_expires_at = row.lease_expires_at and row.lease_expires_at - time
 
-    async def find(self, url: str) -> PageRecord | None:
-        record = await self.find_with_source(url)
-        source = record and record.metadata and record.metadata.page_source
-        size = len(source.encode()) if source else 0
-        if record is None or record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
-            return record
-        metadata = replace(record.metadata, page_source=None)
-        return replace(record, metadata=metadata, omitted_source_bytes=size)
-
-    async def find_with_source(self, url: str) -> PageRecord | None:
+    async def find(
+        self, url: str, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         self._check()
+        record = self._whole(url)
+        source = record and record.metadata and record.metadata.page_source
+        size = len(source.encode()) if source and "page_source" in fields else 0
+        if record is None or record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
+            return _with_only(fields, record)
+        metadata = replace(record.metadata, page_source=None)
+        return _with_only(fields, replace(record, metadata=metadata, omitted_source_bytes=size))
+
+    async def find_with_source(
+        self, url: str, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
+        self._check()
+        return _with_only(fields, self._whole(url))
+
+    async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
+        self._check()
+        return {it for it in waits if it.url in self._rows and self._is_over(it)}
+
+    def _is_over(self, wait: Awaited) -> bool:
+        row = self._rows[wait.url]
+        if wait.request_id is None:
+            return row.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        covered = row.covered if row.finished else []
+        return wait.request_id in [*covered, *row.answered]
+
+    def _whole(self, url: str) -> PageRecord | None:
         row = self._rows.get(url)
         return self._record(row) if row else None
 
@@ -161,6 +183,7 @@ class FakePages:
             updated_at=row.updated_at,
             lease_expires_at=lease,
             has_stalled=still and not ended,
+            outcome_id=row.ended_claim,
         )
 
     async def note_queued(self, request: PageRequest) -> None:
@@ -231,6 +254,7 @@ class FakePages:
         row.attempts = max(row.attempts, request.attempt) if own else request.attempt
         refreshes = row.status is PageStatus.COMPLETED
         row.status = PageStatus.COMPLETED if refreshes else PageStatus.IN_PROGRESS
+        row.answered = list(row.covered) if row.finished else row.answered
         row.covered += [*row.waiting, request.request_id]
         row.waiting, row.finished, row.alone = [], False, alone
         row.request_id, row.claim, row.updated_at = request.request_id, uuid4(), now
@@ -298,3 +322,10 @@ class FakePages:
     def _check(self) -> None:
         if self.failing is not None:
             raise self.failing()
+
+
+def _with_only(fields: frozenset[str], record: PageRecord | None) -> PageRecord | None:
+    if record is None or record.metadata is None or fields == METADATA_FIELDS:
+        return record
+    selected = {name: getattr(record.metadata, name) for name in fields}
+    return replace(record, metadata=None, selected=selected)

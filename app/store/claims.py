@@ -14,6 +14,7 @@ The fields of `processing` that decide:
     finished          whether the last request has its outcome; false while a retry is to come
     waiting           accepted requests that no fetch has begun for yet
     covered           requests that were accepted before the latest fetch began, so it answers them
+    answered          the covered requests of the fetch before that, whose outcome is written
     alone             whether the holder fetches nothing beside this page
     suspect           whether a worker died while it fetched the page for this request
 """
@@ -63,6 +64,7 @@ _DECIDING_FIELDS = {
 HAS_RESULT = {"$eq": ["$status", PageStatus.COMPLETED]}
 COVERED = {"$ifNull": ["$processing.covered", []]}
 WAITING = {"$ifNull": ["$processing.waiting", []]}
+_ANSWERED = {"$ifNull": ["$processing.answered", []]}
 _TOKEN = {"$ifNull": ["$processing.claim", None]}
 _IS_CLAIMED = {"$ne": [_TOKEN, None]}
 _IS_HELD = {"$and": [_IS_CLAIMED, {"$gt": ["$processing.lease_expires_at", "$$NOW"]}]}
@@ -186,6 +188,8 @@ class ClaimRequest:
             "finished": False,
             "waiting": [],
             "covered": {"$concatArrays": covered},
+            # Whoever waits for a request that the last fetch has answered can still read so here.
+            "answered": _if(_IS_FINISHED, COVERED, _ANSWERED),
             "alone": self.alone,
             "suspect": {"$or": [was_suspect, left_behind]},
             "lost_alone": lost_alone,

@@ -1,0 +1,90 @@
+"""Waiting for pages: many callers, and one query for all of them.
+
+Any worker may fetch the page, and any API process may have taken the request, so only the database
+knows when a wait is over. While somebody waits, one task asks it about all waits together, about ten
+times a second; while nobody does, nothing is asked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from time import monotonic
+
+from app.errors import StoreUnavailable
+from app.models import Awaited
+
+PAUSE_SECONDS = 0.05
+"""The shortest pause between two queries."""
+
+REST = 9
+"""How many times as long as the last query took the pause is at least. So however many wait, and
+however slow the database is, it answers such queries for a tenth of the time."""
+
+LONGEST_PAUSE_SECONDS = 1.0
+
+Ask = Callable[[Collection[Awaited]], Awaitable[set[Awaited]]]
+
+
+class Waiters:
+    """Callers that wait for pages, at most so many at once.
+
+    `ask` returns those of many waits that are over. It may raise `StoreUnavailable`: then it is
+    asked again.
+    """
+
+    def __init__(self, ask: Ask, *, most: int) -> None:
+        self._ask = ask
+        self._most = most
+        self._waiting: dict[asyncio.Future[None], Awaited] = {}
+        self._poller: asyncio.Task[None] | None = None
+        self._closed = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more caller may wait."""
+        return not self._closed and len(self._waiting) < self._most
+
+    async def wait(self, awaited: Awaited, seconds: float) -> None:
+        """Return when the wait is over, after so many seconds, or when the process stops.
+
+        Returns at once if there is no room.
+        """
+        if not self.has_room:
+            return
+        over = asyncio.get_running_loop().create_future()
+        self._waiting[over] = awaited
+        if self._poller is None:
+            self._poller = asyncio.create_task(self._poll())
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await over
+        finally:
+            del self._waiting[over]
+
+    def close(self) -> None:
+        """End every wait at once, and any later one."""
+        self._closed = True
+        self._end(list(self._waiting))
+
+    async def _poll(self) -> None:
+        try:
+            while self._waiting:
+                began = monotonic()
+                await self._end_those_over()
+                pause = max(PAUSE_SECONDS, REST * (monotonic() - began))
+                await asyncio.sleep(min(pause, LONGEST_PAUSE_SECONDS))
+        finally:
+            self._poller = None
+
+    async def _end_those_over(self) -> None:
+        waiting = dict(self._waiting)  # others begin and end meanwhile
+        with suppress(StoreUnavailable):
+            over = await self._ask(set(waiting.values()))
+            self._end([future for future, awaited in waiting.items() if awaited in over])
+
+    @staticmethod
+    def _end(futures: Collection["asyncio.Future[None]"]) -> None:
+        for future in futures:
+            if not future.done():
+                future.set_result(None)
