@@ -3,6 +3,7 @@
     InventoryError
     ├── InvalidUrl                  not a page this inventory takes
     ├── UnknownPage                 there is no record, and the caller may not have one made
+    ├── NotEnded                    the page has no result yet, and the caller wants nothing else
     ├── StartupError                a process that must not start, and why
     │   ├── BrokerUnreachable
     │   ├── DatabaseUnreachable
@@ -36,6 +37,10 @@ class InvalidUrl(InventoryError):
 
 class UnknownPage(InventoryError):
     """There is no record of the page, and this request is not to queue it."""
+
+
+class NotEnded(InventoryError):
+    """The page has no result yet, neither good nor bad."""
 
 
 class StartupError(InventoryError):

@@ -1,12 +1,12 @@
 """Waiting for pages: many callers, and one query for all of them.
 
 Any worker may fetch the page, and any API process may have taken the request, so only the database
-knows when a wait is over. While somebody waits, one task asks it about all waits together, about ten
+knows when a wait is over. While somebody waits, one task asks it about all waits together, some ten
 times a second; while nobody does, nothing is asked.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
 from time import monotonic
 
@@ -35,7 +35,7 @@ class Waiters:
     def __init__(self, ask: Ask, *, most: int) -> None:
         self._ask = ask
         self._most = most
-        self._waiting: dict[asyncio.Future[None], Awaited] = {}
+        self._waiting: dict[asyncio.Future[bool], Awaited] = {}
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -44,28 +44,29 @@ class Waiters:
         """Whether one more caller may wait."""
         return not self._closed and len(self._waiting) < self._most
 
-    async def wait(self, awaited: Awaited, seconds: float) -> None:
-        """Return when the wait is over, after so many seconds, or when the process stops.
+    async def wait(self, awaited: Awaited, seconds: float) -> bool:
+        """Say whether the wait was over within so many seconds.
 
-        Returns at once if there is no room.
+        It is given up if there is no room, and when the process stops.
         """
         if not self.has_room:
-            return
-        over = asyncio.get_running_loop().create_future()
+            return False
+        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[over] = awaited
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    await over
+            async with asyncio.timeout(seconds):
+                return await over
+        except TimeoutError:
+            return False
         finally:
             del self._waiting[over]
 
     def close(self) -> None:
         """End every wait at once, and any later one."""
         self._closed = True
-        self._end(list(self._waiting))
+        _end(self._waiting, is_over=False)
 
     async def _poll(self) -> None:
         try:
@@ -81,10 +82,11 @@ class Waiters:
         waiting = dict(self._waiting)  # others begin and end meanwhile
         with suppress(StoreUnavailable):
             over = await self._ask(set(waiting.values()))
-            self._end([future for future, awaited in waiting.items() if awaited in over])
+            ended = [future for future, awaited in waiting.items() if awaited in over]
+            _end(ended, is_over=True)
 
-    @staticmethod
-    def _end(futures: Collection["asyncio.Future[None]"]) -> None:
-        for future in futures:
-            if not future.done():
-                future.set_result(None)
+
+def _end(futures: Iterable["asyncio.Future[bool]"], *, is_over: bool) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_result(is_over)

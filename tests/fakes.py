@@ -135,9 +135,7 @@ class FakePages:
         row.updated_at -= time
         row.lease_expires_at = row.lease_expires_at and row.lease_expires_at - time
 
-    async def find(
-        self, url: str, fields: frozenset[str] = METADATA_FIELDS
-    ) -> PageRecord | None:
+    async def find(self, url: str, fields: frozenset[str] = METADATA_FIELDS) -> PageRecord | None:
         self._check()
         record = self._whole(url)
         source = record and record.metadata and record.metadata.page_source

@@ -5,10 +5,16 @@ The functions are coroutines because FastAPI runs a plain function in a thread.
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic.json_schema import SkipJsonSchema
 
 from app.api.answers import LargePages
+from app.api.preferences import Patience
+from app.api.reading import PageReader
+from app.api.schemas import FIELDS
 from app.broker.connection import BrokerConnection
+from app.models import METADATA_FIELDS
 from app.services import Inventory
 from app.store.mongo import Database
 
@@ -28,12 +34,34 @@ async def _database(request: Request) -> Database:
     return database
 
 
-async def _large_pages(request: Request) -> LargePages:
-    large_pages: LargePages = request.app.state.large_pages
-    return large_pages
-
-
 InventoryDep = Annotated[Inventory, Depends(_inventory)]
 ConnectionDep = Annotated[BrokerConnection, Depends(_connection)]
-LargePagesDep = Annotated[LargePages, Depends(_large_pages)]
 DatabaseDep = Annotated[Database, Depends(_database)]
+
+
+async def _reader(request: Request, inventory: InventoryDep) -> PageReader:
+    large_pages: LargePages = request.app.state.large_pages
+    return PageReader(request, inventory, large_pages)
+
+
+async def _patience(request: Request) -> Patience:
+    return Patience.of(request, request.app.state.waiters)
+
+
+async def _fields(
+    fields: Annotated[str | SkipJsonSchema[None], Query(**FIELDS)] = None,
+) -> frozenset[str]:
+    if fields is None:
+        return METADATA_FIELDS
+    names = frozenset(fields.split(",")) if fields else frozenset[str]()
+    if unknown := names - METADATA_FIELDS:
+        known = ", ".join(sorted(METADATA_FIELDS))
+        message = f"{', '.join(sorted(unknown))!r} unknown; the known fields are {known}"
+        error = {"type": "value_error", "loc": ("query", "fields"), "msg": message}
+        raise RequestValidationError([error])
+    return names
+
+
+ReaderDep = Annotated[PageReader, Depends(_reader)]
+PatienceDep = Annotated[Patience, Depends(_patience)]
+FieldsDep = Annotated[frozenset[str], Depends(_fields)]

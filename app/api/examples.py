@@ -57,6 +57,7 @@ def _page(status: PageStatus, **changes: Any) -> Page:
 
 
 QUEUED_ANSWER = {"The request is queued": QueuedAnswer.of(_REQUEST)}
+SOURCE = {"A page": _METADATA.page_source}
 ENDED = {
     "The page as its server sent it": _page(PageStatus.COMPLETED, metadata=_METADATA),
     "A page that cannot be fetched": _page(

@@ -40,27 +40,34 @@ def _seconds(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long the caller of one request would wait for a page."""
+    """How long the caller of one request waits for a page; None if it does not."""
 
     waiters: Waiters
     request: Request
     seconds: int | None
 
+    @staticmethod
+    def of(request: Request, waiters: Waiters) -> "Patience":
+        """Read the preference of a request, which is ignored if there is no room to wait."""
+        seconds = wait_preference(request.headers) if waiters.has_room else None
+        return Patience(waiters, request, seconds)
+
     @property
     def applied(self) -> dict[str, str]:
-        """The header that tells the caller that it was waited, or would have been."""
+        """The header of the answer that says so."""
         if self.seconds is None:
             return {}
         return {"Preference-Applied": f"wait={self.seconds}"}
 
-    async def wait(self, awaited: Awaited) -> None:
-        """Wait for a page; also until the caller hangs up."""
+    async def wait(self, awaited: Awaited) -> bool:
+        """Say whether the wait was over before that time, and before the caller hung up."""
         if not self.seconds:
-            return
+            return False
         waiting = asyncio.create_task(self.waiters.wait(awaited, self.seconds))
         hanging_up = asyncio.create_task(_until_disconnected(self.request.receive))
         try:
             await asyncio.wait({waiting, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
+            return waiting.done() and waiting.result()
         finally:
             waiting.cancel()
             hanging_up.cancel()

@@ -1,16 +1,33 @@
 """`/metadata`: ask for a page, read it back."""
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import PlainTextResponse
 from starlette.datastructures import Headers
 
 from app.api import examples
-from app.api.answers import about_page, as_json
-from app.api.dependencies import InventoryDep, LargePagesDep
-from app.api.openapi import LOCATION, RETRY_AFTER, answer, problems
+from app.api.answers import as_json
+from app.api.dependencies import FieldsDep, PatienceDep, ReaderDep
+from app.api.forms import RecordAsJson, SourceAsText
+from app.api.openapi import (
+    APPLIED,
+    CONTENT_LOCATION,
+    IF_NONE_MATCH,
+    LOCATION,
+    PREFER,
+    RETRY_AFTER,
+    SOURCE_HEADERS,
+    VALIDATORS,
+    answer,
+    not_modified,
+    parameters,
+    plain_text,
+    problems,
+)
 from app.api.problems import (
     BODY_TOO_LARGE,
     DATABASE_UNAVAILABLE,
@@ -19,9 +36,11 @@ from app.api.problems import (
     INVALID_QUERY,
     INVALID_URL,
     LARGE_PAGES_BUSY,
+    NO_PAGE_SOURCE,
     NOT_QUEUED,
     UNKNOWN_PAGE,
 )
+from app.api.reading import NO_FIELDS
 from app.api.schemas import (
     PAGE_URL,
     CompletedPage,
@@ -30,6 +49,8 @@ from app.api.schemas import (
     PendingPage,
     QueuedAnswer,
 )
+from app.errors import NotEnded, StoreUnavailable, UnknownPage
+from app.models import Awaited
 from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
@@ -44,28 +65,60 @@ router = APIRouter(tags=["metadata"])
         HTTPStatus.ACCEPTED,
         "The request is queued, and the broker has confirmed it",
         examples.QUEUED_ANSWER,
-        LOCATION,
+        LOCATION | APPLIED,
     )
-    | problems(INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, NOT_QUEUED, INTERNAL_ERROR),
+    | answer(
+        HTTPStatus.OK,
+        "The page, or why it cannot be fetched, as the fetch for this request found it",
+        examples.ENDED,
+        VALIDATORS | CONTENT_LOCATION | APPLIED,
+        model=CompletedPage | FailedPage,
+    )
+    | problems(
+        *(INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, LARGE_PAGES_BUSY, NOT_QUEUED, INTERNAL_ERROR)
+    ),
+    openapi_extra=parameters(PREFER),
 )
 async def request_metadata(
-    body: MetadataRequest, inventory: InventoryDep, http: Request
+    body: MetadataRequest, fields: FieldsDep, reader: ReaderDep, patience: PatienceDep
 ) -> Response:
     """Queue a page to be fetched. A page that has been fetched before is fetched again.
 
-    202 means that the broker has confirmed the request: it will end in a record.
+    202 means that the broker has confirmed the request: it will end in a record. With
+    `Prefer: wait=10` the answer comes when this request has been answered, by a fetch that began
+    after it was accepted, and is 200 with the page; or after 10 seconds, and is 202.
     """
-    request = await inventory.request(canonical_url(body.url), http.scope["request_id"])
+    request = await reader.inventory.request(canonical_url(body.url), reader.request_id)
     location = f"/metadata?url={quote(request.url, safe='')}"
-    return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
+    if await patience.wait(Awaited(request.url, request.request_id)):
+        found = {"Content-Location": location} | patience.applied
+        look = reader.looking_at_result(request.url)
+        # The request is queued, even if its result is out of reach, deleted, or asked for anew.
+        with suppress(StoreUnavailable, UnknownPage, NotEnded):
+            return await reader.answer(RecordAsJson(fields), look, found)
+    headers = {"Location": location} | patience.applied
+    return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, headers)
 
 
+@router.head("/metadata", include_in_schema=False)
 @router.get(
     "/metadata",
     summary="Read a page",
     response_model=CompletedPage | FailedPage,
-    responses=answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
-    | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
+    responses=answer(
+        HTTPStatus.OK,
+        "The page, or why it cannot be fetched",
+        examples.ENDED,
+        VALIDATORS | APPLIED,
+    )
+    | answer(
+        HTTPStatus.ACCEPTED,
+        "No result yet",
+        examples.PENDING,
+        RETRY_AFTER | APPLIED,
+        model=PendingPage,
+    )
+    | not_modified()
     | problems(
         INVALID_URL,
         INVALID_QUERY,
@@ -75,26 +128,46 @@ async def request_metadata(
         NOT_QUEUED,
         INTERNAL_ERROR,
     ),
+    openapi_extra=parameters(PREFER, IF_NONE_MATCH),
 )
 async def read_metadata(
     url: Annotated[str, Query(**PAGE_URL)],
-    inventory: InventoryDep,
-    large_pages: LargePagesDep,
-    http: Request,
+    fields: FieldsDep,
+    reader: ReaderDep,
+    patience: PatienceDep,
 ) -> Response:
-    """Return what is known of a page. An unknown page is queued; the call never waits for it.
+    """Return what is known of a page. An unknown page is queued.
+
+    The call never waits for the fetch, unless the caller would: with `Prefer: wait=10` the answer
+    comes when the page has a result, or after 10 seconds.
 
     A request that a page of another site makes a browser send queues nothing: for an unknown page
     it is answered 404.
     """
-    record = await inventory.read(
-        canonical_url(url), http.scope["request_id"], may_queue=not _is_cross_site(http.headers)
-    )
-    if record.has_ended and record.omitted_source_bytes:
-        return large_pages.answer(
-            record.omitted_source_bytes, lambda: inventory.read_with_source(record.url)
-        )
-    return about_page(record)
+    page = canonical_url(url)
+    look = reader.looking_at(page, may_queue=not _is_cross_site(reader.request.headers))
+    if patience.seconds and not (await look(NO_FIELDS)).has_ended:
+        await patience.wait(Awaited(page))
+    return await reader.answer(RecordAsJson(fields), look, patience.applied)
+
+
+@router.head("/metadata/source", include_in_schema=False)
+@router.get(
+    "/metadata/source",
+    summary="Read the source of a page alone",
+    response_class=PlainTextResponse,
+    responses=plain_text("The page source", examples.SOURCE, SOURCE_HEADERS)
+    | not_modified()
+    | problems(
+        *(INVALID_URL, INVALID_QUERY, UNKNOWN_PAGE, NO_PAGE_SOURCE),
+        *(DATABASE_UNAVAILABLE, LARGE_PAGES_BUSY, INTERNAL_ERROR),
+    ),
+    openapi_extra=parameters(IF_NONE_MATCH),
+)
+async def read_source(url: Annotated[str, Query(**PAGE_URL)], reader: ReaderDep) -> Response:
+    """Return the page source as plain text in UTF-8, for a browser to save. Queues nothing."""
+    look = reader.looking_at_result(canonical_url(url))
+    return await reader.answer(SourceAsText(), look, {})
 
 
 def _is_cross_site(headers: Headers) -> bool:

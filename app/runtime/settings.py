@@ -200,6 +200,9 @@ class Settings(BaseSettings):
     """CIDRs that are never fetched, besides those the guard always refuses: your own public ranges,
     a local NAT64 prefix"""
 
+    api_max_waiters: Annotated[int, Field(ge=0, le=5000)] = 1000
+    """Requests of one API process that may wait at once by `Prefer: wait`; 0 is none"""
+
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
     """Least severe level that is logged"""
 

@@ -1,7 +1,7 @@
 """What callers wait for: which pages have ended, and which requests have been answered.
 
-The fields of `processing` that tell are described in `claims.py`. They are in the database alone, so
-it does not matter which worker has fetched the page, and which API process has taken the request.
+The fields of `processing` that tell are described in `claims.py`. They are in the database alone,
+so it does not matter which worker has fetched the page, and which API process took the request.
 """
 
 from collections.abc import Collection

@@ -750,6 +750,7 @@ async def test_a_record_of_version_0_1_0_is_claimed_and_completed(database: Data
     assert claim.attempt == 2
     assert await pages.complete(claim, a_page()) is PageStatus.COMPLETED
 
+
 # --- Some fields of the metadata ---
 
 

@@ -96,7 +96,9 @@ async def changed(
         record = await pages.find(URL)
         after = replace(record, metadata=metadata) if record and metadata else None
 
-        async def read_with_source(_inventory: Inventory, _url: str) -> PageRecord | None:
+        async def read_with_source(
+            _inventory: Inventory, _url: str, _fields: object
+        ) -> PageRecord | None:
             return after
 
         monkeypatch.setattr(Inventory, "read_with_source", read_with_source)

@@ -20,6 +20,7 @@ from app.errors import (
     UnknownPage,
 )
 from app.models import (
+    METADATA_FIELDS,
     Claim,
     Coalesced,
     Completed,
@@ -67,9 +68,9 @@ class JournalPages(FakePages):
         super().__init__(patience=PATIENCE)
         self._journal = journal
 
-    async def find(self, url: str) -> PageRecord | None:
+    async def find(self, url: str, fields: frozenset[str] = METADATA_FIELDS) -> PageRecord | None:
         await self._called("find")
-        return await super().find(url)
+        return await super().find(url, fields)
 
     async def note_queued(self, request: PageRequest) -> None:
         await self._called("note_queued")

@@ -49,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "FETCH_RESPECT_ROBOTS": False,
     "FETCH_ALLOWED_NETWORKS": (),
     "FETCH_DENIED_NETWORKS": (),
+    "API_MAX_WAITERS": 1000,
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "json",
 }
@@ -89,6 +90,7 @@ REFUSED = [
         for value in ("localhost", "127.0.0.1/8", "10.0.0.0/33")
     ),
     ("FETCH_RESPECT_ROBOTS", "perhaps"),
+    *(("API_MAX_WAITERS", value) for value in ("-1", "5001", "many", "")),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
 ]
