@@ -231,7 +231,7 @@ def _allow(request: Request) -> dict[str, str]:
         method
         for route in routes
         if isinstance(route, APIRoute) and route.path == request.url.path
-        for method in route.methods
+        for method in route.methods or ()
     }
     return {"Allow": ", ".join(sorted(methods))} if methods else {}
 

@@ -12,7 +12,6 @@ import pytest
 from dirty_equals import IsPartialDict
 from fastapi import FastAPI
 
-from app.api import compression
 from app.api.application import create_app
 from app.errors import StoreUnavailable
 from app.models import METADATA_FIELDS, Claim, Delivery, PageError, PageRecord, PageRequest
@@ -80,8 +79,8 @@ async def claimed(pages: FakePages, request: PageRequest | None = None) -> Claim
     return claim
 
 
-async def store(pages: FakePages, source: str | None = "<p>", **changes: object) -> None:
-    await pages.complete(await claimed(pages), a_page(page_source=source, **changes))
+async def store(pages: FakePages, source: str | None = "<p>") -> None:
+    await pages.complete(await claimed(pages), a_page(page_source=source))
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -447,7 +446,7 @@ async def test_a_large_answer_is_not_compressed_in_the_event_loop(
         in_threads.append(function)
         return await real(function, *args)
 
-    monkeypatch.setattr(compression.asyncio, "to_thread", noted)
+    monkeypatch.setattr(asyncio, "to_thread", noted)
     await store(pages, LARGE)
     await raw(client, "/metadata", "gzip")
     assert len(in_threads) > 2
