@@ -4,8 +4,10 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import uvloop
 
 from bench.load import Result, get, load, post
@@ -25,12 +27,19 @@ def posting(setup: Setup) -> Iterator[Reading]:
 
 
 def reading(setup: Setup) -> Iterator[Reading]:
-    """Measure GET of a stored page."""
+    """Measure GET of a stored page: whole, some fields of it, and one that has not changed."""
     url = setup.page_url("read")
     _store_page(setup, url, datetime.now(UTC))
-    requests = get(setup.api.port, f"/metadata?url={url}")
-    answered = _load(setup.api.port, requests, wanted=200)
-    yield Reading("GET of 20 KB", answered.per_second, _post(setup.noop.port).per_second)
+    port, target = setup.api.port, f"/metadata?url={url}"
+    noop = _post(setup.noop.port).per_second
+    whole = _load(port, get(port, target), wanted=200)
+    yield Reading("GET of 20 KB", whole.per_second, noop)
+    some = _load(port, get(port, f"{target}&fields=status_code,content_type,headers"), wanted=200)
+    yield Reading("GET of three fields", some.per_second, noop)
+    tag = httpx.get(f"{setup.api.url}{target}", headers={"Accept-Encoding": "identity"})
+    known = get(port, target, f"If-None-Match: {tag.headers['etag']}")
+    unchanged = _load(port, known, wanted=304)
+    yield Reading("GET answered 304", unchanged.per_second, noop)
 
 
 def _post(port: int, rate: float | None = None) -> Result:
@@ -51,8 +60,9 @@ def _load(
     return result
 
 
-def _store_page(setup: Setup, url: str, now: datetime) -> None:
-    page = {
+def a_stored_page() -> dict[str, Any]:
+    """Return the metadata of a page of 20 KB as MongoDB has it."""
+    return {
         "final_url": url,
         "status_code": 200,
         "http_version": "HTTP/1.1",
@@ -67,14 +77,17 @@ def _store_page(setup: Setup, url: str, now: datetime) -> None:
         "redirects": [],
         "remote_address": "127.0.0.1",
         "elapsed_ms": 1.0,
-        "fetched_at": now,
+        "fetched_at": datetime.now(UTC),
     }
+
+
+def _store_page(setup: Setup, url: str, now: datetime) -> None:
     processing = {
         "attempts": 1,
         "last_request_id": None,
         "last_error": None,
         "lease_expires_at": None,
     }
-    record = {"status": "COMPLETED", "metadata": page, "processing": processing}
+    record = {"status": "COMPLETED", "metadata": a_stored_page(), "processing": processing}
     times = {"created_at": now, "updated_at": now}
     setup.pages.update_one({"url": url}, {"$set": record | times}, upsert=True)

@@ -15,11 +15,13 @@ from bench.http import posting, reading
 from bench.idle import end_to_end, starting_up
 from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
+from bench.waiting import waiting
 from bench.worker import collecting, collecting_slow_pages, scaling
 
 BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     posting,
     reading,
+    waiting,
     collecting,
     end_to_end,
     collecting_slow_pages,
@@ -31,6 +33,10 @@ TARGETS = [
     Target("POST", "a second", "no-op endpoint", 0.40, at_least=True),
     Target("POST p99 at half that load", "ms", "its median", 3, at_least=False),
     Target("GET of 20 KB", "a second", "no-op endpoint", 0.50, at_least=True),
+    Target("GET of three fields", "a second", "no-op endpoint", 0.50, at_least=True),
+    Target("GET answered 304", "a second", "no-op endpoint", 0.50, at_least=True),
+    Target("1,000 waiters: p99 from record to answer", "ms", "", 250, at_least=False),
+    Target("1,000 waiters: CPU of the API", "% of a core", "", 10, at_least=False),
     Target("worker", "pages a second", "bare httpx loop", 0.80, at_least=True),
     Target("POST to record, idle", "ms", "its parts", 3, at_least=False),
     Target("slow pages", "pages a second", "", 150, at_least=True),
