@@ -6,7 +6,9 @@
 4. Consume   `app/worker/handlers.py`     one message in, one use case called, one acknowledgement
 5. Fetch     `app/fetcher/client.py`      the page, through the guard, within its bounds
 6. Store     `app/store/pages.py`         one record for each page in MongoDB
-7. Read      `app/api/routes.py`          `GET /metadata` answers from the record
+7. Read      `app/api/reading.py`         `GET /metadata` answers from the record
+
+A caller may wait for its page: `app/waiting.py` asks the database for all who do.
 
 `app/services.py` holds what happens between these steps, and in which order.
 """

@@ -60,7 +60,7 @@ def _load(
     return result
 
 
-def a_stored_page() -> dict[str, Any]:
+def a_stored_page(url: str) -> dict[str, Any]:
     """Return the metadata of a page of 20 KB as MongoDB has it."""
     return {
         "final_url": url,
@@ -88,6 +88,6 @@ def _store_page(setup: Setup, url: str, now: datetime) -> None:
         "last_error": None,
         "lease_expires_at": None,
     }
-    record = {"status": "COMPLETED", "metadata": a_stored_page(), "processing": processing}
+    record = {"status": "COMPLETED", "metadata": a_stored_page(url), "processing": processing}
     times = {"created_at": now, "updated_at": now}
     setup.pages.update_one({"url": url}, {"$set": record | times}, upsert=True)

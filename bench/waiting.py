@@ -61,12 +61,12 @@ async def _answered(port: int, url: str) -> float:
 
 def _record_all(setup: Setup, urls: list[str]) -> list[float]:
     """Record the pages as a worker does; return when each was begun to be written."""
-    page, times = a_stored_page(), []
+    times = []
     begin = time.perf_counter()
     for number, url in enumerate(urls):
         time.sleep(max(0, begin + number / RECORDS_A_SECOND - time.perf_counter()))
         times.append(time.perf_counter())
-        change = {"status": "COMPLETED", "metadata": page}
+        change = {"status": "COMPLETED", "metadata": a_stored_page(url)}
         setup.pages.update_one({"url": url}, {"$set": change, "$currentDate": {"updated_at": True}})
     return times
 

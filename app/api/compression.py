@@ -8,9 +8,9 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Iterator
 
-LEVEL = 1
-"""The fastest level. On pages it needs a third of the time of zlib's default, and makes answers an
-eighth larger."""
+LEVEL = 3
+"""On pages of 5 MB it needs two fifths of the time of zlib's default, and makes answers a fifth
+larger."""
 
 MAX_INLINE_BYTES = 64 * 1024
 """Up to this size an answer is compressed at once: a thread would take longer to begin."""
