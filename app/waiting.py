@@ -16,9 +16,9 @@ from app.models import Awaited
 PAUSE_SECONDS = 0.05
 """The shortest pause between two queries."""
 
-REST = 9
+REST = 4
 """How many times as long as the last query took the pause is at least. So however many wait, and
-however slow the database is, it answers such queries for a tenth of the time."""
+however slow the database is, it answers such queries for a fifth of the time."""
 
 LONGEST_PAUSE_SECONDS = 1.0
 

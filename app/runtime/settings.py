@@ -200,7 +200,8 @@ class Settings(BaseSettings):
     """CIDRs that are never fetched, besides those the guard always refuses: your own public ranges,
     a local NAT64 prefix"""
 
-    api_max_waiters: Annotated[int, Field(ge=0, le=5000)] = 1000
+    # One query names the URLs of all who wait. MongoDB takes 16 MB, and a URL may have 6 KB.
+    api_max_waiters: Annotated[int, Field(ge=0, le=2000)] = 1000
     """Requests of one API process that may wait at once by `Prefer: wait`; 0 is none"""
 
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"

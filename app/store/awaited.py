@@ -32,15 +32,18 @@ async def answered(pages: Any, waits: Collection[Awaited]) -> set[Awaited]:
 
 def _matching(waits: Collection[Awaited]) -> Document:
     """Match the pages where a wait may be over, so that nothing is read of all others."""
-    request_ids = [it.request_id for it in waits if it.request_id]
     pages = [it.url for it in waits if it.request_id is None]
+    requests = [it for it in waits if it.request_id]
+    request_ids = {"$in": [it.request_id for it in requests]}
+    is_answered = [
+        {"processing.finished": True, "processing.covered": request_ids},
+        {"processing.answered": request_ids},
+    ]
     return {
-        "url": {"$in": list({it.url for it in waits})},
         "$or": [
             {"url": {"$in": pages}, "status": {"$in": _ENDED}},
-            {"processing.finished": True, "processing.covered": {"$in": request_ids}},
-            {"processing.answered": {"$in": request_ids}},
-        ],
+            {"url": {"$in": list({it.url for it in requests})}, "$or": is_answered},
+        ]
     }
 
 

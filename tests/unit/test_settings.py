@@ -90,7 +90,7 @@ REFUSED = [
         for value in ("localhost", "127.0.0.1/8", "10.0.0.0/33")
     ),
     ("FETCH_RESPECT_ROBOTS", "perhaps"),
-    *(("API_MAX_WAITERS", value) for value in ("-1", "5001", "many", "")),
+    *(("API_MAX_WAITERS", value) for value in ("-1", "2001", "many", "")),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
 ]
