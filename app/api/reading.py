@@ -12,9 +12,11 @@ from app.api.answers import LargePages, large_pages_busy, pending
 from app.api.compression import as_they_are, gzipped, gzipped_pieces
 from app.api.forms import Form, source_of, without_source
 from app.api.negotiation import GZIP_SUFFIX, Wanted, tag_of, validators
+from app.api.preferences import Patience
 from app.errors import NotEnded
 from app.models import PageRecord
 from app.services import Inventory
+from app.waiting import Waiters
 
 NO_FIELDS = frozenset[str]()
 """With none of the metadata a record is some hundred bytes, and tells its status and its tag."""
@@ -33,6 +35,12 @@ class PageReader:
     request: Request
     inventory: Inventory
     large_pages: LargePages
+    waiters: Waiters
+
+    @property
+    def patience(self) -> Patience:
+        """How long the caller waits for a page."""
+        return Patience.of(self.request, self.waiters)
 
     @property
     def request_id(self) -> UUID:

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from app.api import examples
 from app.api.answers import as_json
-from app.api.dependencies import FieldsDep, PatienceDep, ReaderDep
+from app.api.dependencies import FieldsDep, ReaderDep
 from app.api.forms import RecordAsJson, SourceAsText
 from app.api.openapi import (
     APPLIED,
@@ -79,9 +79,7 @@ router = APIRouter(tags=["metadata"])
     ),
     openapi_extra=parameters(PREFER),
 )
-async def request_metadata(
-    body: MetadataRequest, fields: FieldsDep, reader: ReaderDep, patience: PatienceDep
-) -> Response:
+async def request_metadata(body: MetadataRequest, fields: FieldsDep, reader: ReaderDep) -> Response:
     """Queue a page to be fetched. A page that has been fetched before is fetched again.
 
     202 means that the broker has confirmed the request: it will end in a record. With
@@ -90,6 +88,7 @@ async def request_metadata(
     """
     request = await reader.inventory.request(canonical_url(body.url), reader.request_id)
     location = f"/metadata?url={quote(request.url, safe='')}"
+    patience = reader.patience
     if await patience.wait(Awaited(request.url, request.request_id)):
         found = {"Content-Location": location} | patience.applied
         look = reader.looking_at_result(request.url)
@@ -131,10 +130,7 @@ async def request_metadata(
     openapi_extra=parameters(PREFER, IF_NONE_MATCH),
 )
 async def read_metadata(
-    url: Annotated[str, Query(**PAGE_URL)],
-    fields: FieldsDep,
-    reader: ReaderDep,
-    patience: PatienceDep,
+    url: Annotated[str, Query(**PAGE_URL)], fields: FieldsDep, reader: ReaderDep
 ) -> Response:
     """Return what is known of a page. An unknown page is queued.
 
@@ -146,6 +142,7 @@ async def read_metadata(
     """
     page = canonical_url(url)
     look = reader.looking_at(page, may_queue=not _is_cross_site(reader.request.headers))
+    patience = reader.patience
     if patience.seconds and not (await look(NO_FIELDS)).has_ended:
         await patience.wait(Awaited(page))
     return await reader.answer(RecordAsJson(fields), look, patience.applied)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
+from itertools import count
 from uuid import uuid4
 
 import pytest
@@ -90,11 +91,12 @@ async def test_nothing_is_asked_while_nobody_waits(waiters: Waiters, database: D
 
 
 async def test_the_slower_the_database_the_more_rarely_it_is_asked(
-    waiters: Waiters, database: Database
+    waiters: Waiters, slept: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database.delay = 0.05
-    assert not await waiters.wait(PAGE, 0.6)
-    assert len(database.asked) <= 4
+    seconds = count(step=0.1)  # each look at the clock is 0.1 s after the last one
+    monkeypatch.setattr("app.waiting.monotonic", lambda: next(seconds))
+    await waiters.wait(PAGE, 0.05)
+    assert slept[0] == pytest.approx(0.4)
 
 
 async def test_only_so_many_may_wait(database: Database) -> None:
