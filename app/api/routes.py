@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from app.api import examples
 from app.api.answers import as_json
-from app.api.dependencies import FieldsDep, ReaderDep
+from app.api.dependencies import ReaderDep
 from app.api.forms import RecordAsJson, SourceAsText
 from app.api.openapi import (
     APPLIED,
@@ -49,6 +49,7 @@ from app.api.schemas import (
     PendingPage,
     QueuedAnswer,
 )
+from app.api.selection import FieldsQuery, selected
 from app.errors import NotEnded, StoreUnavailable, UnknownPage
 from app.models import Awaited
 from app.urls import canonical_url
@@ -79,13 +80,16 @@ router = APIRouter(tags=["metadata"])
     ),
     openapi_extra=parameters(PREFER),
 )
-async def request_metadata(body: MetadataRequest, fields: FieldsDep, reader: ReaderDep) -> Response:
+async def request_metadata(
+    body: MetadataRequest, reader: ReaderDep, fields: FieldsQuery = None
+) -> Response:
     """Queue a page to be fetched. A page that has been fetched before is fetched again.
 
     202 means that the broker has confirmed the request: it will end in a record. With
     `Prefer: wait=10` the answer comes when this request has been answered, by a fetch that began
     after it was accepted, and is 200 with the page; or after 10 seconds, and is 202.
     """
+    form = RecordAsJson(selected(fields))
     request = await reader.inventory.request(canonical_url(body.url), reader.request_id)
     location = f"/metadata?url={quote(request.url, safe='')}"
     patience = reader.patience
@@ -94,7 +98,7 @@ async def request_metadata(body: MetadataRequest, fields: FieldsDep, reader: Rea
         look = reader.looking_at_result(request.url)
         # The request is queued, even if its result is out of reach, deleted, or asked for anew.
         with suppress(StoreUnavailable, UnknownPage, NotEnded):
-            return await reader.answer(RecordAsJson(fields), look, found)
+            return await reader.answer(form, look, found)
     headers = {"Location": location} | patience.applied
     return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, headers)
 
@@ -130,7 +134,7 @@ async def request_metadata(body: MetadataRequest, fields: FieldsDep, reader: Rea
     openapi_extra=parameters(PREFER, IF_NONE_MATCH),
 )
 async def read_metadata(
-    url: Annotated[str, Query(**PAGE_URL)], fields: FieldsDep, reader: ReaderDep
+    url: Annotated[str, Query(**PAGE_URL)], reader: ReaderDep, fields: FieldsQuery = None
 ) -> Response:
     """Return what is known of a page. An unknown page is queued.
 
@@ -140,12 +144,12 @@ async def read_metadata(
     A request that a page of another site makes a browser send queues nothing: for an unknown page
     it is answered 404.
     """
-    page = canonical_url(url)
+    page, form = canonical_url(url), RecordAsJson(selected(fields))
     look = reader.looking_at(page, may_queue=not _is_cross_site(reader.request.headers))
     patience = reader.patience
     if patience.seconds and not (await look(NO_FIELDS)).has_ended:
         await patience.wait(Awaited(page))
-    return await reader.answer(RecordAsJson(fields), look, patience.applied)
+    return await reader.answer(form, look, patience.applied)
 
 
 @router.head("/metadata/source", include_in_schema=False)

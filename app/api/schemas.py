@@ -58,7 +58,7 @@ FIELDS: dict[str, Any] = {
     "examples": ["status_code,headers"],
     "json_schema_extra": {"pattern": f"^(({_FIELD})(,({_FIELD}))*)?$"},
 }
-"""The selection of fields. It is published but not checked here: `app/api/dependencies.py` can say
+"""The selection of fields. It is published but not checked here: `app/api/selection.py` can say
 which name is unknown."""
 
 

@@ -899,9 +899,8 @@ async def test_an_answered_request_stays_so_while_the_next_fetch_is_under_way(
     claim = await claimed(pages, Delivery(second))
     await pages.note_retry(claim, ERROR)
     await claimed(pages, Delivery(replace(second, attempt=2)))
-    assert await is_over(pages, first.request_id)
-    assert await is_over(pages, shared.request_id)
-    assert not await is_over(pages, second.request_id)
+    waits = [Awaited(URL, request.request_id) for request in (first, shared, second)]
+    assert await pages.answered(waits) == set(waits[:2])
 
 
 async def test_a_request_whose_fetch_was_lost_is_not_answered_by_the_next_claim(
