@@ -31,6 +31,9 @@ def nodes(tmp_path: Path, unique_name: str) -> Iterator[list[RabbitMQ]]:
             node.ctl("stop_app")
             node.ctl("join_cluster", nodes[0].node)
             node.ctl("start_app")
+        # What no queue has confirmed RabbitMQ offers again after three minutes, if not told else.
+        for node in nodes:
+            move_dead_letters_within(node, seconds=2)
         yield nodes
 
 
@@ -78,8 +81,6 @@ def test_killing_the_node_that_leads_all_queues_loses_nothing(
 def test_killing_the_leader_of_one_queue_loses_nothing(
     clustered: Service, nodes: list[RabbitMQ], site: Site, queue: str
 ) -> None:
-    for node in nodes:
-        move_dead_letters_within(node, seconds=2)
     asyncio.run(_declare_on(nodes[2], clustered, queue))
     api, worker = started(clustered.api(), clustered.worker())
     assert leader(nodes, f"{clustered.name}.{queue}") is nodes[2]
@@ -126,8 +127,6 @@ def test_dead_letters_are_not_lost_while_their_queue_has_no_leader(
 
     If it has not, it keeps them in the request queue until the old leader is back.
     """
-    for node in nodes:
-        move_dead_letters_within(node, seconds=2)
     # The worker is on another node.
     asyncio.run(_declare_on(nodes[2], clustered, "dead"))
     worker = clustered.worker().start()
