@@ -22,7 +22,7 @@ from faststream.rabbit import RabbitMessage
 
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import Retry, RetryPublisher
-from app.errors import PublishError, PublishFailed, StoreUnavailable
+from app.errors import PublishError, PublishFailed, PublishFault, StoreUnavailable
 from app.models import PageMetadata, PageRecord, PageRequest, Validators
 from app.retries import RetryPolicy
 from app.services import Collector, Inventory, Pages
@@ -300,7 +300,7 @@ class RequestPublisher:
             CALL.get().version = self._sites.next_version()
             self._broker.ready.append(Message(request))
 
-        await self._steps.take("publish", effect, PublishFailed("connection_lost"))
+        await self._steps.take("publish", effect, PublishFailed(PublishFault.CONNECTION_LOST))
 
 
 class DelayingPublisher(RetryPublisher):
@@ -315,7 +315,7 @@ class DelayingPublisher(RetryPublisher):
             self._broker.delayed.append(Message(retry.request, retry.deferrals))
 
         try:
-            await self._steps.take("publish", effect, PublishFailed("connection_lost"))
+            await self._steps.take("publish", effect, PublishFailed(PublishFault.CONNECTION_LOST))
         except PublishError:
             return False
         return True
