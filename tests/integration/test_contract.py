@@ -235,5 +235,5 @@ def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
         command, cwd=tmp_path, capture_output=True, check=False, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout
-    assert "5 selected / 5 total" in done.stdout
+    assert "6 selected / 6 total" in done.stdout
     assert api.events("unhandled_error") == []
