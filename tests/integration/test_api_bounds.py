@@ -148,13 +148,14 @@ def nearly_all(waits: list[float]) -> float:
 # --- Memory ---
 
 
-async def read_all(api: Api, readers: int) -> list[tuple[int, int, bool]]:
+async def read_all(api: Api, readers: int, coding: str) -> list[tuple[int, int, bool]]:
     """Read the largest pages side by side; return status, size, and whether to try again."""
+    headers = {"Accept-Encoding": coding}
 
     async def read(client: httpx.AsyncClient, number: int) -> tuple[int, int, bool]:
         url = f"{api.url}{target(large(number % LARGE_PAGES))}"
-        async with client.stream("GET", url) as answer:
-            size = sum([len(chunk) async for chunk in answer.aiter_raw()])
+        async with client.stream("GET", url, headers=headers) as answer:
+            size = sum([len(chunk) async for chunk in answer.aiter_bytes()])
             return answer.status_code, size, "retry-after" in answer.headers
 
     limits = httpx.Limits(max_connections=None)
@@ -162,8 +163,9 @@ async def read_all(api: Api, readers: int) -> list[tuple[int, int, bool]]:
         return await asyncio.gather(*(read(client, number) for number in range(readers)))
 
 
-async def test_64_readers_of_the_largest_pages_at_once(stocked: Api) -> None:
-    reading = asyncio.ensure_future(read_all(stocked, 64))
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_64_readers_of_the_largest_pages_at_once(stocked: Api, coding: str) -> None:
+    reading = asyncio.ensure_future(read_all(stocked, 64, coding))
     waits = await small_reads(stocked, reading)
     answers = await reading
     served = [size for status, size, _ in answers if status == 200]
