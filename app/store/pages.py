@@ -50,6 +50,7 @@ from app.store.claims import (
 )
 from app.store.mongo import Database, translated_errors, upsert_all
 from app.store.progress import (
+    as_bson,
     error_of,
     known_status,
     mentioning,
@@ -73,7 +74,6 @@ _METADATA = TypeAdapter(PageMetadata)
 _METADATA_FIELDS: dict[str, TypeAdapter[Any]] = {
     name: TypeAdapter(kind) for name, kind in get_type_hints(PageMetadata).items()
 }
-_ERROR = TypeAdapter(PageError)
 
 _SHOWN_PROCESSING = (
     *("attempts", "last_request_id", "lease_expires_at", "last_error", "claim", "finished"),
@@ -232,7 +232,7 @@ class PageRepository:
             "processing.attempts": record.attempts,
             "processing.last_request_id": record.request_id,
             "processing.lease_expires_at": record.lease_expires_at,
-            "processing.last_error": record.error and _ERROR.dump_python(record.error),
+            "processing.last_error": as_bson(record.error),
             "updated_at": record.updated_at,
         }
         with translated_errors():
@@ -261,7 +261,7 @@ class PageRepository:
     ) -> Claim | Coalesced | Busy:
         """Take a page for one attempt and count it, or say why it is not to be fetched.
 
-        A redelivered or put-off message takes over the claim of its own request at once: the
+        A redelivered or deferred message takes over the claim of its own request at once: the
         worker that held it is gone, or has given the message back. `alone` is to be set if the
         worker fetches no other page meanwhile.
         """
@@ -374,8 +374,7 @@ _COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
 
 
 def _outcome(claim: Claim, status: PageStatus, error: PageError | None = None) -> Bson:
-    dumped = error and _ERROR.dump_python(error)
-    return {"status": status, "attempts": claim.attempt, "error": dumped}
+    return {"status": status, "attempts": claim.attempt, "error": as_bson(error)}
 
 
 def _unchanged(record: PageRecord) -> Bson:
@@ -481,7 +480,7 @@ def _is_missing(name: str) -> Bson:
 def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
     return {
         "status": PageStatus.COMPLETED if claim.refreshes else status,
-        "processing.last_error": _ERROR.dump_python(error),
+        "processing.last_error": as_bson(error),
     }
 
 
