@@ -8,6 +8,7 @@ times a second; while nobody does, nothing is asked.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from contextlib import suppress
+from enum import Enum, auto
 from time import monotonic
 
 from app.errors import StoreUnavailable
@@ -25,6 +26,19 @@ LONGEST_PAUSE_SECONDS = 1.0
 Ask = Callable[[Collection[Awaited]], Awaitable[set[Awaited]]]
 
 
+class WaitEnd(Enum):
+    """How a wait ended."""
+
+    OVER = auto()
+    """What was awaited has come."""
+
+    TIMED_OUT = auto()
+    """It has not come in the time that the caller would wait."""
+
+    REFUSED = auto()
+    """The caller did not wait, or not so long: there was no room, or the process stops."""
+
+
 class Waiters:
     """Callers that wait for pages, at most so many at once.
 
@@ -35,7 +49,7 @@ class Waiters:
     def __init__(self, ask: Ask, *, most: int) -> None:
         self._ask = ask
         self._most = most
-        self._waiting: dict[asyncio.Future[bool], Awaited] = {}
+        self._waiting: dict[asyncio.Future[WaitEnd], Awaited] = {}
         self._poller: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -44,14 +58,11 @@ class Waiters:
         """Whether one more caller may wait."""
         return not self._closed and len(self._waiting) < self._most
 
-    async def wait(self, awaited: Awaited, seconds: float) -> bool:
-        """Say whether the wait was over within so many seconds.
-
-        It is given up if there is no room, and when the process stops.
-        """
+    async def wait(self, awaited: Awaited, seconds: float) -> WaitEnd:
+        """Wait for at most so many seconds; return how the wait ended."""
         if not self.has_room:
-            return False
-        over: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+            return WaitEnd.REFUSED
+        over: asyncio.Future[WaitEnd] = asyncio.get_running_loop().create_future()
         self._waiting[over] = awaited
         if self._poller is None:
             self._poller = asyncio.create_task(self._poll())
@@ -59,14 +70,14 @@ class Waiters:
             async with asyncio.timeout(seconds):
                 return await over
         except TimeoutError:
-            return False
+            return WaitEnd.TIMED_OUT
         finally:
             del self._waiting[over]
 
     def close(self) -> None:
         """End every wait at once, and any later one."""
         self._closed = True
-        _end(self._waiting, is_over=False)
+        _end(self._waiting, WaitEnd.REFUSED)
 
     async def _poll(self) -> None:
         try:
@@ -83,10 +94,10 @@ class Waiters:
         with suppress(StoreUnavailable):
             over = await self._ask(set(waiting.values()))
             ended = [future for future, awaited in waiting.items() if awaited in over]
-            _end(ended, is_over=True)
+            _end(ended, WaitEnd.OVER)
 
 
-def _end(futures: Iterable["asyncio.Future[bool]"], *, is_over: bool) -> None:
+def _end(futures: Iterable["asyncio.Future[WaitEnd]"], how: WaitEnd) -> None:
     for future in futures:
         if not future.done():
-            future.set_result(is_over)
+            future.set_result(how)

@@ -106,7 +106,8 @@ def _known_tags(headers: Headers) -> frozenset[str] | None:
         return None
     if "*" in (value.strip() for value in values):
         return frozenset("*")
-    return frozenset(_TAG.findall(",".join(values)))
+    # `"*"` in quotation marks is a tag, which none of our answers has.
+    return frozenset(_TAG.findall(",".join(values))) - {"*"}
 
 
 def tag_of(record: PageRecord, form: str) -> str:

@@ -45,7 +45,7 @@ RETRY_AFTER = {
 }
 CONTENT_LOCATION = {
     "Content-Location": {
-        "description": "Where the same page can be read again.",
+        "description": "Where the same page can be read again, with the same `fields`.",
         "required": True,
         "schema": {"type": "string", "format": "uri-reference"},
         "example": "/metadata?url=https%3A%2F%2Fexample.com%2F",

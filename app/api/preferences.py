@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Receive
 
 from app.models import Awaited
-from app.waiting import Waiters
+from app.waiting import WaitEnd, Waiters
 
 MAX_WAIT_SECONDS = 60
 
@@ -33,18 +33,22 @@ def wait_preference(headers: Headers) -> int | None:
 
 
 def _seconds(text: str) -> int | None:
-    if text.isascii() and text.isdecimal() and len(text) <= _MAX_DIGITS:
-        return min(int(text), MAX_WAIT_SECONDS)
-    return None
+    if not (text.isascii() and text.isdecimal()):
+        return None
+    if len(text) > _MAX_DIGITS:  # `int()` raises ValueError for thousands of them
+        return MAX_WAIT_SECONDS
+    return min(int(text), MAX_WAIT_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Patience:
-    """How long the caller of one request waits for a page; None if it does not."""
+    """How long the caller of one request waits for a page."""
 
     waiters: Waiters
     request: Request
+
     seconds: int | None
+    """None if the caller does not wait, or if `wait()` found that it may not."""
 
     @staticmethod
     def of(request: Request, waiters: Waiters) -> "Patience":
@@ -63,11 +67,21 @@ class Patience:
         """Say whether the wait was over before that time, and before the caller hung up."""
         if not self.seconds:
             return False
-        waiting = asyncio.create_task(self.waiters.wait(awaited, self.seconds))
+        how = await self._wait(awaited, self.seconds)
+        # Others may have taken the last place since `has_room` was read, and the process may stop
+        # during the wait. If such an answer had `Preference-Applied`, its client would ask again
+        # without a pause.
+        if how is WaitEnd.REFUSED:
+            self.seconds = None
+        return how is WaitEnd.OVER
+
+    async def _wait(self, awaited: Awaited, seconds: int) -> WaitEnd | None:
+        """Return how the wait ended, or None if the caller hung up."""
+        waiting = asyncio.create_task(self.waiters.wait(awaited, seconds))
         hanging_up = asyncio.create_task(_until_disconnected(self.request.receive))
         try:
             await asyncio.wait({waiting, hanging_up}, return_when=asyncio.FIRST_COMPLETED)
-            return waiting.done() and waiting.result()
+            return waiting.result() if waiting.done() else None
         finally:
             waiting.cancel()
             hanging_up.cancel()

@@ -98,7 +98,7 @@ async def request_metadata(
     """
     url, form, patience = canonical_url(body.url), RecordAsJson(selected(fields)), reader.patience
     location = f"/metadata?url={quote(url, safe='')}"
-    found = {"Content-Location": location} | patience.applied
+    found = {"Content-Location": location + _fields_of(fields)} | patience.applied
     record = await reader.inventory.find_fresh(url, body.max_age, form.fields)
     if record is not None:
         return await reader.answer_with(form, record, found)
@@ -199,6 +199,11 @@ async def read_request(
     later fetches of their page have ended.
     """
     return as_json(RequestState.of(await reader.inventory.find_request(request_id)), HTTPStatus.OK)
+
+
+def _fields_of(fields: str | None) -> str:
+    """Return the rest of a target with the fields that were selected, if any were."""
+    return "" if fields is None else f"&fields={quote(fields, safe=',')}"
 
 
 def _is_cross_site(headers: Headers) -> bool:

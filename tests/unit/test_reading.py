@@ -180,6 +180,17 @@ async def test_a_field_that_there_is_not_is_a_bad_request_that_lists_those_there
     assert publisher.published == []
 
 
+@pytest.mark.parametrize(
+    "names", [",".join(map(str, range(5000))), "x" * 20_000], ids=["many", "long"]
+)
+async def test_of_unknown_names_only_the_beginning_is_repeated(
+    client: httpx.AsyncClient, names: str
+) -> None:
+    answer = await get(client, names)
+    assert answer.status_code == 400
+    assert len(answer.content) < 2000
+
+
 # --- The source alone ---
 
 
@@ -510,7 +521,7 @@ async def test_a_post_waits_for_a_fetch_that_began_after_it(
     answer = await asyncio.wait_for(waiting, 1)
     assert answer.status_code == 200
     assert answer.json()["metadata"] == {"page_source": "newer"}
-    location = "/metadata?url=https%3A%2F%2Fexample.com%2F"
+    location = "/metadata?url=https%3A%2F%2Fexample.com%2F&fields=page_source"
     assert answer.headers["content-location"] == location
     assert answer.headers["preference-applied"] == "wait=60"
     assert "etag" in answer.headers
@@ -552,6 +563,15 @@ async def test_beyond_the_number_that_may_wait_the_preference_is_ignored(
         assert "preference-applied" not in answer.headers
     await store(pages)
     assert [answer.status_code for answer in await asyncio.gather(*waiting)] == [200, 200]
+
+
+async def test_of_callers_that_come_together_only_those_who_wait_are_told_so(
+    client: httpx.AsyncClient,
+) -> None:
+    # Each finds room when it comes, and has looked at the page before it takes its place.
+    answers = await asyncio.gather(*(get(client, Prefer="wait=1") for _ in range(10)))
+    assert [answer.status_code for answer in answers] == [202] * 10
+    assert sum("preference-applied" in answer.headers for answer in answers) == 2
 
 
 # --- Prefer: wait, with max_age ---
@@ -654,7 +674,8 @@ async def test_a_post_with_a_young_result_is_answered_at_once_and_any_other_wait
     fresh = await asyncio.wait_for(post_with(120), 1)
     assert fresh.status_code == 200
     assert fresh.json() == IsPartialDict(metadata={"page_source": LARGE}, stale=False)
-    assert fresh.headers["content-location"] == "/metadata?url=https%3A%2F%2Fexample.com%2F"
+    location = "/metadata?url=https%3A%2F%2Fexample.com%2F&fields=page_source"
+    assert fresh.headers["content-location"] == location
     assert publisher.published == []
     waiting = asyncio.create_task(post_with(80))
     await until(lambda: publisher.published)
@@ -719,8 +740,10 @@ async def test_a_client_that_hangs_up_frees_its_place(app: FastAPI) -> None:
 async def test_the_poller_ends_the_wait_of_every_caller_when_the_process_stops(
     client: httpx.AsyncClient, app: FastAPI
 ) -> None:
-    waiting = asyncio.create_task(get(client, Prefer="wait=60"))
-    await asyncio.sleep(0.1)
+    calls = [get(client, Prefer="wait=60"), post(client, 60)]
+    waiting = [asyncio.create_task(call) for call in calls]
+    await until(lambda: not app.state.waiters.has_room)
     app.state.waiters.close()
-    answer = await asyncio.wait_for(waiting, 1)
-    assert answer.status_code == 202
+    for answer in await asyncio.wait_for(asyncio.gather(*waiting), 1):
+        assert answer.status_code == 202
+        assert "preference-applied" not in answer.headers

@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import StoreUnavailable
 from app.models import Awaited
-from app.waiting import PAUSE_SECONDS, Waiters
+from app.waiting import PAUSE_SECONDS, WaitEnd, Waiters
 
 PAGE = Awaited("https://example.com/")
 
@@ -58,7 +58,7 @@ async def test_a_wait_is_over_when_the_database_says_so(
 
 
 async def test_a_wait_lasts_no_longer_than_asked_for(waiters: Waiters) -> None:
-    assert not await waiters.wait(PAGE, 0.01)
+    assert await waiters.wait(PAGE, 0.01) is WaitEnd.TIMED_OUT
 
 
 async def test_all_waits_of_one_moment_cost_one_query(waiters: Waiters, database: Database) -> None:
@@ -87,7 +87,7 @@ async def test_nothing_is_asked_while_nobody_waits(waiters: Waiters, database: D
     await asyncio.sleep(3 * PAUSE_SECONDS)
     assert len(database.asked) == asked
     database.over = {PAGE}
-    assert await waiters.wait(PAGE, 5)
+    assert await waiters.wait(PAGE, 5) is WaitEnd.OVER
 
 
 async def test_the_slower_the_database_the_more_rarely_it_is_asked(
@@ -104,21 +104,21 @@ async def test_only_so_many_may_wait(database: Database) -> None:
     first, second = (asyncio.create_task(waiters.wait(PAGE, 60)) for _ in range(2))
     await asyncio.sleep(0)
     assert not waiters.has_room
-    assert not await asyncio.wait_for(waiters.wait(PAGE, 60), 1)
+    assert await asyncio.wait_for(waiters.wait(PAGE, 60), 1) is WaitEnd.REFUSED
     first.cancel()
     await asyncio.wait([first])
     assert waiters.has_room
     database.over = {PAGE}
-    assert await asyncio.wait_for(waiters.wait(PAGE, 60), 1)
-    assert await second
+    assert await asyncio.wait_for(waiters.wait(PAGE, 60), 1) is WaitEnd.OVER
+    assert await second is WaitEnd.OVER
 
 
 async def test_closing_ends_every_wait_at_once(waiters: Waiters) -> None:
     waiting = asyncio.create_task(waiters.wait(PAGE, 60))
     await asyncio.sleep(0)
     waiters.close()
-    assert not await asyncio.wait_for(waiting, 1)
-    assert not await asyncio.wait_for(waiters.wait(PAGE, 60), 1)
+    assert await asyncio.wait_for(waiting, 1) is WaitEnd.REFUSED
+    assert await asyncio.wait_for(waiters.wait(PAGE, 60), 1) is WaitEnd.REFUSED
 
 
 async def test_a_database_that_is_away_is_asked_again(waiters: Waiters, database: Database) -> None:
@@ -126,4 +126,4 @@ async def test_a_database_that_is_away_is_asked_again(waiters: Waiters, database
     waiting = asyncio.create_task(waiters.wait(PAGE, 60))
     await until(lambda: database.asked)
     database.failing, database.over = None, {PAGE}
-    assert await asyncio.wait_for(waiting, 2)
+    assert await asyncio.wait_for(waiting, 2) is WaitEnd.OVER
