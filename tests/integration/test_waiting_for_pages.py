@@ -60,8 +60,10 @@ def calls() -> Iterator[Calls]:
 
 @pytest.fixture
 def apis(service: Service) -> tuple[Api, Api]:
-    first = service.api(API_MAX_WAITERS="20").launch()
-    return first, service.api().start()
+    first, second = service.api(API_MAX_WAITERS="20").launch(), service.api().launch()
+    for api in (first, second):
+        api.wait_until_ready()
+    return first, second
 
 
 def hit_of(answer: httpx.Response) -> int:
