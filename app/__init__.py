@@ -8,7 +8,9 @@
 6. Judge     `app/retries.py`             keep the result, try again later, or give up
 7. Store     `app/store/pages.py`         one record for each page in MongoDB
 8. Retry     `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
-9. Read      `app/api/routes.py`          `GET /metadata` answers from the record
+9. Read      `app/api/reading.py`         `GET /metadata` answers from the record
+
+A caller may wait for its page: `app/waiting.py` asks the database for all who do.
 
 `app/services.py` holds what happens between these steps, and in which order. How a process starts
 and stops is in `app/runtime/process.py` and the two `application.py`.

@@ -4,6 +4,7 @@
     ├── InvalidUrl                  not a page this inventory takes
     ├── UnknownPage                 there is no record, and the caller may not have one made
     ├── UnknownRequest              no record mentions the request, or does so any more
+    ├── NotEnded                    the page has no result yet, and the caller wants nothing else
     ├── StartupError                a process that must not start, and why
     │   ├── BrokerUnreachable
     │   ├── DatabaseUnreachable
@@ -43,6 +44,10 @@ class UnknownPage(InventoryError):
 
 class UnknownRequest(InventoryError):
     """No record mentions the request: it was never accepted, or is forgotten."""
+
+
+class NotEnded(InventoryError):
+    """The page has no result yet, neither good nor bad."""
 
 
 class StartupError(InventoryError):

@@ -4,9 +4,11 @@ Times are aware `datetime`s in UTC, durations are seconds unless a name says oth
 below a field documents it; for the values that callers see, it is the text of the OpenAPI document.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 
@@ -211,6 +213,10 @@ class PageMetadata:
     """When the fetch started."""
 
 
+METADATA_FIELDS = frozenset(field.name for field in fields(PageMetadata))
+"""The names of all fields of a page's metadata, for whoever reads only some of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Validators:
     """What a server gave with a page so that it can be asked whether the page has changed.
@@ -278,6 +284,17 @@ class Refresh:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """What a caller waits for: that a page has a result, or that one request for it is answered."""
+
+    url: str
+
+    request_id: UUID | None = None
+    """The request, which only a fetch answers that began after the request was accepted. None if
+    any result of the page will do."""
+
+
+@dataclass(frozen=True, slots=True)
 class PageRecord:
     """One page as the inventory knows it."""
 
@@ -327,17 +344,39 @@ class PageRecord:
     """How long ago `updated_at` was, by the clock of the database."""
 
     revision: int | None = field(default=None, compare=False)
-    """Grows with each change of the record that a reader can see, unlike `updated_at`, which can be
-    the same for two changes in one millisecond. Null in a record of version 0.1.0."""
+    """Grows with each change of the record that a reader can see, the metadata included, unlike
+    `updated_at`, which can be the same for two changes in one millisecond. Null in a record of
+    version 0.1.0."""
 
     omitted_source_bytes: int = 0
     """The size of `metadata.page_source` in UTF-8 if it was left out because it is large, else 0.
     It is read as null then; `PageRepository.find_with_source()` reads it too."""
 
+    selected: Mapping[str, Any] | None = None
+    """The fields of the metadata by their names, if only some of them were read. `metadata` is None
+    then. None if there is no metadata, or if it was read whole."""
+
     @property
     def has_ended(self) -> bool:
         """Whether the page has a result, good or bad."""
         return self.status in ENDED_STATUSES
+
+    @property
+    def is_being_refreshed(self) -> bool:
+        """Whether the page has a result, and a refresh of it is still to be made."""
+        return self.refresh is not None and self.refresh.is_pending
+
+    @property
+    def to_come(self) -> Awaited | None:
+        """What a reader waits for who is not content with the record, or None if nothing comes.
+
+        A page that has failed, and is asked for again because its failure is stale, is no longer
+        one with a result.
+        """
+        if self.stale and self.refresh is not None and self.refresh.is_pending:
+            return Awaited(self.url, self.refresh.request_id)
+        has_result = self.status is PageStatus.COMPLETED or (self.has_ended and not self.stale)
+        return None if has_result else Awaited(self.url)
 
     def was_checked_within(self, seconds: float) -> bool:
         """Say whether the result, good or bad, was stored or confirmed so few seconds ago."""
@@ -345,7 +384,7 @@ class PageRecord:
 
     def was_tried_within(self, seconds: float) -> bool:
         """Say the same of the latest try to check it, which may be a refresh that failed."""
-        has_failed = self.refresh is not None and not self.refresh.is_pending
+        has_failed = self.refresh is not None and not self.is_being_refreshed
         return self.was_checked_within(seconds) or (has_failed and self.unchanged_seconds < seconds)
 
 

@@ -6,7 +6,7 @@ second: of several callers only the one whose write took effect publishes.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -27,6 +27,8 @@ from app.errors import (
     UnknownRequest,
 )
 from app.models import (
+    METADATA_FIELDS,
+    Awaited,
     Busy,
     Claim,
     Coalesced,
@@ -76,14 +78,17 @@ class Fetcher(Protocol):
 class Pages(Protocol):
     """Keeps page records; raises `StoreUnavailable` and `NotStorable`."""
 
-    async def find(self, url: str) -> PageRecord | None: ...
-    async def find_with_source(self, url: str) -> PageRecord | None: ...
+    async def find(self, url: str, fields: frozenset[str] = ...) -> PageRecord | None: ...
+    async def find_with_source(
+        self, url: str, fields: frozenset[str] = ...
+    ) -> PageRecord | None: ...
+    async def answered(self, waits: Collection[Awaited]) -> set[Awaited]: ...
     async def note_queued(self, request: PageRequest) -> None: ...
     async def reserve(self, request: PageRequest) -> bool: ...
     async def find_request(self, request_id: UUID) -> RequestRecord | None: ...
     async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool: ...
     async def reserve_refresh(
-        self, request: PageRequest, record: PageRecord
+        self, request: PageRequest, record: PageRecord, fields: frozenset[str] = ...
     ) -> PageRecord | None: ...
     async def release(self, request: PageRequest) -> None: ...
     async def restore(self, record: PageRecord, request: PageRequest) -> None: ...
@@ -114,7 +119,9 @@ class Inventory:
         self._pages = pages
         self._min_refresh_seconds = min_refresh_seconds
 
-    async def find_fresh(self, url: str, max_age: int | None) -> PageRecord | None:
+    async def find_fresh(
+        self, url: str, max_age: int | None, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         """Return the record of a page that need not be fetched again, as `read()` does.
 
         Its result was checked within `max_age` seconds, or it was tried within the time in which
@@ -123,7 +130,7 @@ class Inventory:
         if not max_age and not self._min_refresh_seconds:
             return None
         with suppress(StoreError):
-            record = await self._pages.find(url)
+            record = await self._pages.find(url, fields)
             if record and (
                 record.was_checked_within(max_age or 0)
                 or record.was_tried_within(self._min_refresh_seconds)
@@ -149,34 +156,37 @@ class Inventory:
         *,
         max_age: int | None = None,
         may_queue: bool = True,
+        fields: frozenset[str] = METADATA_FIELDS,
     ) -> PageRecord:
         """Return the record of a page, without its source if that is large.
 
-        A page that is unknown or has stalled is queued, once. So is a refresh that has stalled, and
-        one of a page whose result was not checked within `max_age` seconds.
+        Of the metadata only the `fields` are read. A page that is unknown or has stalled is queued,
+        once. So is a refresh that has stalled, and one of a page whose result was not checked
+        within `max_age` seconds.
 
         Raises `StoreUnavailable`, `UnreadableRecord`, or `PublishError` if a page without result
         can't be queued. Without `may_queue` nothing is queued, and an unknown page raises
         `UnknownPage`.
         """
-        record = await self._pages.find(url)
+        record = await self._pages.find(url, fields)
         if not may_queue:
             return _marked(_known(record, url), max_age)
         if record is None:
             return await self._request_unknown(_new_request(url, request_id))
         if record.has_ended and self._is_due(record, max_age):
-            record = await self._try_refresh(record, _new_request(url, request_id))
+            record = await self._try_refresh(record, _new_request(url, request_id), fields)
         elif record.has_stalled:
             return await self._request_again(record, _new_request(url, request_id))
         return _marked(record, max_age)
 
-    async def read_with_source(self, url: str, max_age: int | None = None) -> PageRecord | None:
+    async def read_with_source(
+        self, url: str, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         """Return the record of a page with its source, which `read()` leaves out if it is large.
 
         Queues nothing. Raises `StoreUnavailable` and `UnreadableRecord`.
         """
-        record = await self._pages.find_with_source(url)
-        return record and _marked(record, max_age)
+        return await self._pages.find_with_source(url, fields)
 
     async def find_request(self, request_id: UUID) -> RequestRecord:
         """Return what became of a request. Raises `StoreUnavailable` and `UnknownRequest`."""
@@ -192,14 +202,15 @@ class Inventory:
         """Say whether a refresh is to be queued for a page that has a result."""
         if record.has_stalled:
             return True
-        is_pending = record.refresh is not None and record.refresh.is_pending
-        if max_age is None or is_pending:
+        if max_age is None or record.is_being_refreshed:
             return False
         # A refresh that failed counts as a try, so that a page whose server is away is not asked
         # for anew by every reader.
         return not record.was_tried_within(max(max_age, self._min_refresh_seconds))
 
-    async def _try_refresh(self, record: PageRecord, request: PageRequest) -> PageRecord:
+    async def _try_refresh(
+        self, record: PageRecord, request: PageRequest, fields: frozenset[str]
+    ) -> PageRecord:
         """Queue a refresh if nobody else has, and return the record as it is then.
 
         Whatever becomes of that, the reader gets the result that there is.
@@ -208,14 +219,17 @@ class Inventory:
             if record.status == PageStatus.COMPLETED:
                 # A caller may name all its calls alike. A request with the name of one that had its
                 # answer would be taken for that one, and not be fetched.
-                return await self._request_refresh(record, replace(request, request_id=uuid4()))
+                request = replace(request, request_id=uuid4())
+                return await self._request_refresh(record, request, fields)
             await self._request_again(record, request)
         except (PublishError, StoreUnavailable) as exc:
             logger.bind(url=record.url).warning("refresh_not_queued", reason=str(exc))
         return record
 
-    async def _request_refresh(self, record: PageRecord, request: PageRequest) -> PageRecord:
-        reserved = await self._pages.reserve_refresh(request, record)
+    async def _request_refresh(
+        self, record: PageRecord, request: PageRequest, fields: frozenset[str]
+    ) -> PageRecord:
+        reserved = await self._pages.reserve_refresh(request, record, fields)
         if reserved is None:
             return record
         await self._publish_or(lambda: self._pages.withdraw_refresh(request, record), request)

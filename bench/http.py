@@ -4,8 +4,10 @@ import itertools
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
+import httpx
 import uvloop
 
 from bench.compare.publishers import publish_requests
@@ -40,14 +42,25 @@ def publishing(setup: Setup) -> Iterator[Reading]:
 
 
 def reading(setup: Setup) -> Iterator[Reading]:
-    """Measure GET of a stored page."""
+    """Measure GET of a stored page: whole, some fields of it, and one that has not changed."""
     url = setup.page_url("read")
     _store_page(setup, url, datetime.now(UTC))
-    requests = get(setup.api.port, f"/metadata?url={url}")
-    with setup.cpu_of(API=[setup.api]) as cpu:
-        whole = _load(setup.api.port, requests, wanted=200)
+    port, target = setup.api.port, f"/metadata?url={url}"
     noop = post_pages(setup.noop.port).per_second
-    yield Reading("GET of 20 KB", whole.per_second, noop, cpu.ms_each(whole.answered))
+    tag = httpx.get(f"{setup.api.url}{target}", headers={"Accept-Encoding": "identity"})
+    known = f"If-None-Match: {tag.headers['etag']}"
+    some_fields = get(port, f"{target}&fields=status_code,content_type,headers")
+    yield _measured(setup, "GET of 20 KB", get(port, target), 200, noop)
+    yield _measured(setup, "GET of three fields", some_fields, 200, noop)
+    yield _measured(setup, "GET answered 304", get(port, target, known), 304, noop)
+
+
+def _measured(
+    setup: Setup, name: str, requests: Iterator[bytes], wanted: int, noop: float
+) -> Reading:
+    with setup.cpu_of(API=[setup.api]) as cpu:
+        result = _load(setup.api.port, requests, wanted=wanted)
+    return Reading(name, result.per_second, noop, cpu.ms_each(result.answered))
 
 
 def post_pages(port: int, rate: float | None = None) -> Result:
@@ -69,8 +82,9 @@ def _load(
     return result
 
 
-def _store_page(setup: Setup, url: str, now: datetime) -> None:
-    page = {
+def a_stored_page(url: str) -> dict[str, Any]:
+    """Return the metadata of a page of 20 KB as MongoDB has it."""
+    return {
         "final_url": url,
         "status_code": 200,
         "http_version": "HTTP/1.1",
@@ -85,14 +99,17 @@ def _store_page(setup: Setup, url: str, now: datetime) -> None:
         "redirects": [],
         "remote_address": "127.0.0.1",
         "elapsed_ms": 1.0,
-        "fetched_at": now,
+        "fetched_at": datetime.now(UTC),
     }
+
+
+def _store_page(setup: Setup, url: str, now: datetime) -> None:
     processing = {
         "attempts": 1,
         "last_request_id": None,
         "last_error": None,
         "lease_expires_at": None,
     }
-    record = {"status": "COMPLETED", "metadata": page, "processing": processing}
+    record = {"status": "COMPLETED", "metadata": a_stored_page(url), "processing": processing}
     times = {"created_at": now, "updated_at": now}
     setup.pages.update_one({"url": url}, {"$set": record | times}, upsert=True)

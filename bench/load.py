@@ -44,9 +44,10 @@ def post(port: int, bodies: Iterator[bytes]) -> Iterator[bytes]:
         yield f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def get(port: int, target: str) -> Iterator[bytes]:
+def get(port: int, target: str, *headers: str) -> Iterator[bytes]:
     """Yield the same GET request for ever."""
-    request = f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{port}", *headers]
+    request = "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
     while True:
         yield request
 
@@ -113,5 +114,5 @@ class _Run:
 async def _read_answer(reader: asyncio.StreamReader) -> bytes:
     head = await reader.readuntil(b"\r\n\r\n")
     length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-    await reader.readexactly(int(length))
+    await reader.readexactly(int(length or 0))  # 304 has no body, and no length
     return head

@@ -15,12 +15,14 @@ from bench.http import posting, publishing, reading
 from bench.idle import end_to_end, starting_up
 from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
+from bench.waiting import waiting
 from bench.worker import collecting, collecting_news, collecting_slow_pages, scaling
 
 BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     posting,
     publishing,
     reading,
+    waiting,
     collecting,
     collecting_news,
     end_to_end,
@@ -34,6 +36,10 @@ TARGETS = [
     Target("POST p99 at half that load", "ms", "its median", 3, at_least=False),
     Target("RequestPublisher alone", "messages a second", "", 4000, at_least=True),
     Target("GET of 20 KB", "a second", "no-op endpoint", 0.55, at_least=True),
+    Target("GET of three fields", "a second", "no-op endpoint", 0.50, at_least=True),
+    Target("GET answered 304", "a second", "no-op endpoint", 0.50, at_least=True),
+    Target("1,000 waiters: p99 from record to answer", "ms", "", 250, at_least=False),
+    Target("1,000 waiters: CPU of the API", "% of a core", "", 10, at_least=False),
     Target("worker", "pages a second", "bare httpx loop", 0.75, at_least=True),
     Target("worker: CPU of a page", "ms", "", 1.5, at_least=False),
     Target("pages of 270 KB: longest hold", "ms", "", 20, at_least=False),

@@ -1,13 +1,15 @@
 """Hand-written stand-ins for the edges; `contract/` holds them to what the real ones do."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 from app.errors import FetchError, HostBusy, PublisherNotReady, PublishFault
 from app.models import (
+    METADATA_FIELDS,
+    Awaited,
     Busy,
     Claim,
     Coalesced,
@@ -191,25 +193,38 @@ class FakePages:
         """Change the result behind the back of whoever holds the page."""
         self._rows[url].metadata = metadata
 
-    async def find(self, url: str) -> PageRecord | None:
+    async def find(self, url: str, fields: frozenset[str] = METADATA_FIELDS) -> PageRecord | None:
         self._check()
         row = self._rows.get(url)
-        return self._shown(row) if row else None
+        return self._shown(row, fields) if row else None
 
-    async def find_with_source(self, url: str) -> PageRecord | None:
+    async def find_with_source(
+        self, url: str, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         self._check()
         row = self._rows.get(url)
-        return self._record(row) if row else None
+        return _with_only(fields, self._record(row)) if row else None
 
-    def _shown(self, row: _Row) -> PageRecord:
-        """Return the record without its source if that is large."""
+    async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
+        self._check()
+        return {it for it in waits if it.url in self._rows and self._is_over(it)}
+
+    def _is_over(self, wait: Awaited) -> bool:
+        row = self._rows[wait.url]
+        if wait.request_id is None:
+            return row.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
+        next_outcome = len(row.outcomes)
+        return row.covered.get(wait.request_id, next_outcome) < next_outcome
+
+    def _shown(self, row: _Row, fields: frozenset[str]) -> PageRecord:
+        """Return the record with some fields, without its source if that is large."""
         record = self._record(row)
         source = record.metadata and record.metadata.page_source
-        size = len(source.encode()) if source else 0
+        size = len(source.encode()) if source and "page_source" in fields else 0
         if record.metadata is None or size <= MAX_INLINE_SOURCE_BYTES:
-            return record
+            return _with_only(fields, record)
         metadata = replace(record.metadata, page_source=None)
-        return replace(record, metadata=metadata, omitted_source_bytes=size)
+        return _with_only(fields, replace(record, metadata=metadata, omitted_source_bytes=size))
 
     def _record(self, row: _Row) -> PageRecord:
         lease, now = row.lease_expires_at, self._now()
@@ -284,7 +299,9 @@ class FakePages:
         row.wait(request.request_id, now)
         return True
 
-    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+    async def reserve_refresh(
+        self, request: PageRequest, record: PageRecord, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         self._check()
         row, now = self._rows.get(request.url), self._now()
         if row is None or not self._is_unchanged(row, record):
@@ -293,7 +310,7 @@ class FakePages:
         row.waiting.append(request.request_id)
         row.claim, row.lease_expires_at = None, None
         row.updated_at, row.revision = now, row.revision + 1
-        return self._shown(row)
+        return self._shown(row, fields)
 
     async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
         self._check()
@@ -441,3 +458,10 @@ class FakePages:
     def _check(self) -> None:
         if self.failing is not None:
             raise self.failing()
+
+
+def _with_only(fields: frozenset[str], record: PageRecord) -> PageRecord:
+    if record.metadata is None or fields == METADATA_FIELDS:
+        return record
+    selected = {name: getattr(record.metadata, name) for name in fields}
+    return replace(record, metadata=None, selected=selected)

@@ -19,10 +19,11 @@ from app.assembly import Parts, assemble
 from app.broker.publisher import RequestPublisher
 from app.broker.queues import queues_watched
 from app.contract.documents import Documents
-from app.runtime.process import stoppable_at_once
+from app.runtime.process import called_on_stop, stoppable_at_once
 from app.runtime.settings import Settings
 from app.runtime.tracing import stop_tracing
 from app.services import Inventory
+from app.waiting import Waiters
 
 UNTRACED_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
 """Machines ask for these every few seconds; a trace of it interests nobody."""
@@ -43,7 +44,7 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         summary="An inventory of web pages: headers, cookies and page source.",
         license_info={"name": "MIT", "identifier": "MIT"},
-        lifespan=lambda _app: _connected(parts),
+        lifespan=lambda app: _connected(parts, app.state.waiters),
         openapi_tags=TAGS,
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
@@ -55,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         pages=parts.pages,
         min_refresh_seconds=settings.api_min_refresh_seconds,
     )
+    app.state.waiters = Waiters(parts.pages.answered, most=settings.api_max_waiters)
     app.state.large_pages = LargePages(Room(READING_BYTES), Room(SENDING_BYTES))
     app.state.connection = parts.connection
     app.state.database = parts.database
@@ -74,14 +76,17 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _connected(parts: Parts) -> AsyncIterator[None]:
+async def _connected(parts: Parts, waiters: Waiters) -> AsyncIterator[None]:
     """Connect, let the API serve until uvicorn is told to stop, and disconnect."""
     with stoppable_at_once():
         await parts.database.open()
         await parts.connection.open()
-    async with queues_watched(parts.connection):
-        logger.info("api_started")
-        yield
+    # uvicorn waits for the answers to requests before it ends the lifespan, so those who wait for a
+    # page are to be answered before that.
+    with called_on_stop(waiters.close):
+        async with queues_watched(parts.connection):
+            logger.info("api_started")
+            yield
     # The publisher first: a message that is in flight may still be recorded.
     await parts.sender.close()
     await parts.database.close()

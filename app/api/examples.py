@@ -63,6 +63,7 @@ _TIMED_OUT = PageError(ErrorKind.TIMEOUT, "no answer in time")
 
 QUEUED_ANSWER = {"The request is queued": QueuedAnswer.of(_REQUEST)}
 FRESH = {"Checked within max_age": _page(PageStatus.COMPLETED, **_COMPLETED)}
+SOURCE = {"A page": _METADATA.page_source}
 ENDED = {
     "The page as its server sent it": _page(PageStatus.COMPLETED, **_COMPLETED),
     "A page whose refresh has failed": _page(

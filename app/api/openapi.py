@@ -43,6 +43,94 @@ RETRY_AFTER = {
         "example": 5,
     }
 }
+CONTENT_LOCATION = {
+    "Content-Location": {
+        "description": "Where the same page can be read again, with the same `fields`.",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+        "example": "/metadata?url=https%3A%2F%2Fexample.com%2F",
+    }
+}
+VALIDATORS = {
+    "ETag": {
+        "description": "Changes with anything in the answer. For `If-None-Match`.",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[0-9a-f]+(-gzip)?"$'},
+        "example": '"4d186321c1a7f0f354b297e8914ab240"',
+    },
+    "Last-Modified": {
+        "description": "When the record last changed, to the second.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "Thu, 01 Jan 2026 00:00:05 GMT",
+    },
+    "Cache-Control": {
+        "description": "A cache is to ask each time whether the answer has changed.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "no-cache",
+    },
+    "Vary": {
+        "description": "The answer is compressed or not, as `Accept-Encoding` asks.",
+        "required": True,
+        "schema": {"type": "string"},
+        "example": "Accept-Encoding",
+    },
+}
+SOURCE_HEADERS = VALIDATORS | {
+    name: {"description": description, "required": True, "schema": {"type": "string"}}
+    for name, description in (
+        ("Content-Disposition", "`attachment`: a browser saves the source, and does not show it."),
+        ("Content-Security-Policy", "`sandbox`: nothing in the source may run."),
+        ("X-Content-Type-Options", "`nosniff`: it is plain text, whatever it looks like."),
+    )
+}
+APPLIED = {
+    "Preference-Applied": {
+        "description": "The `Prefer` of the request, as far as it was followed.",
+        "schema": {"type": "string"},
+        "example": "wait=5",
+    }
+}
+
+PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "description": (
+        "`wait=N`: answer when the page has ended, but after N seconds at the latest (RFC 7240). "
+        "N is at most 60; a larger one counts as 60. Ignored where the process has as many waiting "
+        "callers as it takes, and if it cannot be read."
+    ),
+    "schema": {"type": "string"},
+    "example": "wait=5",
+}
+IF_NONE_MATCH = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "The `ETag` of an answer that the caller has: 304 if it is still right.",
+    "schema": {"type": "string"},
+    "example": '"4d186321c1a7f0f354b297e8914ab240"',
+}
+
+
+def parameters(*described: dict[str, Any]) -> dict[str, Any]:
+    """Describe headers of a request that the application reads by itself."""
+    return {"parameters": list(described)}
+
+
+def not_modified() -> Responses:
+    """Describe the answer to a caller that has the page already."""
+    described = {"description": "The page is as the caller has it", "headers": VALIDATORS}
+    return {int(HTTPStatus.NOT_MODIFIED): described}
+
+
+def plain_text(
+    description: str, examples: Mapping[str, str | None], headers: dict[str, Any]
+) -> Responses:
+    """Describe an answer in plain text."""
+    values = {name: {"value": text} for name, text in examples.items()}
+    content = {"text/plain": {"schema": {"type": "string"}, "examples": values}}
+    return {int(HTTPStatus.OK): _response(description, content, headers)}
 
 
 def answer(
@@ -121,14 +209,17 @@ def _values_of(enum: type[StrEnum]) -> str:
 
 
 def _declared_responses(app: FastAPI) -> dict[str, Responses]:
-    """Return what each route declares, by its name, which is its operation id."""
-    routes = iter_route_contexts(app.routes)
-    return {it.name or "": it.responses for it in routes if isinstance(it.original_route, APIRoute)}
+    """Return what each route of the document declares, by its name, which is its operation id."""
+    return {
+        it.name or "": it.responses
+        for it in iter_route_contexts(app.routes)
+        if isinstance(it.original_route, APIRoute) and it.original_route.include_in_schema
+    }
 
 
 def _correct(responses: dict[str, Any], declared: Responses) -> None:
     responses.pop("422", None)
     for status, response in declared.items():
-        for media_type, content in response["content"].items():
+        for media_type, content in response.get("content", {}).items():
             # FastAPI leaves out every null of the document, those of examples too.
             responses[str(status)]["content"][media_type]["examples"] = content["examples"]

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute, iter_route_contexts
 from loguru import logger
 from starlette.exceptions import HTTPException
 
@@ -20,6 +21,7 @@ from app.api.schemas import Problem
 from app.errors import (
     InvalidUrl,
     InventoryError,
+    NotEnded,
     PublishError,
     PublishFault,
     StoreUnavailable,
@@ -148,6 +150,15 @@ UNKNOWN_REQUEST = ProblemKind(
         "6f2b6a3e-0f0c-4f57-9a51-0d5c3f3f2f11; ask for its page by GET /metadata?url=…"
     },
 )
+NO_PAGE_SOURCE = ProblemKind(
+    HTTPStatus.NOT_FOUND,
+    "no-page-source",
+    "The page has no source",
+    {
+        "No result yet": "the page has no result yet; GET /metadata tells its status",
+        "Not text": "the body of the page is not text, or there was no response",
+    },
+)
 NOT_QUEUED = ProblemKind(
     HTTPStatus.SERVICE_UNAVAILABLE,
     "not-queued",
@@ -183,6 +194,7 @@ _KIND_OF_ERROR: dict[type[InventoryError], ProblemKind] = {
     InvalidUrl: INVALID_URL,
     UnknownPage: UNKNOWN_PAGE,
     UnknownRequest: UNKNOWN_REQUEST,
+    NotEnded: NO_PAGE_SOURCE,
     PublishError: NOT_QUEUED,
     StoreUnavailable: DATABASE_UNAVAILABLE,
 }
@@ -260,8 +272,14 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
 
 def _allow(request: Request) -> dict[str, str]:
     """Name all methods of a path. Starlette names those of one route only."""
-    calls = request.app.openapi()["paths"].get(request.url.path)
-    return {"Allow": ", ".join(sorted(method.upper() for method in calls))} if calls else {}
+    routes = (it.original_route for it in iter_route_contexts(request.app.routes))
+    methods = {
+        method
+        for route in routes
+        if isinstance(route, APIRoute) and route.path == request.url.path
+        for method in route.methods or ()
+    }
+    return {"Allow": ", ".join(sorted(methods))} if methods else {}
 
 
 async def answer_unforeseen(request: Request, exc: Exception) -> Response:

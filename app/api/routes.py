@@ -1,17 +1,34 @@
 """`/metadata`: ask for a page, read it back."""
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated
 from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import PlainTextResponse
 from starlette.datastructures import Headers
 
 from app.api import examples
-from app.api.answers import LargePages, about_page, as_json
-from app.api.dependencies import InventoryDep, LargePagesDep
-from app.api.openapi import LOCATION, RETRY_AFTER, answer, problems
+from app.api.answers import as_json
+from app.api.dependencies import ReaderDep
+from app.api.forms import RecordAsJson, SourceAsText
+from app.api.openapi import (
+    APPLIED,
+    CONTENT_LOCATION,
+    IF_NONE_MATCH,
+    LOCATION,
+    PREFER,
+    RETRY_AFTER,
+    SOURCE_HEADERS,
+    VALIDATORS,
+    answer,
+    not_modified,
+    parameters,
+    plain_text,
+    problems,
+)
 from app.api.problems import (
     BODY_TOO_LARGE,
     DATABASE_UNAVAILABLE,
@@ -21,11 +38,14 @@ from app.api.problems import (
     INVALID_REQUEST_ID,
     INVALID_URL,
     LARGE_PAGES_BUSY,
+    NO_PAGE_SOURCE,
     NOT_QUEUED,
     UNKNOWN_PAGE,
     UNKNOWN_REQUEST,
 )
+from app.api.reading import NO_FIELDS
 from app.api.schemas import (
+    PAGE_URL,
     CompletedPage,
     FailedPage,
     MetadataRequest,
@@ -34,8 +54,9 @@ from app.api.schemas import (
     QueuedAnswer,
     RequestState,
 )
-from app.models import PageRecord
-from app.services import Inventory
+from app.api.selection import FieldsQuery, selected
+from app.errors import NotEnded, StoreUnavailable, UnknownPage
+from app.models import Awaited
 from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
@@ -50,41 +71,65 @@ router = APIRouter(tags=["metadata"])
         HTTPStatus.ACCEPTED,
         "The request is queued, and the broker has confirmed it",
         examples.QUEUED_ANSWER,
-        LOCATION,
+        LOCATION | APPLIED,
     )
     | answer(
         HTTPStatus.OK,
-        "The page, whose result is young enough",
-        examples.FRESH,
+        "The page: as the fetch for this request found it, or as it was checked within `max_age`",
+        examples.FRESH | examples.ENDED,
+        VALIDATORS | CONTENT_LOCATION | APPLIED,
         model=CompletedPage | FailedPage,
     )
     | problems(
-        INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, LARGE_PAGES_BUSY, NOT_QUEUED, INTERNAL_ERROR
+        *(INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, LARGE_PAGES_BUSY, NOT_QUEUED, INTERNAL_ERROR)
     ),
+    openapi_extra=parameters(PREFER),
 )
 async def request_metadata(
-    body: MetadataRequest, inventory: InventoryDep, large_pages: LargePagesDep, http: Request
+    body: MetadataRequest, reader: ReaderDep, fields: FieldsQuery = None
 ) -> Response:
     """Queue a page to be fetched. A page that has been fetched before is fetched again.
 
     With `max_age` it is not, if its result was checked within so many seconds: then the answer is
     the page. 202 means that the broker has confirmed the request: it will end in a record.
+
+    With `Prefer: wait=10` the answer comes when this request has been answered, by a fetch that
+    began after it was accepted, and is 200 with the page; or after 10 seconds, and is 202.
     """
-    url = canonical_url(body.url)
-    record = await inventory.find_fresh(url, body.max_age)
+    url, form, patience = canonical_url(body.url), RecordAsJson(selected(fields)), reader.patience
+    location = f"/metadata?url={quote(url, safe='')}"
+    found = {"Content-Location": location + _fields_of(fields)} | patience.applied
+    record = await reader.inventory.find_fresh(url, body.max_age, form.fields)
     if record is not None:
-        return _page(record, inventory, large_pages)
-    request = await inventory.request(url, http.scope["request_id"])
-    location = f"/metadata?url={quote(request.url, safe='')}"
-    return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, {"Location": location})
+        return await reader.answer_with(form, record, found)
+    request = await reader.inventory.request(url, reader.request_id)
+    if await patience.wait(Awaited(url, request.request_id)):
+        # The request is queued, even if its result is out of reach, deleted, or asked for anew.
+        with suppress(StoreUnavailable, UnknownPage, NotEnded):
+            return await reader.answer(form, reader.looking_at_result(url), found)
+    headers = {"Location": location} | patience.applied
+    return as_json(QueuedAnswer.of(request), HTTPStatus.ACCEPTED, headers)
 
 
+@router.head("/metadata", include_in_schema=False)
 @router.get(
     "/metadata",
     summary="Read a page",
     response_model=CompletedPage | FailedPage,
-    responses=answer(HTTPStatus.OK, "The page, or why it cannot be fetched", examples.ENDED)
-    | answer(HTTPStatus.ACCEPTED, "No result yet", examples.PENDING, RETRY_AFTER, model=PendingPage)
+    responses=answer(
+        HTTPStatus.OK,
+        "The page, or why it cannot be fetched",
+        examples.ENDED,
+        VALIDATORS | APPLIED,
+    )
+    | answer(
+        HTTPStatus.ACCEPTED,
+        "No result yet",
+        examples.PENDING,
+        RETRY_AFTER | APPLIED,
+        model=PendingPage,
+    )
+    | not_modified()
     | problems(
         INVALID_URL,
         INVALID_QUERY,
@@ -94,28 +139,49 @@ async def request_metadata(
         NOT_QUEUED,
         INTERNAL_ERROR,
     ),
+    openapi_extra=parameters(PREFER, IF_NONE_MATCH),
 )
-async def read_metadata(
-    query: Annotated[PageQuery, Query()],
-    inventory: InventoryDep,
-    large_pages: LargePagesDep,
-    http: Request,
-) -> Response:
-    """Return what is known of a page. An unknown page is queued; the call never waits for it.
+async def read_metadata(query: Annotated[PageQuery, Query()], reader: ReaderDep) -> Response:
+    """Return what is known of a page. An unknown page is queued.
 
     A result that is older than `max_age` is answered too, with `stale`, and a refresh is queued:
-    one, however many ask. A request that a page of another site makes a browser send queues
-    nothing, as with `queue=false`: for an unknown page it is answered 404.
+    one, however many ask.
+
+    The call never waits for a fetch, unless the caller would: with `Prefer: wait=10` the answer
+    comes when the page has a result that is not stale, or after 10 seconds.
+
+    A request that a page of another site makes a browser send queues nothing, as with
+    `queue=false`: for an unknown page it is answered 404.
     """
-    record = await inventory.read(
-        canonical_url(query.url),
-        http.scope["request_id"],
-        max_age=query.max_age,
-        may_queue=query.queue and not _is_cross_site(http.headers),
-    )
-    return _page(record, inventory, large_pages, query.max_age)
+    page, form = canonical_url(query.url), RecordAsJson(selected(query.fields))
+    may_queue = query.queue and not _is_cross_site(reader.request.headers)
+    look = reader.looking_at(page, max_age=query.max_age, may_queue=may_queue)
+    patience = reader.patience
+    if patience.seconds and (awaited := (await look(NO_FIELDS)).to_come):
+        await patience.wait(awaited)
+    return await reader.answer(form, look, patience.applied)
 
 
+@router.head("/metadata/source", include_in_schema=False)
+@router.get(
+    "/metadata/source",
+    summary="Read the source of a page alone",
+    response_class=PlainTextResponse,
+    responses=plain_text("The page source", examples.SOURCE, SOURCE_HEADERS)
+    | not_modified()
+    | problems(
+        *(INVALID_URL, INVALID_QUERY, UNKNOWN_PAGE, NO_PAGE_SOURCE),
+        *(DATABASE_UNAVAILABLE, LARGE_PAGES_BUSY, INTERNAL_ERROR),
+    ),
+    openapi_extra=parameters(IF_NONE_MATCH),
+)
+async def read_source(url: Annotated[str, Query(**PAGE_URL)], reader: ReaderDep) -> Response:
+    """Return the page source as plain text in UTF-8, for a browser to save. Queues nothing."""
+    look = reader.looking_at_result(canonical_url(url))
+    return await reader.answer(SourceAsText(), look, {})
+
+
+@router.head("/metadata/requests/{request_id}", include_in_schema=False)
 @router.get(
     "/metadata/requests/{request_id}",
     summary="Read what became of a request",
@@ -123,24 +189,21 @@ async def read_metadata(
     responses=answer(HTTPStatus.OK, "What became of the request", examples.REQUESTS)
     | problems(INVALID_REQUEST_ID, UNKNOWN_REQUEST, DATABASE_UNAVAILABLE, INTERNAL_ERROR),
 )
-async def read_request(request_id: UUID, inventory: InventoryDep) -> Response:
+async def read_request(
+    request_id: Annotated[UUID, Path(description="The id that the request was answered with.")],
+    reader: ReaderDep,
+) -> Response:
     """Return how far the fetch has come that answers a request, or how it ended.
 
     Requests are known from when they are recorded, a moment after they were accepted, until ten
     later fetches of their page have ended.
     """
-    return as_json(RequestState.of(await inventory.find_request(request_id)), HTTPStatus.OK)
+    return as_json(RequestState.of(await reader.inventory.find_request(request_id)), HTTPStatus.OK)
 
 
-def _page(
-    record: PageRecord, inventory: Inventory, large_pages: LargePages, max_age: int | None = None
-) -> Response:
-    """Answer with a page, whose source is read only now if it is large."""
-    if record.has_ended and record.omitted_source_bytes:
-        return large_pages.answer(
-            record.omitted_source_bytes, lambda: inventory.read_with_source(record.url, max_age)
-        )
-    return about_page(record)
+def _fields_of(fields: str | None) -> str:
+    """Return the rest of a target with the fields that were selected, if any were."""
+    return "" if fields is None else f"&fields={quote(fields, safe=',')}"
 
 
 def _is_cross_site(headers: Headers) -> bool:

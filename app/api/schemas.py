@@ -1,12 +1,14 @@
 """What HTTP callers send and receive."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic.json_schema import SkipJsonSchema
 
 from app.models import (
+    METADATA_FIELDS,
     PageError,
     PageMetadata,
     PageRecord,
@@ -63,6 +65,22 @@ class _Schema(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+_FIELD = "|".join(sorted(METADATA_FIELDS))
+
+FIELDS: dict[str, Any] = {
+    "title": "Fields of the metadata",
+    "description": (
+        "Names of fields of `metadata`, separated by commas: only these are answered, and nothing "
+        "else of it is read from the database. Without the parameter all are answered, and none "
+        f"if it is empty. The names are: {', '.join(sorted(METADATA_FIELDS))}."
+    ),
+    "examples": ["status_code,headers"],
+    "json_schema_extra": {"pattern": f"^(({_FIELD})(,({_FIELD}))*)?$"},
+}
+"""The selection of fields. It is published but not checked here: `app/api/selection.py` can say
+which name is unknown."""
+
+
 class MetadataRequest(_Schema):
     """The body of `POST /metadata`."""
 
@@ -82,6 +100,8 @@ class PageQuery(_Schema):
 
     queue: bool = True
     """Whether the call may have the page fetched. If not, an unknown page is answered 404."""
+
+    fields: str | SkipJsonSchema[None] = Field(default=None, **FIELDS)
 
 
 class QueuedAnswer(_Schema):
@@ -147,13 +167,41 @@ class _EndedPage(_Page):
     until a refresh succeeds."""
 
 
+class _WholeMetadata(_Schema):
+    metadata: PageMetadata
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    del schema["default"]  # a field that is missing is not null: nobody asked for it
+
+
+def _selected_metadata() -> type[BaseModel]:
+    """Return a schema with all fields of the metadata, of which each may be missing."""
+    whole = _WholeMetadata.model_json_schema()["$defs"]["PageMetadata"]["properties"]
+    fields: dict[str, Any] = {
+        name: (
+            kind,
+            Field(
+                default=None,
+                description=whole[name]["description"],
+                json_schema_extra=_without_default,
+            ),
+        )
+        for name, kind in get_type_hints(PageMetadata).items()
+    }
+    return create_model("SelectedMetadata", __doc__="The fields that were asked for.", **fields)
+
+
+SelectedMetadata = _selected_metadata()
+
+
 class CompletedPage(_EndedPage):
     """A page as its server sent it."""
 
     status: Literal[PageStatus.COMPLETED]
     """The page was fetched."""
 
-    metadata: PageMetadata
+    metadata: PageMetadata | SelectedMetadata  # type: ignore[valid-type]  # made from PageMetadata
     """What its server sent."""
 
 
@@ -166,7 +214,7 @@ class FailedPage(_EndedPage):
     error: PageError
     """Why it failed."""
 
-    metadata: PageMetadata | None
+    metadata: PageMetadata | SelectedMetadata | None  # type: ignore[valid-type]  # as above
     """The last response, or null if there was none."""
 
 
@@ -184,7 +232,15 @@ def page_answer(record: PageRecord) -> Page:
     The record was checked when it was read, so it is not checked again.
     """
     answer = _ANSWERS.get(record.status, PendingPage)
-    return answer.model_construct(**{name: getattr(record, name) for name in answer.model_fields})
+    values = {name: getattr(record, name) for name in answer.model_fields}
+    if record.selected is not None and "metadata" in values:
+        values["metadata"] = SelectedMetadata.model_construct(**record.selected)
+    return answer.model_construct(**values)
+
+
+def page_json(record: PageRecord) -> bytes:
+    """Return the answer about a page as JSON, less the fields that nobody asked for."""
+    return page_answer(record).model_dump_json(exclude_unset=True).encode()
 
 
 class RequestState(_Schema):

@@ -1,8 +1,10 @@
 """`submit` and `get`: request pages and read results through the HTTP API."""
 
 import asyncio
+import math
 import time
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +26,15 @@ from app.cli.terminal import (
     run,
 )
 
-CONCURRENT_CALLS = 16
+CONCURRENT_CALLS = 64
+
+MAX_WAIT_SECONDS = 60
+"""How long a call waits for a page at most: the API would not wait longer either."""
+
+MIN_WAIT_SECONDS = 2
+
+SUMMARY_FIELDS = ("status_code", "body_bytes")
+"""What `submit` reports of a page's metadata. Nothing else of it is asked for."""
 
 LONGEST_PAUSE_SECONDS = 5.0
 """How long to wait at most before the next try, whatever `Retry-After` says."""
@@ -37,6 +47,14 @@ File = Annotated[
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait until every page is COMPLETED or has failed")
 ]
+MaxAge = Annotated[
+    int | None,
+    typer.Option("--max-age", min=0, help="Be content with a result of at most so many seconds"),
+]
+Fields = Annotated[
+    str | None,
+    typer.Option("--fields", help="Names of fields of the metadata, separated by commas"),
+]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds after which to stop waiting")]
 
 Answer = dict[str, Any]
@@ -47,33 +65,40 @@ def submit(  # noqa: PLR0913 - each is an option of its own
     *,
     file: File = None,
     wait: Wait = False,
+    max_age: MaxAge = None,
     timeout: Timeout = 3600.0,
     api: ApiUrl = DEFAULT_API,
     as_json: Json = False,
 ) -> None:
     """Request pages. While the queue is full, try again.
 
-    With --wait, a page that was fetched before counts as COMPLETED at once, by its last result.
-    Exit code: 0 if every page was queued (with --wait: is COMPLETED), 1 if one was not, 2 if the
-    API does not answer.
+    With --wait, the result of each page is that of a new fetch. If that takes longer than a minute,
+    and the page was fetched before, it is the last result.
+    Exit code: 0 if every page was queued or is COMPLETED (with --wait: is COMPLETED), 1 if one was
+    not, 2 if the API does not answer.
     """
     pages = [*(urls or ()), *_lines_of(file)]
     if not pages:
         raise typer.BadParameter("give URLs, or a --file with URLs")
-    answers = run(_submit_all(ApiClient(api, timeout), pages, wait=wait))
-    good = "COMPLETED" if wait else "QUEUED"
+    wait_seconds = _fair_wait(len(pages)) if wait else None
+    fields = ",".join(SUMMARY_FIELDS)
+    client = ApiClient(api, timeout, wait_seconds=wait_seconds, max_age=max_age, fields=fields)
+    answers = run(_submit_all(client, pages, wait=wait))
+    good = {"COMPLETED"} if wait else {"QUEUED", "COMPLETED"}
     if as_json:
         print_json(answers)
     else:
         _print_answers(answers, good)
-    if any(answer["status"] != good for answer in answers):
+    if any(answer["status"] not in good for answer in answers):
         raise typer.Exit(EXIT_BAD_RESULT)
 
 
-def get(
+def get(  # noqa: PLR0913 - each is an option of its own
     url: str,
     *,
     wait: Wait = False,
+    fields: Fields = None,
+    max_age: MaxAge = None,
     timeout: Timeout = 60.0,
     api: ApiUrl = DEFAULT_API,
     as_json: Json = False,
@@ -82,25 +107,45 @@ def get(
 
     Exit code: 0 if the page is COMPLETED, 1 if it is not (yet), 2 if the API does not answer.
     """
-    page = run(_get(ApiClient(api, timeout), url, wait=wait))
+    wait_seconds = MAX_WAIT_SECONDS if wait else None
+    client = ApiClient(api, timeout, wait_seconds=wait_seconds, max_age=max_age, fields=fields)
+    page = run(_get(client, url, wait=wait))
     if as_json:
         print_json(page)
     else:
-        _print_page(page)
+        _print_page(page, fields.split(",") if fields else _FACTS)
     if page["status"] != "COMPLETED":
         raise typer.Exit(EXIT_BAD_RESULT)
 
 
 class ApiClient:
-    """Calls the API, and tries again after 202 and 503 until the timeout is over."""
+    """Calls the API, and tries again after 503 until the timeout is over.
 
-    def __init__(self, api: str, timeout_seconds: float) -> None:
+    With `wait_seconds` the API answers when a page has ended, but not later than that; then it is
+    asked again. `max_age` and `fields` are passed on.
+    """
+
+    def __init__(
+        self,
+        api: str,
+        timeout_seconds: float,
+        *,
+        wait_seconds: int | None = None,
+        max_age: int | None = None,
+        fields: str | None = None,
+    ) -> None:
         self._api = api
+        self._wait_seconds = wait_seconds
+        self._max_age = {} if max_age is None else {"max_age": max_age}
+        self._fields = {} if fields is None else {"fields": fields}
         self._give_up_at = time.monotonic() + timeout_seconds
         # uvicorn closes a connection after 5 s without a request, and a 503 asks to wait 5 s: the
         # next request would be sent on a connection that is just being closed.
         limits = httpx.Limits(keepalive_expiry=2)
-        self._client = httpx.AsyncClient(base_url=api, timeout=30, trust_env=False, limits=limits)
+        timeout = httpx.Timeout(30, read=MAX_WAIT_SECONDS + 30)
+        self._client = httpx.AsyncClient(
+            base_url=api, timeout=timeout, trust_env=False, limits=limits
+        )
         self._calls = asyncio.Semaphore(CONCURRENT_CALLS)
 
     async def aclose(self) -> None:
@@ -109,29 +154,52 @@ class ApiClient:
 
     async def submit(self, url: str) -> Answer:
         """Have a page queued, and try again while the answer is 503."""
-        return await self._until_final(url, {503}, "POST", json={"url": url})
+        body = {"url": url} | self._max_age
+        return await self._until_final(url, {503}, "POST", json=body, params=self._fields)
 
     async def read(self, url: str) -> Answer:
         """Return the record of a page as it is now."""
-        return _parsed(url, await self._call("GET", params={"url": url}))
+        return _parsed(url, await self._call("GET", params=self._query(url)))
 
     async def read_when_ended(self, url: str) -> Answer:
         """Return the record of a page once it is COMPLETED or has failed, or at the timeout."""
-        return await self._until_final(url, {202, 503}, "GET", params={"url": url})
+        return await self._until_final(url, {202, 503}, "GET", params=self._query(url))
+
+    def _query(self, url: str) -> dict[str, str | int]:
+        return {"url": url} | self._max_age | self._fields
 
     async def _until_final(self, url: str, again: set[int], method: str, **options: Any) -> Answer:
         while True:
             answer = await self._call(method, **options)
             if answer.status_code not in again or time.monotonic() > self._give_up_at:
                 return _parsed(url, answer)
-            await _pause(answer)
+            # An answer that was waited for need not be waited for again.
+            if "preference-applied" not in answer.headers:
+                await _pause(answer)
 
     async def _call(self, method: str, **options: Any) -> httpx.Response:
         async with self._calls:
             try:
-                return await self._client.request(method, "/metadata", **options)
+                return await self._client.request(
+                    method, "/metadata", headers=self._preference(), **options
+                )
             except (httpx.TransportError, httpx.InvalidURL) as exc:
                 fail(f"no answer from {self._api} ({type(exc).__name__}); is the API running?")
+
+    def _preference(self) -> dict[str, str]:
+        if self._wait_seconds is None:
+            return {}
+        left = max(1, math.ceil(self._give_up_at - time.monotonic()))
+        return {"Prefer": f"wait={min(self._wait_seconds, left)}"}
+
+
+def _fair_wait(pages: int) -> int:
+    """Return how long a call may wait for one of many pages, so that none waits long for its turn.
+
+    Pages that are tried again after some minutes would otherwise hold up all others.
+    """
+    in_turn = MAX_WAIT_SECONDS * CONCURRENT_CALLS // pages
+    return max(MIN_WAIT_SECONDS, min(MAX_WAIT_SECONDS, in_turn))
 
 
 async def _pause(answer: httpx.Response) -> None:
@@ -172,9 +240,9 @@ async def _submit_all(client: ApiClient, urls: list[str], *, wait: bool) -> list
 
 async def _submit(client: ApiClient, url: str, *, wait: bool) -> Answer:
     answer = await client.submit(url)
-    if wait and answer["status"] != "ERROR":
-        return _summary(await client.read_when_ended(url))
-    return answer
+    if wait and answer["status"] not in ("COMPLETED", "FAILED_PERMANENT", "ERROR"):
+        answer = await client.read_when_ended(url)
+    return _summary(answer)
 
 
 def _progress() -> Progress:
@@ -192,7 +260,7 @@ def _summary(page: Answer) -> Answer:
     kept = ("status", "url", "request_id", "attempts", "error")
     short = {name: page[name] for name in kept if page.get(name) is not None}
     metadata = page.get("metadata") or {}
-    return short | {name: metadata[name] for name in ("status_code", "body_bytes") if metadata}
+    return short | {name: metadata[name] for name in SUMMARY_FIELDS if name in metadata}
 
 
 def _lines_of(file: Path | None) -> list[str]:
@@ -206,9 +274,9 @@ def _lines_of(file: Path | None) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _print_answers(answers: list[Answer], good: str) -> None:
+def _print_answers(answers: list[Answer], good: set[str]) -> None:
     for answer in answers:
-        if answer["status"] != good or len(answers) == 1:
+        if answer["status"] not in good or len(answers) == 1:
             console.print(answer["status"], answer["url"], _reason(answer), soft_wrap=True)
     counts = Counter(answer["status"] for answer in answers)
     console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
@@ -219,7 +287,7 @@ def _reason(answer: Answer) -> str:
     return str(error.get("message", ""))
 
 
-def _print_page(page: Answer) -> None:
+def _print_page(page: Answer, fields: Iterable[str]) -> None:
     metadata = page.get("metadata") or {}
     table = Table(box=None, show_header=False)
     facts = {
@@ -227,9 +295,7 @@ def _print_page(page: Answer) -> None:
         "status": page["status"],
         "reason": _reason(page),
         "attempts": page.get("attempts"),
-        **{name: metadata.get(name) for name in _FACTS},
-        "headers": len(metadata.get("headers", ())) or None,
-        "cookies": len(metadata.get("cookies", ())) or None,
+        **{name: _fact(metadata.get(name)) for name in fields},
         "request_id": page.get("request_id"),
     }
     for name, value in facts.items():
@@ -238,4 +304,12 @@ def _print_page(page: Answer) -> None:
     console.print(table, soft_wrap=True)
 
 
-_FACTS = ("final_url", "status_code", "content_type", "charset", "body_bytes", "elapsed_ms")
+def _fact(value: object) -> object:
+    """Return a value as a table shows it: of a list, how many items it has."""
+    return len(value) or None if isinstance(value, list) else value
+
+
+_FACTS = (
+    *("final_url", "status_code", "content_type", "charset", "body_bytes", "elapsed_ms"),
+    *("headers", "cookies"),
+)

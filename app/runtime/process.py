@@ -3,7 +3,8 @@
 Which code a stop signal reaches depends on how far the process is:
 
 - It starts and connects: `stoppable_at_once()` ends the process on the spot.
-- It serves: uvicorn notes the signal, answers what is under way and ends the lifespan, where
+- It serves: uvicorn notes the signal (and so does `called_on_stop()`), answers what is under way
+  and ends the lifespan, where
   connections are closed (`app/api/application.py`, `app/worker/application.py`).
 - uvicorn has shut down and raises the signal once more: `exit_with_zero_when_stopped()`.
 """
@@ -14,7 +15,7 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -75,6 +76,32 @@ def _exit_at_once(number: int, _frame: FrameType | None) -> None:
     # start. Python's default (SIG_DFL) would not do: the kernel ignores it in a container's first
     # process.
     os._exit(0)
+
+
+@contextmanager
+def called_on_stop(act: Callable[[], None]) -> Iterator[None]:
+    """Within the block, have a stop signal also call `act`, in the event loop.
+
+    uvicorn has no such notice: it waits until requests are answered, and only then ends the
+    lifespan.
+    """
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(act)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    caught = [number for number, handler in before.items() if callable(handler)]
+    for number in caught:
+        signal.signal(number, on_signal)
+    try:
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, before[number])
 
 
 def end_with_failure() -> None:

@@ -206,6 +206,10 @@ class Settings(BaseSettings):
     api_min_refresh_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """POST answers with a result that is younger than this, instead of having it fetched again"""
 
+    # One query names the URLs of all who wait. MongoDB takes 16 MB, and a URL may have 6 KB.
+    api_max_waiters: Annotated[int, Field(ge=0, le=2000)] = 1000
+    """Requests of one API process that may wait at once by `Prefer: wait`; 0 is none"""
+
     log_level: Annotated[LogLevel, BeforeValidator(_upper)] = "INFO"
     """Least severe level that is logged"""
 

@@ -4,9 +4,9 @@ Which delivery may fetch a page is decided in `claims.py`. All times of a record
 database's own (`$$NOW`, `$currentDate`), whichever machine wrote it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, get_type_hints
 from uuid import UUID
 
 from loguru import logger
@@ -16,6 +16,8 @@ from pymongo.errors import DuplicateKeyError
 
 from app.errors import UnreadableRecord
 from app.models import (
+    METADATA_FIELDS,
+    Awaited,
     Busy,
     Claim,
     Coalesced,
@@ -28,6 +30,7 @@ from app.models import (
     RequestRecord,
 )
 from app.runtime.tracing import TRACER
+from app.store import awaited
 from app.store.batching import Batcher
 from app.store.claims import (
     COVERED,
@@ -64,7 +67,18 @@ LARGE_PAGE_CHARACTERS = 262_144
 MAX_INLINE_SOURCE_BYTES = 65_536
 """`find()` leaves out a page source above this; `find_with_source()` reads it."""
 
+Fields = frozenset[str]
+"""Names of fields of the metadata."""
+
 _METADATA = TypeAdapter(PageMetadata)
+_METADATA_FIELDS: dict[str, TypeAdapter[Any]] = {
+    name: TypeAdapter(kind) for name, kind in get_type_hints(PageMetadata).items()
+}
+
+_SHOWN_PROCESSING = (
+    *("attempts", "last_request_id", "lease_expires_at", "last_error", "claim", "finished"),
+    *("requested_at", "waiting_since", "revision"),
+)
 
 _MAY_STALL = [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
 
@@ -81,30 +95,40 @@ class PageRepository:
         self._database = database
         self._fields = _record_fields(patience_seconds)
         timeout = database.timeout_seconds
+        self._find: Batcher[tuple[str, Fields], Bson | None]
         self._find = Batcher(self._find_all, timeout_seconds=timeout)
         self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
         self._claims = Claims(database)
 
     @TRACER.start_as_current_span("pages.find")
-    async def find(self, url: str) -> PageRecord | None:
+    async def find(self, url: str, fields: Fields = METADATA_FIELDS) -> PageRecord | None:
         """Return the record of a page, if there is one, without its source if that is large.
 
-        Raises `UnreadableRecord`.
+        Of the metadata only the `fields` are read. Raises `UnreadableRecord`.
         """
         with translated_errors():
-            document = await self._find(url)
-        return _record(document) if document else None
+            document = await self._find((url, fields))
+        return _record(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.find_with_source")
-    async def find_with_source(self, url: str) -> PageRecord | None:
+    async def find_with_source(
+        self, url: str, fields: Fields = METADATA_FIELDS
+    ) -> PageRecord | None:
         """Return the record of a page, if there is one, with its source however large it is.
 
-        Takes up to seven times the size of the source in memory. Raises `UnreadableRecord`.
+        Takes up to seven times the size of the source in memory. Of the metadata only the `fields`
+        are read. Raises `UnreadableRecord`.
         """
-        whole = {**self._fields, "metadata": True, "omitted_source_bytes": {"$literal": 0}}
+        projection = self._fields | _whole_metadata_fields(fields)
         with translated_errors():
-            document = await self._database.pages.find_one({"url": url}, whole)
-        return _record(document) if document else None
+            document = await self._database.pages.find_one({"url": url}, projection)
+        return _record(document, fields) if document else None
+
+    @TRACER.start_as_current_span("pages.answered")
+    async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
+        """Return those of many waits that are over, with one query of a few bytes for each page."""
+        with translated_errors():
+            return await awaited.answered(self._database.pages, waits)
 
     @TRACER.start_as_current_span("pages.note_queued")
     async def note_queued(self, request: PageRequest) -> None:
@@ -149,10 +173,12 @@ class PageRepository:
         return bool(result.modified_count)
 
     @TRACER.start_as_current_span("pages.reserve_refresh")
-    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+    async def reserve_refresh(
+        self, request: PageRequest, record: PageRecord, fields: Fields = METADATA_FIELDS
+    ) -> PageRecord | None:
         """List a request as waiting for a refresh of a page that has a result. One caller wins.
 
-        Returns the record as it is then, or None if somebody else has changed it. A refresh that
+        Returns the record as `find()` does, or None if somebody else has changed it. A refresh that
         has stalled loses its claim: should its worker still be at work, it writes nothing.
         """
         processing = {
@@ -170,10 +196,10 @@ class PageRepository:
             document = await self._database.pages.find_one_and_update(
                 _unchanged(record),
                 [{"$set": reserved}],
-                projection=self._fields,
+                projection=self._fields | _metadata_fields(fields),
                 return_document=ReturnDocument.AFTER,
             )
-        return _record(document) if document else None
+        return _record(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.withdraw_refresh")
     async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
@@ -318,10 +344,20 @@ class PageRepository:
             )
         return request_record(request_id, document) if document else None
 
-    async def _find_all(self, urls: Sequence[str]) -> list[Bson | None]:
-        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, self._fields)
-        documents = {document["url"]: document async for document in cursor}
-        return [documents.get(url) for url in urls]
+    async def _find_all(self, wanted: Sequence[tuple[str, Fields]]) -> list[Bson | None]:
+        urls_by_fields: dict[Fields, set[str]] = {}
+        for url, fields in wanted:
+            urls_by_fields.setdefault(fields, set()).add(url)
+        documents = {
+            (document["url"], fields): document
+            for fields, urls in urls_by_fields.items()
+            async for document in self._find_some(urls, fields)
+        }
+        return [documents.get(each) for each in wanted]
+
+    def _find_some(self, urls: set[str], fields: Fields) -> Any:
+        projection = self._fields | _metadata_fields(fields)
+        return self._database.pages.find({"url": {"$in": list(urls)}}, projection)
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
         await upsert_all(self._database.pages, [_note(request) for request in requests])
@@ -449,25 +485,15 @@ def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
 
 
 def _record_fields(patience_seconds: float) -> Bson:
-    """Return the projection of a record.
+    """Return the projection of a record without its metadata.
 
-    The database computes what depends on the time, by its own clock, and leaves a large page
-    source out.
+    The database computes what depends on the time, by its own clock.
     """
-    source_is_text = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
-    source_bytes = {"$cond": [source_is_text, {"$strLenBytes": "$metadata.page_source"}, 0]}
-    is_large = {"$gt": [source_bytes, MAX_INLINE_SOURCE_BYTES]}
-    without_source = {"$mergeObjects": ["$metadata", {"page_source": None}]}
-    shown = (
-        *("attempts", "last_request_id", "lease_expires_at", "last_error", "claim", "finished"),
-        *("requested_at", "waiting_since", "revision"),
-    )
     return {
         "url": True,
         "status": True,
-        "metadata": {"$cond": [is_large, without_source, "$metadata"]},
-        "omitted_source_bytes": {"$cond": [is_large, source_bytes, 0]},
-        "processing": dict.fromkeys(shown, True),
+        "has_metadata": {"$eq": [{"$type": "$metadata"}, "object"]},
+        "processing": dict.fromkeys(_SHOWN_PROCESSING, True),
         "first_waiting": {"$first": WAITING},
         "created_at": True,
         "updated_at": True,
@@ -492,9 +518,34 @@ def _has_stalled(patience_seconds: float) -> Bson:
     return {"$and": [may_stall, stands_still]}
 
 
-def _record(document: Bson) -> PageRecord:
+_SOURCE_IS_TEXT = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
+_SOURCE_BYTES = {"$cond": [_SOURCE_IS_TEXT, {"$strLenBytes": "$metadata.page_source"}, 0]}
+_SOURCE_IS_LARGE = {"$gt": [_SOURCE_BYTES, MAX_INLINE_SOURCE_BYTES]}
+
+
+def _metadata_fields(fields: Fields) -> Bson:
+    """Return the projection of some fields of the metadata, less a large page source."""
+    if "page_source" not in fields:
+        return _whole_metadata_fields(fields)
+    size = {"omitted_source_bytes": {"$cond": [_SOURCE_IS_LARGE, _SOURCE_BYTES, 0]}}
+    if fields == METADATA_FIELDS:
+        without_source = {"$mergeObjects": ["$metadata", {"page_source": None}]}
+        return size | {"metadata": {"$cond": [_SOURCE_IS_LARGE, without_source, "$metadata"]}}
+    source = {"$cond": [_SOURCE_IS_LARGE, None, "$metadata.page_source"]}
+    return _whole_metadata_fields(fields) | size | {"metadata.page_source": source}
+
+
+def _whole_metadata_fields(fields: Fields) -> Bson:
+    """Return the projection of some fields of the metadata, a large page source included."""
+    whole = {"omitted_source_bytes": {"$literal": 0}}
+    if fields == METADATA_FIELDS:
+        return whole | {"metadata": True}
+    return whole | {f"metadata.{name}": True for name in fields}
+
+
+def _record(document: Bson, fields: Fields) -> PageRecord:
     try:
-        return _parse(document)
+        return _parse(document, fields)
     except (ValidationError, KeyError, TypeError) as exc:
         logger.error(
             "record_unreadable", url=document["url"], reason=f"{type(exc).__name__}: {exc}"
@@ -502,13 +553,16 @@ def _record(document: Bson) -> PageRecord:
         raise UnreadableRecord(f"the record of {document['url']} cannot be read") from exc
 
 
-def _parse(document: Bson) -> PageRecord:
+def _parse(document: Bson, fields: Fields) -> PageRecord:
     processing = document["processing"]
-    metadata, error = document.get("metadata"), processing.get("last_error")
+    error = processing.get("last_error")
+    metadata = document.get("metadata", {}) if document["has_metadata"] else None
+    is_whole = fields == METADATA_FIELDS
     return PageRecord(
         url=document["url"],
         status=known_status(document["status"]),
-        metadata=metadata and _METADATA.validate_python(metadata),
+        metadata=_METADATA.validate_python(metadata) if is_whole and metadata else None,
+        selected=None if is_whole or metadata is None else _selected(metadata),
         error=error_of(error),
         attempts=processing["attempts"],
         request_id=processing["last_request_id"],
@@ -527,3 +581,8 @@ def _parse(document: Bson) -> PageRecord:
 
 def _seconds(milliseconds: int | None) -> float | None:
     return None if milliseconds is None else milliseconds / 1000
+
+
+def _selected(metadata: Bson) -> Bson:
+    """Check some fields of the metadata; one that the record does not have is left out."""
+    return {name: _METADATA_FIELDS[name].validate_python(value) for name, value in metadata.items()}

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from dirty_equals import IsApprox, IsNow, IsPartialDict
@@ -15,6 +15,8 @@ from pymongo import AsyncMongoClient, MongoClient
 
 from app.errors import NotStorable, UnreadableRecord
 from app.models import (
+    METADATA_FIELDS,
+    Awaited,
     Busy,
     Claim,
     Coalesced,
@@ -33,7 +35,7 @@ from app.retries import Backoff
 from app.services import Pages
 from app.store import pages as page_repository
 from app.store.claims import Claims
-from app.store.mongo import Database
+from app.store.mongo import CommandTimer, Database
 from app.store.pages import PageRepository
 from app.store.progress import mentioning
 from dev.servers import MongoDB
@@ -1136,3 +1138,193 @@ async def test_a_record_of_version_0_1_0_is_claimed_and_completed(database: Data
     claim = await claimed(pages, Delivery(request))
     assert claim.attempt == 2
     assert await pages.complete(claim, a_page()) is PageStatus.COMPLETED
+
+
+# --- Some fields of the metadata ---
+
+
+async def test_of_the_metadata_only_the_named_fields_are_read(pages: Pages) -> None:
+    await complete_with_source(pages, "x" * 100_000)
+    record = await pages.find(URL, frozenset({"status_code", "headers"}))
+    assert record is not None
+    assert record.selected == {"status_code": 200, "headers": a_page().headers}
+    assert (record.metadata, record.omitted_source_bytes) == (None, 0)
+
+
+async def test_no_field_may_be_named(pages: Pages) -> None:
+    await complete_with_source(pages, "x")
+    record = await pages.find(URL, frozenset())
+    assert record is not None
+    assert (record.metadata, record.selected) == (None, {})
+
+
+async def test_a_page_without_metadata_has_no_selected_fields_either(pages: Pages) -> None:
+    claim = await claimed(pages, Delivery(a_request()))
+    await pages.fail(claim, ERROR)
+    for fields in (frozenset[str](), frozenset({"status_code"}), frozenset({"page_source"})):
+        record = await pages.find(URL, fields)
+        assert record is not None
+        assert (record.metadata, record.selected) == (None, None)
+
+
+@pytest.mark.parametrize(("size", "omitted"), [(65_536, 0), (65_537, 65_537)])
+async def test_a_named_source_is_left_out_only_if_it_is_large(
+    pages: Pages, size: int, omitted: int
+) -> None:
+    await complete_with_source(pages, "x" * size)
+    fields = frozenset({"page_source", "charset"})
+    record = await pages.find(URL, fields)
+    whole = await pages.find_with_source(URL, fields)
+    assert record is not None
+    assert whole is not None
+    assert record.selected == {"page_source": None if omitted else "x" * size, "charset": "utf-8"}
+    assert record.omitted_source_bytes == omitted
+    assert whole.selected == {"page_source": "x" * size, "charset": "utf-8"}
+
+
+async def test_reads_of_different_fields_at_once_do_not_get_each_others(pages: Pages) -> None:
+    await complete_with_source(pages, "x")
+    some = [frozenset({"status_code"}), frozenset({"charset"}), METADATA_FIELDS]
+    records = await asyncio.gather(*(pages.find(URL, fields) for fields in some * 10))
+    for fields, record in zip(some * 10, records, strict=True):
+        assert record is not None
+        assert (record.metadata is not None) == (fields == METADATA_FIELDS)
+        assert record.selected is None or set(record.selected) == fields
+
+
+async def test_a_field_that_an_old_record_does_not_have_is_left_out(database: Database) -> None:
+    pages = a_repository(database)
+    await complete_with_source(pages, "x")
+    await database.pages.update_one({"url": URL}, {"$unset": {"metadata.charset": 1}})
+    record = await pages.find(URL, frozenset({"status_code", "charset"}))
+    assert record is not None
+    assert record.selected == {"status_code": 200}
+
+
+async def test_what_is_not_named_does_not_leave_the_database(database: Database) -> None:
+    await complete_with_source(a_repository(database), "x")
+    await database.pages.update_one({"url": URL}, {"$set": {"metadata.page_source": 7}})
+    for fields in (frozenset[str](), frozenset({"status_code"})):
+        assert await a_repository(database).find(URL, fields) is not None
+
+
+async def test_every_outcome_has_a_revision_of_its_own(pages: Pages) -> None:
+    seen = []
+    for _ in range(3):
+        await complete_with_source(pages, "the same")
+        seen.append((await found(pages)).revision)
+    assert None not in seen
+    assert len(set(seen)) == 3
+
+
+async def test_a_reserved_refresh_is_returned_with_the_named_fields_alone(pages: Pages) -> None:
+    await complete_with_source(pages, "x" * 100_000)
+    record = await pages.find(URL, frozenset())
+    assert record is not None
+    reserved = await pages.reserve_refresh(a_request(), record, frozenset({"status_code"}))
+    assert reserved is not None
+    assert (reserved.metadata, reserved.selected) == (None, {"status_code": 200})
+    assert reserved.is_being_refreshed
+
+
+# --- What callers wait for ---
+
+
+async def is_over(pages: Pages, request_id: UUID | None = None) -> bool:
+    wait = Awaited(URL, request_id)
+    over = await pages.answered([wait, Awaited("https://example.com/other")])
+    assert over <= {wait}
+    return wait in over
+
+
+async def test_a_page_that_nobody_knows_has_not_ended(pages: Pages) -> None:
+    assert not await is_over(pages)
+    assert not await is_over(pages, uuid4())
+
+
+@pytest.mark.parametrize("ending", ["complete", "fail"])
+async def test_a_page_has_ended_once_it_has_a_result(pages: Pages, ending: str) -> None:
+    request = a_request()
+    await pages.note_queued(request)
+    claim = await claimed(pages, Delivery(request))
+    assert not await is_over(pages)
+    assert not await is_over(pages, request.request_id)
+    if ending == "complete":
+        await pages.complete(claim, a_page())
+    else:
+        await pages.fail(claim, ERROR)
+    assert await is_over(pages)
+    assert await is_over(pages, request.request_id)
+
+
+async def test_a_failure_that_is_tried_again_ends_nothing(pages: Pages) -> None:
+    request = a_request()
+    await pages.note_queued(request)
+    await pages.note_retry(await claimed(pages, Delivery(request)), ERROR)
+    assert not await is_over(pages)
+    assert not await is_over(pages, request.request_id)
+
+
+async def test_a_refresh_is_awaited_though_the_page_has_a_result(pages: Pages) -> None:
+    await complete_with_source(pages, "old")
+    request = a_request()
+    await pages.note_queued(request)
+    assert await is_over(pages)
+    assert not await is_over(pages, request.request_id)
+    claim = await claimed(pages, Delivery(request))
+    assert not await is_over(pages, request.request_id)
+    await pages.fail(claim, ERROR)
+    assert await is_over(pages, request.request_id)
+
+
+async def test_a_request_accepted_during_a_fetch_is_not_answered_by_it(pages: Pages) -> None:
+    running = await claimed(pages, Delivery(a_request()))
+    request = a_request()
+    await pages.note_queued(request)
+    await pages.complete(running, a_page())
+    assert not await is_over(pages, request.request_id)
+    await pages.complete(await claimed(pages, Delivery(request)), a_page())
+    assert await is_over(pages, request.request_id)
+
+
+async def test_an_answered_request_stays_so_while_the_next_fetch_is_under_way(
+    pages: Pages,
+) -> None:
+    first, shared, second = a_request(), a_request(), a_request()
+    await pages.note_queued(first)
+    await pages.note_queued(shared)
+    await pages.complete(await claimed(pages, Delivery(first)), a_page())
+    await pages.note_queued(second)
+    claim = await claimed(pages, Delivery(second))
+    await pages.note_retry(claim, ERROR)
+    await claimed(pages, Delivery(replace(second, attempt=2)))
+    waits = [Awaited(URL, request.request_id) for request in (first, shared, second)]
+    assert await pages.answered(waits) == set(waits[:2])
+
+
+async def test_a_request_whose_fetch_was_lost_is_not_answered_by_the_next_claim(
+    pages: Pages, pass_time: PassTime
+) -> None:
+    lost, shared, other = a_request(), a_request(), a_request()
+    await pages.note_queued(lost)
+    await pages.note_queued(shared)
+    await claimed(pages, Delivery(lost))
+    await pass_time(LEASE + 1)
+    claim = await claimed(pages, Delivery(other))
+    assert not await is_over(pages, shared.request_id)
+    await pages.complete(claim, a_page())
+    assert await is_over(pages, shared.request_id)
+
+
+async def test_a_thousand_waits_cost_one_query(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = a_repository(database)
+    await complete_with_source(pages, "x" * 1_000_000)
+    commands: list[Any] = []
+    monkeypatch.setattr(CommandTimer, "succeeded", lambda _timer, event: commands.append(event))
+    urls = [f"https://example.com/{number}" for number in range(999)]
+    waits = [Awaited(url, uuid4() if url.endswith("7") else None) for url in [URL, *urls]]
+    assert await pages.answered(waits) == {Awaited(URL)}
+    assert [event.command_name for event in commands] == ["find"]
+    assert len(str(commands[0].reply)) < 2000

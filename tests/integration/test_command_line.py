@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import aio_pika
@@ -94,6 +95,47 @@ def test_one_page_that_fails_makes_the_exit_code_1(both: Service, site: Site) ->
     assert ran.exit_code == 1
     assert "the host name could not be resolved" in ran.stdout
     assert "1 COMPLETED, 1 FAILED_PERMANENT" in ran.stdout
+
+
+@on_both
+def test_a_page_that_is_submitted_again_is_waited_for_again(both: Service, site: Site) -> None:
+    url, at = site.url("/again"), ("--api", both.environment["API"])
+    for hits in (1, 2):
+        ran = pagemeta(both, "submit", url, "--wait", "--json", *at)
+        assert [answer["status"] for answer in as_json(ran)] == ["COMPLETED"]
+        assert site.hits["/again"] == hits
+
+
+@on_both
+def test_waiting_for_a_page_polls_nothing(both: Service, site: Site) -> None:
+    (api,) = (it for it in both.processes if isinstance(it, Api))
+    url = site.url("/slow/2000/page")
+    ran = pagemeta(both, "get", url, "--wait", "--json", "--api", api.url)
+    assert as_json(ran)["status"] == "COMPLETED"
+    calls = [it for it in api.events("request_answered") if quote(url, safe="") in it["target"]]
+    assert len(calls) == 1
+
+
+@on_both
+def test_only_the_named_fields_are_shown(both: Service, site: Site) -> None:
+    url, at = site.url("/page"), ("--api", both.environment["API"])
+    named = ("--fields", "status_code,cookies")
+    ran = pagemeta(both, "get", url, "--wait", "--json", *named, *at)
+    assert set(as_json(ran)["metadata"]) == {"status_code", "cookies"}
+    table = pagemeta(both, "get", url, "--wait", *named, *at).stdout
+    assert "status_code" in table
+    assert "content_type" not in table
+    wrong = pagemeta(both, "get", url, "--fields", "size", *at)
+    assert wrong.exit_code == 1
+    assert "the known fields are" in wrong.stdout
+
+
+@on_both
+def test_a_wait_ends_with_the_timeout(both: Service, site: Site) -> None:
+    url, at = site.url("/held/for-ever"), ("--api", both.environment["API"])
+    ran = pagemeta(both, "submit", url, "--wait", "--timeout", "2", "--json", *at)
+    assert ran.exit_code == 1
+    assert as_json(ran)[0]["status"] in ("QUEUED", "IN_PROGRESS")
 
 
 def test_urls_come_from_a_file_or_the_standard_input(

@@ -23,7 +23,7 @@ from app.api.problems import (
     ProblemKind,
 )
 from app.errors import InventoryError, PublishFailed, PublishFault, StoreUnavailable
-from app.models import ErrorKind, PageRequest
+from app.models import METADATA_FIELDS, ErrorKind, PageRequest
 from app.runtime.settings import Settings
 from app.services import Inventory
 from dev.specs import default_settings
@@ -49,11 +49,15 @@ class Answer(NamedTuple):
     described: Any
 
 
-def answers(document: Any) -> Iterator[Answer]:
+def all_answers(document: Any) -> Iterator[Answer]:
     for path, calls in document["paths"].items():
         for method, call in calls.items():
             for status, described in call["responses"].items():
                 yield Answer(method, path, status, described)
+
+
+def answers(document: Any, *, with_body: bool = True) -> Iterator[Answer]:
+    return (it for it in all_answers(document) if (it.status != "304") == with_body)
 
 
 def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> None:
@@ -64,8 +68,9 @@ def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> 
     }
     assert described == {
         "post /metadata": {"200", "202", "400", "413", "500", "503"},
-        "get /metadata": {"200", "202", "400", "404", "500", "503"},
+        "get /metadata": {"200", "202", "304", "400", "404", "500", "503"},
         "get /metadata/requests/{request_id}": {"200", "400", "404", "500", "503"},
+        "get /metadata/source": {"200", "304", "400", "404", "500", "503"},
         "get /health/live": {"200"},
         "get /health/ready": {"200", "503"},
     }
@@ -74,7 +79,13 @@ def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> 
 def test_every_error_is_problem_details(document: Any) -> None:
     for answer in answers(document):
         failed = answer.status >= "400" and not answer.path.startswith("/health")
-        assert list(answer.described["content"]) == [PROBLEM if failed else JSON]
+        good = "text/plain" if answer.path == "/metadata/source" else JSON
+        assert list(answer.described["content"]) == [PROBLEM if failed else good]
+
+
+def test_an_answer_that_says_that_nothing_has_changed_has_no_body(document: Any) -> None:
+    for answer in answers(document, with_body=False):
+        assert "content" not in answer.described
 
 
 def test_every_answer_has_a_schema_and_examples_that_fit_it(document: Any) -> None:
@@ -92,16 +103,56 @@ def test_every_answer_has_a_schema_and_examples_that_fit_it(document: Any) -> No
 def test_the_headers_of_an_answer_are_described(document: Any) -> None:
     found = {
         f"{answer.method} {answer.path} {answer.status}": set(answer.described["headers"])
-        for answer in answers(document)
+        for answer in all_answers(document)
         if "headers" in answer.described
     }
+    validators = {"ETag", "Last-Modified", "Cache-Control", "Vary"}
     assert found == {
-        "post /metadata 202": {"Location"},
+        "post /metadata 200": {*validators, "Content-Location", "Preference-Applied"},
+        "post /metadata 202": {"Location", "Preference-Applied"},
         "post /metadata 503": {"Retry-After"},
-        "get /metadata 202": {"Retry-After"},
+        "get /metadata 200": {*validators, "Preference-Applied"},
+        "get /metadata 202": {"Retry-After", "Preference-Applied"},
+        "get /metadata 304": validators,
         "get /metadata 503": {"Retry-After"},
         "get /metadata/requests/{request_id} 503": {"Retry-After"},
+        "get /metadata/source 200": {
+            *validators,
+            *("Content-Disposition", "Content-Security-Policy", "X-Content-Type-Options"),
+        },
+        "get /metadata/source 304": validators,
+        "get /metadata/source 503": {"Retry-After"},
     }
+
+
+def test_every_parameter_is_described_once(document: Any) -> None:
+    found = {
+        f"{method} {path}": [it["name"] for it in call.get("parameters", []) if it["description"]]
+        for path, calls in document["paths"].items()
+        for method, call in calls.items()
+        if path.startswith("/metadata")
+    }
+    assert {call: sorted(names) for call, names in found.items()} == {
+        "post /metadata": ["Prefer", "fields"],
+        "get /metadata": ["If-None-Match", "Prefer", "fields", "max_age", "queue", "url"],
+        "get /metadata/source": ["If-None-Match", "url"],
+        "get /metadata/requests/{request_id}": ["request_id"],
+    }
+
+
+def test_a_selection_of_fields_may_name_each_field_of_the_metadata(document: Any) -> None:
+    parameters = document["paths"]["/metadata"]["get"]["parameters"]
+    (schema,) = (it["schema"] for it in parameters if it["name"] == "fields")
+    validator = Draft202012Validator(schema)
+    assert schema["type"] == "string"
+    whole = document["components"]["schemas"]["PageMetadata"]["properties"]
+    selected = document["components"]["schemas"]["SelectedMetadata"]
+    assert set(selected["properties"]) == set(whole) == METADATA_FIELDS
+    assert "required" not in selected
+    for right in ("", *whole, ",".join(whole)):
+        assert validator.is_valid(right)
+    for wrong in (",", "nothing", "status_code,", "status_code, headers"):
+        assert not validator.is_valid(wrong)
 
 
 def test_every_field_is_described(document: Any) -> None:
@@ -120,7 +171,10 @@ def test_the_schemas_of_fastapis_own_validation_errors_are_left_out(document: An
 
 def test_calls_have_names_a_person_would_choose(document: Any) -> None:
     names = [call["operationId"] for calls in document["paths"].values() for call in calls.values()]
-    assert names == ["request_metadata", "read_metadata", "read_request", "live", "ready"]
+    assert names == [
+        *("request_metadata", "read_metadata", "read_source", "read_request"),
+        *("live", "ready"),
+    ]
     assert {tag["name"] for tag in document["tags"]} == {"metadata", "health"}
 
 
@@ -251,7 +305,12 @@ def test_every_kind_of_error_has_a_text(document: Any) -> None:
 
 async def test_a_method_that_is_not_allowed_is_told_all_that_are(client: httpx.AsyncClient) -> None:
     answer = await client.delete("/metadata")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, POST")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+async def test_a_call_of_the_source_is_told_what_is_allowed(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/metadata/source")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
 async def test_a_page_that_is_not_in_the_document_says_what_is_allowed_too(

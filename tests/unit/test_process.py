@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from app.runtime.process import STOP_SIGNALS, end_with_failure, stoppable_at_once
+from app.runtime.process import (
+    STOP_SIGNALS,
+    called_on_stop,
+    end_with_failure,
+    stoppable_at_once,
+)
 from tests.unit.recorded import Log
 
 REPOSITORY = Path(__file__).parents[2]
@@ -64,6 +69,53 @@ def test_handlers_are_put_back_after_connecting_has_failed() -> None:
     with pytest.raises(ZeroDivisionError), stoppable_at_once():
         raise ZeroDivisionError
     assert handlers() == before
+
+
+# --- While uvicorn serves ---
+
+
+@EITHER_SIGNAL
+def test_whoever_is_to_know_of_a_stop_is_told_and_uvicorn_too(number: signal.Signals) -> None:
+    script = f"""
+import asyncio, signal, uvicorn
+from app.runtime.process import called_on_stop
+
+async def serve():
+    server = uvicorn.Server(uvicorn.Config("nothing:nothing", log_config=None))
+    with server.capture_signals():
+        told = asyncio.Event()
+        with called_on_stop(told.set):
+            signal.raise_signal(signal.{number.name})
+            await asyncio.wait_for(told.wait(), 5)
+        print("told", server.should_exit, flush=True)
+        server._captured_signals.clear()
+
+asyncio.run(serve())
+"""
+    assert run(script).stdout == "told True\n"
+
+
+async def test_handlers_are_put_back_after_serving() -> None:
+    before = handlers()
+    with called_on_stop(lambda: None):
+        assert handlers() != before
+    assert handlers() == before
+
+
+async def test_handlers_are_put_back_after_serving_has_failed() -> None:
+    before = handlers()
+    with pytest.raises(ZeroDivisionError), called_on_stop(lambda: None):
+        raise ZeroDivisionError
+    assert handlers() == before
+
+
+async def test_a_signal_that_would_end_the_process_still_does() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with called_on_stop(lambda: None):
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 # --- When uvicorn has shut down ---

@@ -21,6 +21,7 @@ from app.errors import (
     UnknownPage,
 )
 from app.models import (
+    METADATA_FIELDS,
     Claim,
     Coalesced,
     Completed,
@@ -71,9 +72,9 @@ class JournalPages(FakePages):
         super().__init__(patience=PATIENCE)
         self._journal = journal
 
-    async def find(self, url: str) -> PageRecord | None:
+    async def find(self, url: str, fields: frozenset[str] = METADATA_FIELDS) -> PageRecord | None:
         await self._called("find")
-        return await super().find(url)
+        return await super().find(url, fields)
 
     async def note_queued(self, request: PageRequest) -> None:
         await self._called("note_queued")
@@ -87,9 +88,11 @@ class JournalPages(FakePages):
         await self._called("reserve_again")
         return await super().reserve_again(request, record)
 
-    async def reserve_refresh(self, request: PageRequest, record: PageRecord) -> PageRecord | None:
+    async def reserve_refresh(
+        self, request: PageRequest, record: PageRecord, fields: frozenset[str] = METADATA_FIELDS
+    ) -> PageRecord | None:
         await self._called("reserve_refresh")
-        return await super().reserve_refresh(request, record)
+        return await super().reserve_refresh(request, record, fields)
 
     async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
         await self._called("withdraw_refresh")

@@ -51,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "FETCH_ALLOWED_NETWORKS": (),
     "FETCH_DENIED_NETWORKS": (),
     "API_MIN_REFRESH_SECONDS": 0,
+    "API_MAX_WAITERS": 1000,
     "LOG_LEVEL": "INFO",
     "LOG_FORMAT": "json",
 }
@@ -95,6 +96,7 @@ REFUSED = [
     ("FETCH_RESPECT_ROBOTS", "perhaps"),
     ("FETCH_CONDITIONAL", "perhaps"),
     *(("API_MIN_REFRESH_SECONDS", value) for value in ("-1", "inf", "nan", "")),
+    *(("API_MAX_WAITERS", value) for value in ("-1", "2001", "many", "")),
     ("LOG_LEVEL", "LOUD"),
     ("LOG_FORMAT", "xml"),
 ]

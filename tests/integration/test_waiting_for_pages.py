@@ -1,0 +1,230 @@
+"""`Prefer: wait` with two API processes side by side, on real servers."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+
+from app.runtime.metrics import CONTENT_TYPE
+from dev.stack import Api
+from tests.service import Service, eventually
+from tests.site import Site
+
+QUICK_SECONDS = 10
+"""What counts as at once, on a machine that other tests keep busy. A wait takes up to 60 s."""
+
+
+@contextmanager
+def calling() -> Iterator["Calls"]:
+    limits = httpx.Limits(max_connections=None)
+    with (
+        httpx.Client(trust_env=False, timeout=90, limits=limits) as client,
+        ThreadPoolExecutor(100) as threads,
+    ):
+        yield Calls(client, threads)
+
+
+class Calls:
+    """Requests that wait, each in a thread of its own."""
+
+    def __init__(self, client: httpx.Client, threads: ThreadPoolExecutor) -> None:
+        self._client = client
+        self._threads = threads
+
+    def get(self, api: Api, url: str, seconds: int = 60) -> "Future[httpx.Response]":
+        return self._threads.submit(
+            self._client.get,
+            f"{api.url}/metadata",
+            params={"url": url},
+            headers={"Prefer": f"wait={seconds}"},
+        )
+
+    def post(self, api: Api, url: str, seconds: int = 60) -> "Future[httpx.Response]":
+        return self._threads.submit(
+            self._client.post,
+            f"{api.url}/metadata",
+            json={"url": url},
+            headers={"Prefer": f"wait={seconds}"},
+        )
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    with calling() as calls:
+        yield calls
+
+
+@pytest.fixture
+def apis(service: Service) -> tuple[Api, Api]:
+    first, second = service.api(API_MAX_WAITERS="20").launch(), service.api().launch()
+    for api in (first, second):
+        api.wait_until_ready()
+    return first, second
+
+
+def hit_of(answer: httpx.Response) -> int:
+    """Return the number of the fetch that the content came from."""
+    assert answer.status_code == 200, answer.text
+    headers = answer.json()["metadata"]["headers"]
+    return next(int(it["value"]) for it in headers if it["name"] == "x-hit")
+
+
+def wait_until_waiting(service: Service, url: str, calls: int = 1) -> None:
+    """Return once a page was asked for and somebody has had the time to wait for it."""
+    eventually(lambda: service.pages.count_documents({"url": url}), lambda count: count >= 1)
+    time.sleep(0.3 + 0.02 * calls)
+
+
+def test_callers_of_both_processes_are_answered_when_any_worker_has_fetched_the_page(
+    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    first, second = apis
+    url = site.url("/held/page")
+    service.worker().start()
+    waiting = [calls.get(api, url) for api in apis * 5]
+    waiting += [calls.post(api, url) for api in apis * 5]
+    eventually(lambda: site.hits["/held/page"], lambda hits: hits == 1)
+    wait_until_waiting(service, url, len(waiting))
+    assert not any(call.done() for call in waiting)
+    site.release()
+    answers = [call.result(QUICK_SECONDS) for call in waiting]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.headers["preference-applied"] for answer in answers} == {"wait=60"}
+    for api in (first, second):
+        assert api.events("unhandled_error") == []
+
+
+def test_a_post_gets_content_no_older_than_itself(
+    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    first, second = apis
+    url = site.url("/held/refreshed")
+    service.worker().start()
+    early = calls.post(first, url)
+    eventually(lambda: site.hits["/held/refreshed"], lambda hits: hits == 1)
+    late = [calls.post(api, url) for api in (first, second)]
+    eventually(
+        lambda: [len(page["processing"]["waiting"]) for page in service.pages.find({"url": url})],
+        lambda waiting: waiting == [2],
+    )
+    site.release()
+    assert hit_of(early.result(QUICK_SECONDS)) == 1
+    assert min(hit_of(call.result(QUICK_SECONDS)) for call in late) == 2
+    # A read does not wait: the page has a result.
+    assert hit_of(calls.get(second, url).result(QUICK_SECONDS)) >= 2
+
+
+def test_every_one_of_many_posts_in_a_row_is_answered_in_time(
+    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    # Each fetch is followed by the next at once, so a finished request is soon an earlier one.
+    url = site.url("/busy")
+    service.worker().start()
+    waiting = []
+    for number in range(60):
+        waiting.append(calls.post(apis[1], url))
+        if number % 3 == 0:
+            time.sleep(0.03)
+    answers = [call.result(QUICK_SECONDS * 2) for call in waiting]
+    assert {answer.status_code for answer in answers} == {200}
+    assert len({hit_of(answer) for answer in answers}) > 1
+
+
+def test_a_page_that_fails_for_good_ends_the_wait_too(
+    service: Service, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    service.worker().start()
+    url = "http://no-such-host.invalid/"
+    posted = calls.post(apis[0], url).result(QUICK_SECONDS)
+    read = calls.get(apis[1], url).result(QUICK_SECONDS)
+    for answer in (posted, read):
+        assert (answer.status_code, answer.json()["status"]) == (200, "FAILED_PERMANENT")
+
+
+def test_a_process_that_stops_answers_those_who_wait_at_once(
+    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    first, second = apis
+    url = site.url("/nobody-fetches-it")
+    waiting = [calls.get(first, url), calls.post(first, url), calls.get(first, url)]
+    elsewhere = calls.get(second, url, seconds=3)
+    wait_until_waiting(service, url, 4)
+    began = time.monotonic()
+    assert first.terminate() == 0
+    assert time.monotonic() - began < QUICK_SECONDS
+    answers = [call.result(1) for call in waiting]
+    assert {answer.status_code for answer in answers} == {202}
+    assert not any("preference-applied" in answer.headers for answer in answers)
+    assert elsewhere.result(QUICK_SECONDS).status_code == 202
+
+
+def test_a_client_that_hangs_up_frees_its_place(service: Service, site: Site, calls: Calls) -> None:
+    api = service.api(API_MAX_WAITERS="1").start()
+    url = site.url("/nobody-fetches-it")
+    with httpx.Client(trust_env=False, timeout=1) as impatient, pytest.raises(httpx.ReadTimeout):
+        impatient.get(f"{api.url}/metadata", params={"url": url}, headers={"Prefer": "wait=60"})
+
+    def read_again() -> httpx.Response:
+        return calls.get(api, url, seconds=1).result(QUICK_SECONDS)
+
+    # The API may see the next request a moment before it sees that the connection was closed.
+    answer = eventually(
+        read_again, lambda it: "preference-applied" in it.headers, within=QUICK_SECONDS
+    )
+    assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+
+
+def test_beyond_the_number_that_may_wait_the_answer_comes_at_once(
+    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    url = site.url("/nobody-fetches-it")
+    waiting = [calls.get(apis[0], url, seconds=6) for _ in range(20)]
+    wait_until_waiting(service, url, 40)
+    began = time.monotonic()
+    answer = calls.get(apis[0], url, seconds=6).result(QUICK_SECONDS)
+    assert time.monotonic() - began < 4
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+    assert {call.result(QUICK_SECONDS).status_code for call in waiting} == {202}
+
+
+def finds_of(api: Api) -> float:
+    """Return how many queries the process has made."""
+    text = httpx.get(f"{api.url}/metrics", headers={"Accept": CONTENT_TYPE}).text
+    name = "page_metadata_database_seconds_count"
+    counts = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(name)]
+    return sum(float(value) for labels, value in counts if '"find"' in labels)
+
+
+def test_a_hundred_callers_cost_no_more_queries_than_one(
+    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+) -> None:
+    _, api = apis
+    seconds = 2.0
+
+    def rate(count: int) -> float:
+        waiting = [
+            calls.get(api, site.url(f"/{count}/{number}"), seconds=12) for number in range(count)
+        ]
+        last = {"url": site.url(f"/{count}/{count - 1}")}
+        eventually(lambda: service.pages.count_documents(last), lambda found: found == 1)
+        time.sleep(1)
+        before = finds_of(api)
+        time.sleep(seconds)
+        queries = finds_of(api) - before
+        assert not any(call.done() for call in waiting)
+        results: list[Any] = [call.result(30) for call in waiting]
+        assert {answer.status_code for answer in results} == {202}
+        return queries / seconds
+
+    most = 21  # one each 50 ms, and the one that is under way
+    assert 0 < rate(1) < most
+    assert 0 < rate(100) < most
+    time.sleep(1)
+    idle = finds_of(api)
+    time.sleep(1)
+    assert finds_of(api) == idle
