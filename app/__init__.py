@@ -5,8 +5,9 @@
 3. Queue     `app/broker/topology.py`     the queues, their limits and where they dead-letter
 4. Consume   `app/worker/handlers.py`     one message in, one use case called, one acknowledgement
 5. Fetch     `app/fetcher/client.py`      the page, through the guard, within its bounds
-6. Store     `app/store/pages.py`         one record for each page in MongoDB
-7. Read      `app/api/routes.py`          `GET /metadata` answers from the record
+6. Extract   `app/extractor/document.py`  what the page says about itself: title, image, dates
+7. Store     `app/store/pages.py`         one record for each page in MongoDB
+8. Read      `app/api/routes.py`          `GET /metadata` answers from the record
 
 `app/services.py` holds what happens between these steps, and in which order.
 """
