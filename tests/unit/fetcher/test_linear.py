@@ -15,17 +15,18 @@ import pytest
 from app.errors import FetchError, InvalidUrl
 from app.extractor.author import author_name
 from app.extractor.bounds import Bounds
-from app.extractor.dates import parse_date
+from app.extractor.dates import parse_date as page_date
 from app.extractor.document import extract
 from app.extractor.excerpt import excerpt_of
 from app.extractor.json_ld import objects_in
 from app.extractor.page import Element
 from app.extractor.text import clean
-from app.fetcher.charset import charset_parameter, declared_encoding, essence, is_text
+from app.fetcher.charset import charset_parameter, essence, is_text
 from app.fetcher.cookies import parse_cookie, parse_date
 from app.fetcher.decoding import decoder_for
 from app.fetcher.framing import Chunked, framing_of
 from app.fetcher.head import ResponseHead, read_head
+from app.fetcher.prescan import declared_encoding
 from app.fetcher.redirects import CookieJar, redirect_target
 from app.fetcher.robots import parse_robots_txt
 from app.models import Header
@@ -200,7 +201,7 @@ SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     "JSON-LD of digits": (json_ld, "", "9"),
     "a name": (author_name, "", "by "),
     "a name of addresses": (author_name, "", "a@"),
-    "a date": (parse_date, "", "1 may "),
+    "a date of a page": (page_date, "", "1 may "),
     "a Link header": (link_header, "", "<a>;rel=b,"),
     "a Link header of spaces": (link_header, "<a>;rel", " "),
     "a URL": (canonical, "http://", "a."),
