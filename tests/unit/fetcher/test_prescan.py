@@ -22,7 +22,7 @@ def read_cases() -> Iterator[tuple[bytes, str]]:
 
 # One case runs a script that writes a <meta>. No script runs here, and later versions of the test
 # data have that case in a folder of its own.
-ALL = [case for case in read_cases() if b"document.write(" not in case[0]]
+ALL = [case for case in read_cases() if b"ISO-8859-' + '2" not in case[0]]
 
 
 def test_all_the_cases_are_there() -> None:
