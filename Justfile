@@ -45,8 +45,8 @@ api PORT="6577" *ARGS: setup
 worker PORT="6578" *ARGS: setup
     @shift; exec {{ python }} -m faststream run app.worker.main:app --host 127.0.0.1 --port {{ PORT }} "$@"
 
-# Run everything CI runs: lint, types, contract, test
-check: lint types contract test
+# Run everything CI runs: lint, types, contract, test, faults
+check: lint types contract test faults
 
 # Run the tests that need no server, or some of them, such as `just unit -k urls`
 unit *ARGS: setup
@@ -76,6 +76,10 @@ faults *ARGS: setup
 # Hurt the service at random under load, for some minutes or --requests N, and judge it
 soak *ARGS: setup
     @exec {{ python }} -m tests.soak "$@"
+
+# Break one guard after another, and want the fault tests to go red; or the guards that words name
+sabotage *WORDS: setup
+    @exec {{ python }} -m tests.sabotage "$@"
 
 # Measure the service against baselines, in some rounds, of which the median counts
 bench ROUNDS="3": setup

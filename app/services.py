@@ -45,13 +45,14 @@ from app.retries import WRITE_AGAIN, GiveUp, Keep, RetryPolicy, TryAgain
 from app.runtime import metrics
 from app.runtime.tracing import TRACER
 
-MAX_DELAY_WITHOUT_DATABASE = 2
-"""Which retry delay is the longest for a message that was put off while the database is away:
-work is to go on soon after it is back."""
+SHORT_DELAYS_WITHOUT_DATABASE = 1
+"""How often a message comes back after the shortest retry delay while the database is away. Later
+times it comes back after the second delay: work is to go on soon after the database is back."""
 
-MAX_DELAY_WHILE_BUSY = 1
-"""The same for a page whose host is busy, or which is being fetched for another request: that is
-over in seconds."""
+SHORT_DELAYS_WHILE_BUSY = 6
+"""The same for a page whose host is busy, or which is being fetched for another request. That is
+over in seconds as a rule. If it is not, hundreds of pages of one slow host would go round through
+the shortest delay for as long as the host takes, and cost more than the pages of other hosts."""
 
 
 class Publisher(Protocol):
@@ -184,9 +185,9 @@ class Collector:
         try:
             return await self._collect(delivery, alone=alone)
         except StoreUnavailable as exc:
-            return self._put_off(delivery, str(exc), MAX_DELAY_WITHOUT_DATABASE)
+            return self._put_off(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
         except HostBusy as exc:
-            return self._put_off(delivery, str(exc), MAX_DELAY_WHILE_BUSY)
+            return self._put_off(delivery, str(exc), SHORT_DELAYS_WHILE_BUSY)
 
     async def _collect(self, delivery: Delivery, *, alone: bool) -> Outcome:
         claim = await self._pages.claim(delivery, lease_seconds=self._lease_seconds, alone=alone)
@@ -195,15 +196,15 @@ class Collector:
                 return claim
             case Busy():
                 reason = "the page is being fetched for an earlier request"
-                return self._put_off(delivery, reason, MAX_DELAY_WHILE_BUSY)
+                return self._put_off(delivery, reason, SHORT_DELAYS_WHILE_BUSY)
             case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
                 return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
         with logger.contextualize(attempt=claim.attempt):
             return await self._attempt(claim, delivery.request)
 
-    def _put_off(self, delivery: Delivery, reason: str, max_delay: int) -> PutOff:
+    def _put_off(self, delivery: Delivery, reason: str, short_delays: int) -> PutOff:
         deferrals = delivery.deferrals + 1
-        delay_seconds = self._retries.delay_after(min(deferrals, max_delay))
+        delay_seconds = self._retries.delay_after(1 if deferrals <= short_delays else 2)
         return PutOff(delivery.request, reason, delay_seconds, deferrals)
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:

@@ -119,11 +119,20 @@ class _Row:
 
 
 class FakePages:
-    """Page records in memory; `failing` may be set to raise from every method."""
+    """Page records in memory; `failing` may be set to raise from every method.
 
-    def __init__(self, *, patience: timedelta = timedelta(minutes=10)) -> None:
+    `clock`: the clock of the database, which nobody else reads.
+    """
+
+    def __init__(
+        self,
+        *,
+        patience: timedelta = timedelta(minutes=10),
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._rows: dict[str, _Row] = {}
         self._patience = patience
+        self._now = clock
         self.failing: Callable[[], Exception] | None = None
 
     def pass_time(self, url: str, seconds: float) -> None:
@@ -147,7 +156,7 @@ class FakePages:
         return self._record(row) if row else None
 
     def _record(self, row: _Row) -> PageRecord:
-        lease, now = row.lease_expires_at, datetime.now(UTC)
+        lease, now = row.lease_expires_at, self._now()
         still = lease < now if lease else row.updated_at < now - self._patience
         ended = row.status in (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
         return PageRecord(
@@ -165,7 +174,7 @@ class FakePages:
 
     async def note_queued(self, request: PageRequest) -> None:
         self._check()
-        is_new, now = request.url not in self._rows, datetime.now(UTC)
+        is_new, now = request.url not in self._rows, self._now()
         row = self._row(request.url, now)
         if request.request_id in row.covered:
             return
@@ -178,16 +187,16 @@ class FakePages:
         self._check()
         if request.url in self._rows:
             return False
-        now = datetime.now(UTC)
+        now = self._now()
         self._row(request.url, now).queue(request, now)
         return True
 
     async def reserve_again(self, request: PageRequest, stalled: PageRecord) -> bool:
         self._check()
-        row = self._rows[request.url]
-        if replace(self._record(row), has_stalled=stalled.has_stalled) != stalled:
+        row = self._rows.get(request.url)
+        if row is None or replace(self._record(row), has_stalled=stalled.has_stalled) != stalled:
             return False
-        row.queue(request, datetime.now(UTC))
+        row.queue(request, self._now())
         return True
 
     async def release(self, request: PageRequest) -> None:
@@ -204,8 +213,9 @@ class FakePages:
             row.updated_at, row.lease_expires_at = stalled.updated_at, stalled.lease_expires_at
 
     def _is_reserved(self, request: PageRequest) -> bool:
-        row = self._rows[request.url]
-        return (row.status, row.request_id) == (PageStatus.QUEUED, request.request_id)
+        row = self._rows.get(request.url)
+        reserved = (PageStatus.QUEUED, request.request_id)
+        return row is not None and (row.status, row.request_id) == reserved
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         self._check()
@@ -218,7 +228,7 @@ class FakePages:
         self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
     ) -> Claim | Coalesced | Busy:
         self._check()
-        request, now = delivery.request, datetime.now(UTC)
+        request, now = delivery.request, self._now()
         row = self._row(request.url, now)
         own = row.request_id == request.request_id
         if not self._is_claimable(row, delivery, now):
@@ -289,7 +299,7 @@ class FakePages:
         if row.claim != claim.token:
             return False
         row.claim, row.ended_claim, row.lease_expires_at = None, claim.token, None
-        row.finished, row.updated_at = finishes, datetime.now(UTC)
+        row.finished, row.updated_at = finishes, self._now()
         return True
 
     def _row(self, url: str, now: datetime) -> _Row:

@@ -1,5 +1,7 @@
 """`just soak [minutes] [seed]`: load and one fault after another, at random, on real processes.
 
+The clocks of the processes differ from one another and from the database's.
+
 `just soak --requests 100000 [seed]` goes on until so many requests were accepted. The checker of
 the fault tests judges the whole run. Its table is printed, with a row for each fault; the exit
 status is 0 only if no promise was broken.
@@ -20,12 +22,18 @@ from rich.console import Console
 from dev.servers import MongoDB, RabbitMQ, Server, install_missing
 from dev.stack import Api, Worker, running
 from tests.checker import judged
+from tests.clocks import a_clock
 from tests.history import NO_ANSWER
 from tests.load import Load, supervised
+from tests.messages import publish
 from tests.service import Service
 from tests.site import Site, serving
 
-SETTINGS = {"BROKER_QUEUE_MAX_LENGTH": "200", "WORKER_SHUTDOWN_GRACE_SECONDS": "2"}
+SETTINGS = {
+    "BROKER_QUEUE_MAX_LENGTH": "500",
+    "WORKER_SHUTDOWN_GRACE_SECONDS": "2",
+    "FETCH_PER_HOST_CONCURRENCY": "0",  # all pages are of one host
+}
 REST_SECONDS = 6.0
 """How long the service is left in peace between two faults."""
 
@@ -54,6 +62,7 @@ class Deployment:
             "database killed": lambda: _kill(service.mongodb),
             "database stalled": lambda: _stall(service.mongodb),
             "pages fail": self._fail_pages,
+            "malformed messages": lambda: publish(service, [b"{"] * 3),
         }
 
     def _restart_api(self) -> None:
@@ -73,7 +82,7 @@ def soak(is_over: Callable[[Load], bool], seed: int) -> bool:
     with deployed() as deployment, ExitStack() as stack:
         for worker in deployment.workers:
             stack.enter_context(supervised(worker.launch))
-        load = Load(deployment.service, deployment.api, _urls(deployment.site), callers=6).start()
+        load = Load(deployment.service, deployment.api, _urls(deployment.site), callers=32).start()
         stack.callback(load.stop)
         while not is_over(load):
             _hurt(deployment)
@@ -98,14 +107,19 @@ def deployed() -> Iterator[Deployment]:
         stack.enter_context(running(rabbitmq, mongodb))
         service = stack.enter_context(closing(Service(folder, rabbitmq, mongodb, "soak")))
         site = stack.enter_context(serving())
-        workers = (service.worker(**SETTINGS), service.worker(**SETTINGS))
-        yield Deployment(service, service.api(**SETTINGS).start(), workers, site)
+        # No two processes have the same time, and none has that of the database.
+        api = service.api(**SETTINGS, **a_clock("-0.5")).start()
+        workers = (
+            service.worker(**SETTINGS, **a_clock("+0.02")),
+            service.worker(**SETTINGS, **a_clock("+1d")),
+        )
+        yield Deployment(service, api, workers, site)
 
 
 def _urls(site: Site) -> Iterator[str]:
     """Yield new pages, pages that fail now and then, and a few that are refreshed all the time."""
     for number in range(10_000_000):
-        kinds = ("page", "slow/20", "failing", "slow/200")
+        kinds = ("page", "slow/20", "failing", "page")
         yield site.url(f"/{kinds[number % len(kinds)]}/{number}")
         for refreshed in range(3):
             yield site.url(f"/page/refreshed/{(3 * number + refreshed) % 100}")

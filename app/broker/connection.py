@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from itertools import count, cycle
@@ -109,6 +109,7 @@ class BrokerConnection:
         self._state = ConnectionState.DISCONNECTED
         self._reconnect_attempts = 0
         self._missing: tuple[str, ...] = ()
+        self._with_room: frozenset[str] = frozenset()
         self._connection: RobustConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._dropping: asyncio.Task[None] | None = None
@@ -164,6 +165,25 @@ class BrokerConnection:
             self._move(ConnectionState.RECONNECTING)
             recovering = self._recover(self._connection, "queues_declared_again")
             self._recovery = asyncio.create_task(recovering)
+
+    def note_room(self, names: Iterable[str]) -> None:
+        """Note which queues have room for messages, as the broker has just counted them."""
+        self._with_room = frozenset(names)
+
+    def note_confirm(self, name: str) -> None:
+        """Note that a queue has taken a message: if it refuses the next one, it is full."""
+        self._with_room -= {name}
+
+    def note_refusal(self, name: str) -> None:
+        """Renew the connection if a queue refuses a message although it has room.
+
+        RabbitMQ tells each channel once that a queue is full and once that it no longer is. If the
+        leader of a quorum queue has changed in between, or a policy with a length limit was
+        removed, the channel is not told the second, and refuses every message from then on.
+        """
+        if name in self._with_room:
+            self._with_room = frozenset()
+            self.renew("queue_refuses_with_room")
 
     def start_closing(self) -> None:
         """Stop accepting messages."""

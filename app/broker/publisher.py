@@ -29,14 +29,6 @@ Headers = dict[str, FieldValue]
 REFUSED_RETRY = Backoff(initial=0.5, maximum=10, multiplier=2, attempts=1)
 """How long to wait before a retry that the broker has not confirmed is published again."""
 
-TRIES_PER_CONNECTION = 5
-"""After how many refused tries in a row to publish on a new connection.
-
-RabbitMQ 3.10 tells a channel once that a queue is full, and once that it no longer is. If a policy
-with a length limit is removed in between, it never says the second, and the channel refuses every
-message although the queue is empty.
-"""
-
 
 class ConfirmedPublisher:
     """Publishes messages that are persistent, mandatory and confirmed, or raises.
@@ -58,10 +50,6 @@ class ConfirmedPublisher:
     def broker(self) -> RabbitBroker:
         """The FastStream broker on which publishers are declared."""
         return self._connection.broker
-
-    def renew(self, reason: str) -> None:
-        """Publish later messages on a new connection."""
-        self._connection.renew(reason)
 
     async def close(self) -> None:
         """Refuse new messages, wait for those in flight, then close channel and connection."""
@@ -122,10 +110,12 @@ class ConfirmedPublisher:
             self._connection.declare_again([destination.queue.name])
             raise errors.PublishFailed("unroutable") from exc
         except DeliveryError as exc:
+            self._connection.note_refusal(destination.queue.name)
             raise errors.PublishFailed("queue_rejected") from exc
         except CONNECTION_EXCEPTIONS as exc:
             raise errors.PublishFailed("connection_lost") from exc
         self._last_confirm = perf_counter()
+        self._connection.note_confirm(destination.queue.name)
 
 
 @contextmanager
@@ -208,8 +198,6 @@ class RetryPublisher:
             for attempt in count(1):
                 if await self._try(delay, retry):
                     return
-                if attempt % TRIES_PER_CONNECTION == 0:
-                    self._sender.renew("retries_refused")
                 await asyncio.sleep(REFUSED_RETRY.delay(attempt))
 
     async def _try(self, delay: "_DelayQueue", retry: Retry) -> bool:

@@ -1,6 +1,7 @@
 """How many messages and consumers each queue has, as the broker answers a passive declaration."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
@@ -48,6 +49,8 @@ async def queues_watched(
 ) -> AsyncIterator[None]:
     """Notice within the block if somebody deletes a queue, and have it declared again.
 
+    Also tells the connection which queues have room, so that it can doubt a refusal.
+
     A publish would notice a missing request queue. But nobody publishes to `metadata.dead`, and a
     worker whose queue is deleted is told only that its consumer is gone.
     """
@@ -64,6 +67,19 @@ async def _watch(connection: BrokerConnection, interval_seconds: float) -> None:
         counts = await _counts_if_known(connection)
         if missing := [name for name, one in counts.items() if one is None]:
             connection.declare_again(missing)
+        connection.note_room(
+            queue.name for queue in connection.topology if _has_room(queue, counts.get(queue.name))
+        )
+
+
+def _has_room(queue: RabbitQueue, counts: QueueCounts | None) -> bool:
+    """Say whether a queue takes messages for certain.
+
+    A quorum queue that was full takes messages again below 80 % of its limit
+    (https://github.com/rabbitmq/rabbitmq-server/pull/2407).
+    """
+    limit = queue.arguments.get("x-max-length", math.inf)
+    return counts is not None and counts.messages < limit / 2
 
 
 async def observe(connection: BrokerConnection) -> None:

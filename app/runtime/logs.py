@@ -7,14 +7,13 @@ Records of the standard library's `logging` join as `event: "log"` with `logger`
 import logging
 import sys
 import traceback
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from loguru import logger
 from pydantic_core import to_json
 
 if TYPE_CHECKING:
-    from loguru import Message, Record
+    from loguru import Message, RecordException
 
 LogFormat = Literal["json", "text"]
 
@@ -70,16 +69,18 @@ def _known_level(record: logging.LogRecord) -> str | int:
 def _write_json(message: "Message") -> None:
     record = message.record
     fields = {
-        "timestamp": _timestamp(record),
+        "timestamp": record["time"].isoformat(timespec="milliseconds"),
         "level": record["level"].name,
         "event": record["message"],
         **record["extra"],
-        **_exception(record),
     }
+    if record["exception"]:
+        fields["exception"] = _traceback(record["exception"])
     # pydantic's encoder is several times as fast as the standard library's, and takes UUIDs.
-    line = to_json(fields, fallback=str, inf_nan_mode="constants").decode()
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+    line = to_json(fields, fallback=str, inf_nan_mode="constants")
+    # Bytes go past the text layer, which would encode them once more.
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
 
 
 def _write_text(message: "Message") -> None:
@@ -92,21 +93,16 @@ def _write_text(message: "Message") -> None:
         f"{record['message']:<26}",
         *(f"{name}={_plain(value)}" for name, value in fields.items()),
     ]
-    lines = [" ".join(words).rstrip(), *_exception(record).values()]
+    lines = [" ".join(words).rstrip()]
+    if record["exception"]:
+        lines.append(_traceback(record["exception"]))
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-
-
-def _timestamp(record: "Record") -> str:
-    return record["time"].isoformat(timespec="milliseconds")
 
 
 def _plain(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _exception(record: "Record") -> Mapping[str, Any]:
-    exception = record["exception"]
-    if exception is None:
-        return {}
-    return {"exception": "".join(traceback.format_exception(exception.value)).rstrip()}
+def _traceback(exception: "RecordException") -> str:
+    return "".join(traceback.format_exception(exception.value)).rstrip()

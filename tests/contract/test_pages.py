@@ -466,6 +466,17 @@ async def test_of_forty_that_take_up_a_stalled_page_one_wins(
     assert record.lease_expires_at is None
 
 
+async def test_a_page_whose_record_was_taken_back_meanwhile_is_not_taken_up(pages: Pages) -> None:
+    first, second = a_request(), a_request()
+    await pages.reserve(first)
+    stalled = await found(pages)
+    await pages.release(first)
+    assert not await pages.reserve_again(second, stalled)
+    await pages.restore(stalled, second)
+    await pages.release(second)
+    assert await pages.find(URL) is None
+
+
 async def test_a_page_that_was_given_back_meanwhile_is_not_taken_up(pages: Pages) -> None:
     claim = await claimed(pages, Delivery(a_request()))
     stalled = await found(pages)

@@ -127,6 +127,25 @@ def test_dead_letters_are_not_lost_while_their_queue_is_missing(
     eventually(lambda: fragile.queue("dead").ready, lambda count: count == 5)
 
 
+def test_retries_are_not_lost_while_their_queue_is_missing(fragile: Service, site: Site) -> None:
+    """Retries whose delay ends meanwhile stay in the retry queue until `metadata.retries` is back.
+
+    No process may declare queues for a while, so that it stays away for longer than the delay.
+    """
+    move_dead_letters_within(fragile.rabbitmq, seconds=2)
+    api, worker = started(fragile.api(), fragile.worker())
+    urls = [site.url(f"/flaky/1/{n}") for n in range(10)]
+    fragile.rabbitmq.ctl("set_permissions", "guest", "^$", ".*", ".*")
+    fragile.rabbitmq.ctl("delete_queue", f"{fragile.name}.retries")
+    for url in urls:
+        assert fragile.post(api, url).status_code == 202
+    worker.wait_for_event("metadata_retryable_failure", count=len(urls))
+    worker.wait_for_event("queues_missing", queues=[f"{fragile.name}.retries"])
+    eventually(lambda: fragile.queue("retry.1s").ready, lambda ready: ready == 0)
+    fragile.rabbitmq.ctl("set_permissions", "guest", ".*", ".*", ".*")
+    assert_nothing_is_lost(fragile, site, within=90)
+
+
 @pytest.mark.parametrize("queue", ["dead", "retries", "retry.1s", "requests"])
 @pytest.mark.parametrize("process", ["api", "worker"])
 def test_a_deleted_queue_is_declared_again_within_seconds(

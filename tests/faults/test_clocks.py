@@ -2,24 +2,10 @@
 
 import pytest
 
-from dev.servers import ServerMissing, find_faketime
+from tests.clocks import a_clock
 from tests.load import Load, assert_nothing_is_lost
 from tests.service import Service
 from tests.site import Site
-
-
-def a_clock(skew: str) -> dict[str, str]:
-    """Return the environment of a process whose wall clock is ahead (`+`) or behind (`-`)."""
-    library = find_faketime()
-    if library is None:
-        raise ServerMissing("faketime is not installed here; on Debian `apt-get install faketime`")
-    return {
-        "LD_PRELOAD": str(library),
-        "FAKETIME": skew,
-        # Waits and timeouts are measured by the monotonic clock, which no skew changes.
-        "DONT_FAKE_MONOTONIC": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
 
 
 @pytest.mark.parametrize("skew", ["0.02", "0.5", "1d"])

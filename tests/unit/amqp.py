@@ -43,6 +43,8 @@ class FakeChannel:
         self.answering = asyncio.Event()
         self.answering.set()
         self.missing: set[str] = set()
+        self.messages: dict[str, int] = {}
+        self.counted = 0
         self.is_open = False
 
     async def __aenter__(self) -> Self:
@@ -67,7 +69,9 @@ class FakeChannel:
     def _counts(self, name: str) -> Any:
         if name in self.missing:
             raise ChannelNotFoundEntity(f"no queue '{name}'")
-        counts = commands.Queue.DeclareOk(name, message_count=0, consumer_count=0)
+        self.counted += 1
+        messages = self.messages.get(name, 0)
+        counts = commands.Queue.DeclareOk(name, message_count=messages, consumer_count=0)
         return SimpleNamespace(declaration_result=counts)
 
 

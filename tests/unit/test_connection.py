@@ -365,6 +365,33 @@ async def test_a_queue_that_was_deleted_is_noticed_within_the_interval(
     assert link.queues.missing == set()
 
 
+@pytest.mark.parametrize(
+    ("queue", "messages", "state"),
+    [
+        pytest.param("metadata.requests", 499, ConnectionState.RECONNECTING, id="it has room"),
+        pytest.param(
+            "metadata.requests", 500, ConnectionState.READY, id="it may have been full just now"
+        ),
+        pytest.param(
+            "metadata.retry.5s", 100_000, ConnectionState.RECONNECTING, id="it has no limit"
+        ),
+    ],
+)
+async def test_a_refusal_is_doubted_if_the_queue_has_room(
+    opened: BrokerConnection,
+    link: FakeConnection,
+    queue: str,
+    messages: int,
+    state: ConnectionState,
+) -> None:
+    link.queues.messages = {queue: messages}
+    async with queues_watched(opened, interval_seconds=1):
+        await until(lambda: link.queues.counted >= len(QUEUES))
+        await asyncio.sleep(0)
+    opened.note_refusal(queue)
+    assert is_in(opened, state)
+
+
 async def test_queues_that_can_not_be_counted_are_not_taken_for_missing(
     opened: BrokerConnection, link: FakeConnection, log: Log
 ) -> None:

@@ -418,15 +418,15 @@ async def test_without_a_database_a_message_comes_back_later_its_attempt_unused(
     assert worker.fetcher.fetched == []
 
 
-@pytest.mark.parametrize("deferrals", [0, 1, 70])
+@pytest.mark.parametrize(("deferrals", "delay_seconds"), [(0, 5), (5, 5), (6, 30), (70, 30)])
 async def test_a_page_whose_host_is_busy_comes_back_soon_its_attempt_unused(
-    worker: Worker, log: Log, deferrals: int
+    worker: Worker, log: Log, deferrals: int, delay_seconds: float
 ) -> None:
     answering(worker, HostBusy("all 8 connections to a.test are in use"))
     request = a_request(attempt=2)
     message = a_message(request, headers={"x-deferrals": deferrals} if deferrals else {})
     await worker.deliver(message)
-    assert worker.retries.published == [Retry(request, 5, deferrals + 1)]
+    assert worker.retries.published == [Retry(request, delay_seconds, deferrals + 1)]
     assert message.settled == ["acknowledged"]
     assert log.one("request_deferred")["reason"] == "all 8 connections to a.test are in use"
 

@@ -1,5 +1,6 @@
 """What the Markdown documents say is held to the code that they speak of."""
 
+import ast
 import json
 import re
 import tomllib
@@ -32,6 +33,8 @@ CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
 HTTP = (ROOT / "docs/http.md").read_text()
 MESSAGES = (ROOT / "docs/messages.md").read_text()
 RUNBOOK = (ROOT / "docs/operations.md").read_text()
+LOGS = (ROOT / "docs/logs.md").read_text()
+CODE = [path.read_text() for path in ROOT.glob("app/**/*.py")]
 
 each_document = pytest.mark.parametrize(
     "document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
@@ -108,10 +111,37 @@ def test_the_runbook_names_every_command_of_pagemeta() -> None:
 
 
 def test_every_name_in_the_runbook_occurs_in_the_code() -> None:
-    code = "".join(path.read_text() for path in ROOT.glob("app/**/*.py"))
+    code = "".join(CODE)
     named = re.findall(r"`([a-z]+(?:_[a-z]+)+)`", RUNBOOK)
     assert {"consumers_lost", "unhandled_error"} <= set(named)
     assert [name for name in named if name not in code] == []
+
+
+# --- Log events ---
+
+
+def logged_events() -> set[str]:
+    """The events that the code logs by a constant name, such as `logger.info("api_started")`."""
+    methods = {"debug", "info", "warning", "error"}
+    calls = (node for text in CODE for node in ast.walk(ast.parse(text)))
+    return {
+        str(call.args[0].value)
+        for call in calls
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in methods
+        and call.args
+        and isinstance(call.args[0], ast.Constant)
+        and re.fullmatch(r"[a-z]+(_[a-z]+)+", str(call.args[0].value))
+    }
+
+
+def test_every_log_event_is_explained() -> None:
+    cells = re.findall(r"^\| (`.*?) \|", LOGS, re.MULTILINE)
+    explained = {event for cell in cells for event in re.findall(r"`(\w+)`", cell)}
+    assert logged_events() - explained == set()
+    # Some names are chosen while the process runs; they stand in the code all the same.
+    assert [event for event in explained if f'"{event}"' not in "".join(CODE)] == []
 
 
 # --- README ---

@@ -372,20 +372,33 @@ async def test_a_deferred_retry_says_how_often_it_was_deferred(
     assert producer.commands[0].headers == {"x-deferrals": 3}
 
 
+async def test_a_queue_that_refuses_although_it_has_room_gets_a_new_connection(
+    sender: ConfirmedPublisher, connection: BrokerConnection, log: Log
+) -> None:
+    refusing = failing(queue_full())
+    connection.note_room([refusing.queue.name])
+    for _ in range(2):
+        with pytest.raises((PublishFailed, PublisherNotReady)):
+            await sender.send(refusing, a_request())
+    assert connection.state is ConnectionState.RECONNECTING
+    assert log.one("rmq_connection_lost")["reason"] == "queue_refuses_with_room"
+
+
+async def test_a_queue_that_has_filled_up_since_it_was_counted_keeps_its_connection(
+    sender: ConfirmedPublisher, connection: BrokerConnection
+) -> None:
+    connection.note_room(["metadata.requests"])
+    await sender.send(FakeDestination(), a_request())
+    with pytest.raises(PublishFailed):
+        await sender.send(failing(queue_full()), a_request())
+    assert connection.is_ready
+
+
 @pytest.fixture
 def retries(sender: ConfirmedPublisher) -> RetryPublisher:
     return RetryPublisher(sender, TOPOLOGY)
 
 
-@pytest.fixture
-def renewed(sender: ConfirmedPublisher, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Why the connection was to be renewed; it is not."""
-    reasons: list[str] = []
-    monkeypatch.setattr(sender, "renew", reasons.append)
-    return reasons
-
-
-@pytest.mark.usefixtures("renewed")
 async def test_a_refused_retry_is_published_again_with_growing_delays_in_its_turn(
     retries: RetryPublisher, producer: RecordingProducer, slept: list[float]
 ) -> None:
@@ -424,22 +437,6 @@ async def test_only_one_of_the_retries_that_wait_for_a_queue_is_published_at_a_t
     producer.confirming.set()
     await asyncio.gather(*waiting)
     assert len(producer.commands) == 3
-
-
-async def test_a_queue_that_keeps_refusing_retries_gets_a_new_connection(
-    retries: RetryPublisher, producer: RecordingProducer, slept: list[float], renewed: list[str]
-) -> None:
-    producer.refusals = 10
-    await retries.publish_in_turn(Retry(a_request(), 5))
-    assert renewed == ["retries_refused"] * 2
-    assert len(slept) == 10
-
-
-async def test_renewing_drops_the_connection(
-    sender: ConfirmedPublisher, connection: BrokerConnection
-) -> None:
-    sender.renew("retries_refused")
-    assert connection.state is ConnectionState.RECONNECTING
 
 
 async def test_a_retry_is_published_in_turn_once_the_connection_is_back(

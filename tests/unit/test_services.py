@@ -504,9 +504,9 @@ async def test_a_page_that_is_being_fetched_for_another_request_is_put_off(log: 
     pages = FakePages()
     await pages.claim(Delivery(a_request()), lease_seconds=120)
     request = a_request()
-    outcome, fetched = await collect(pages, request=request, deferrals=6)
+    outcome, fetched = await collect(pages, request=request, deferrals=5)
     reason = "the page is being fetched for an earlier request"
-    assert outcome == PutOff(request, reason, delay_seconds=5, deferrals=7)
+    assert outcome == PutOff(request, reason, delay_seconds=5, deferrals=6)
     assert fetched == []
     assert log.events == []
 
