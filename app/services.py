@@ -137,7 +137,8 @@ class Inventory:
         await self._publisher.publish(request)
         try:
             await self._pages.note_queued(request)
-        except StoreUnavailable:
+        except (StoreUnavailable, NotStorable):
+            # The message is what counts: the worker writes the record.
             logger.bind(request_id=request.request_id, url=url).warning("queued_without_record")
         return request
 

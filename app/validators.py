@@ -35,16 +35,17 @@ def _etag(page: PageMetadata) -> str | None:
 
 
 def _last_modified(page: PageMetadata) -> str | None:
-    """Return the date, unless the page was changed within the second in which it was sent.
+    """Return the date, unless the page may have been changed in the second in which it was sent.
 
     A second change within that second has the same date, so the server would not tell of it (RFC
-    9110, 8.8.2.2).
+    9110, 8.8.2.2). A server that does not say when it sent the page may have done so then.
     """
     value = _only_value(page, "last-modified")
     changed = parse_http_date(value) if value and _DATE.fullmatch(value) else None
     sent = parse_http_date(_only_value(page, "date") or "")
-    is_too_recent = changed and sent and changed > sent - timedelta(seconds=1)
-    return value if changed and not is_too_recent else None
+    # The difference of two dates is always in range, while a date less a second may not be.
+    is_old_enough = changed and sent and sent - changed >= timedelta(seconds=1)
+    return value if is_old_enough else None
 
 
 def _only_value(page: PageMetadata, name: str) -> str | None:

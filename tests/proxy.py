@@ -74,28 +74,35 @@ class Proxy:
     async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-        self._reset_all()
+        # A task that is cancelled before its first step never reaches its `finally`.
+        await asyncio.sleep(0)
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._refuses:
+        try:
+            if not self._refuses:
+                await self._connect(reader, writer)
+        finally:
             writer.transport.abort()
-            return
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
-            writer.transport.abort()
             return
         connection = _Connection(writer, far_writer)
         self._connections.add(connection)
-        await asyncio.gather(
-            self._forward(reader, far_writer, connection),
-            self._forward(far_reader, writer, connection),
-        )
-        self._connections.discard(connection)
+        try:
+            await asyncio.gather(
+                self._forward(reader, far_writer, connection),
+                self._forward(far_reader, writer, connection),
+            )
+        finally:
+            self._connections.discard(connection)
+            connection.reset()
 
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: "_Connection"

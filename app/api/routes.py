@@ -129,7 +129,7 @@ async def read_request(request_id: UUID, inventory: InventoryDep) -> Response:
     Requests are known from when they are recorded, a moment after they were accepted, until ten
     later fetches of their page have ended.
     """
-    return as_json(RequestState.of(await inventory.find_request(request_id)), HTTPStatus.OK, {})
+    return as_json(RequestState.of(await inventory.find_request(request_id)), HTTPStatus.OK)
 
 
 def _page(

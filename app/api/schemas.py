@@ -1,10 +1,10 @@
 """What HTTP callers send and receive."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.models import (
     PageError,
@@ -48,6 +48,11 @@ MAX_AGE: dict[str, Any] = {
 }
 
 
+def _whole(value: object) -> object:
+    """Take 3600.0 for 3600, as JSON Schema does. A string or a boolean is still no number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class _Schema(BaseModel):
     """Takes the descriptions of fields from the strings below them.
 
@@ -63,7 +68,9 @@ class MetadataRequest(_Schema):
 
     url: str = Field(**PAGE_URL)
 
-    max_age: int | None = Field(default=None, strict=True, **MAX_AGE)
+    max_age: Annotated[int | None, BeforeValidator(_whole)] = Field(
+        default=None, strict=True, **MAX_AGE
+    )
 
 
 class PageQuery(_Schema):

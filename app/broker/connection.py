@@ -109,7 +109,7 @@ class BrokerConnection:
         self._state = ConnectionState.DISCONNECTED
         self._reconnect_attempts = 0
         self._missing: tuple[str, ...] = ()
-        self._queues_with_room: frozenset[str] = frozenset()
+        self._queues_with_room: set[str] = set()
         self._connection: RobustConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._dropping: asyncio.Task[None] | None = None
@@ -168,11 +168,11 @@ class BrokerConnection:
 
     def note_room(self, names: Iterable[str]) -> None:
         """Note which queues have room for messages, as the broker has just counted them."""
-        self._queues_with_room = frozenset(names)
+        self._queues_with_room = set(names)
 
     def note_confirm(self, name: str) -> None:
         """Note that a queue has taken a message: if it refuses the next one, it is full."""
-        self._queues_with_room -= {name}
+        self._queues_with_room.discard(name)
 
     def note_refusal(self, name: str) -> None:
         """Renew the connection if a queue refuses a message although it has room.
@@ -182,7 +182,7 @@ class BrokerConnection:
         removed, the channel is not told the second, and refuses every message from then on.
         """
         if name in self._queues_with_room:
-            self._queues_with_room = frozenset()
+            self._queues_with_room.clear()
             self.renew("queue_refuses_with_room")
 
     def start_closing(self) -> None:

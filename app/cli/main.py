@@ -18,7 +18,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    epilog=("Exit codes: 0 success, 1 failure, 2 the command could not run, 130 interrupted."),
+    epilog="Exit codes: 0 success, 1 failure, 2 the command could not run, 130 interrupted.",
 )
 
 

@@ -68,7 +68,7 @@ class Documents:
 
 
 async def _never(_body: MetadataRequested, _message: RabbitMessage) -> None:
-    raise NotImplementedError
+    raise AssertionError("this broker is only described: it never connects")
 
 
 # --- What FastStream knows, and what it cannot know -----------------------------------------------

@@ -11,7 +11,7 @@ from app.fetcher.cookies import default_path, parse_cookie
 from app.fetcher.guard import literal_address
 from app.fetcher.head import ResponseHead
 from app.models import Cookie, ErrorKind, Header
-from app.urls import absolute_url
+from app.urls import MAX_URL_LENGTH, absolute_url
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -21,17 +21,26 @@ def redirect_target(url: httpx.URL, head: ResponseHead) -> httpx.URL | None:
     """Return where the answer to a request for `url` redirects to, if it does.
 
     Several `Location` headers count as one if they are equal. Where they differ nobody knows
-    where the answer leads, and it is taken as a page. Raises `FetchError` if it leads to no URL.
+    where the answer leads, and it is taken as a page. Raises `FetchError` if it leads to no URL, or
+    to a longer one than the service takes.
     """
     locations = set(head.values("location"))
     if head.status_code not in _REDIRECTS or len(locations) != 1:
         return None
     try:
-        return _joined(url, _as_text(locations.pop()))
+        target = _joined(url, _as_text(locations.pop()))
     except (httpx.InvalidURL, ValueError) as exc:  # ValueError is what urllib and idna raise
         raise FetchError(
             ErrorKind.INVALID_RESPONSE, "the server redirects to an invalid URL", retryable=False
         ) from exc
+    # The record repeats parts of the URL, such as the path in each cookie, so its length counts.
+    if len(str(target)) > MAX_URL_LENGTH:
+        raise FetchError(
+            ErrorKind.INVALID_RESPONSE,
+            f"the server redirects to a URL of more than {MAX_URL_LENGTH} characters",
+            retryable=False,
+        )
+    return target
 
 
 def _as_text(location: str) -> str:

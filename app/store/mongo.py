@@ -36,6 +36,10 @@ times the timeout of any other operation; cut short, it would begin anew at the 
 
 DUPLICATE_KEY = 11000
 
+SOME_WAIT = {"processing.waiting.0": {"$exists": True}}
+"""Matches the records with waiting requests. The index of these requests has only such records, and
+serves only queries that name this condition."""
+
 UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError)
 """What the driver raises for a document that it cannot encode. It then sends nothing of a bulk."""
 
@@ -153,8 +157,7 @@ class Database:
             await self.pages.create_index("url", unique=True)
             await self.pages.create_index("created_at")
             # By these two a request is found by its id. Most records have no waiting request.
-            some_wait = {"processing.waiting.0": {"$exists": True}}
-            await self.pages.create_index("processing.waiting", partialFilterExpression=some_wait)
+            await self.pages.create_index("processing.waiting", partialFilterExpression=SOME_WAIT)
             await self.pages.create_index("processing.covered.request_id")
 
 

@@ -47,6 +47,7 @@ from app.store.claims import (
 )
 from app.store.mongo import Database, translated_errors, upsert_all
 from app.store.progress import (
+    as_bson,
     error_of,
     known_status,
     mentioning,
@@ -64,7 +65,6 @@ MAX_INLINE_SOURCE_BYTES = 65_536
 """`find()` leaves out a page source above this; `find_with_source()` reads it."""
 
 _METADATA = TypeAdapter(PageMetadata)
-_ERROR = TypeAdapter(PageError)
 
 _MAY_STALL = [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
 
@@ -206,7 +206,7 @@ class PageRepository:
             "processing.attempts": record.attempts,
             "processing.last_request_id": record.request_id,
             "processing.lease_expires_at": record.lease_expires_at,
-            "processing.last_error": record.error and _ERROR.dump_python(record.error),
+            "processing.last_error": as_bson(record.error),
             "updated_at": record.updated_at,
         }
         with translated_errors():
@@ -235,7 +235,7 @@ class PageRepository:
     ) -> Claim | Coalesced | Busy:
         """Take a page for one attempt and count it, or say why it is not to be fetched.
 
-        A redelivered or put-off message takes over the claim of its own request at once: the
+        A redelivered or deferred message takes over the claim of its own request at once: the
         worker that held it is gone, or has given the message back. `alone` is to be set if the
         worker fetches no other page meanwhile.
         """
@@ -338,8 +338,7 @@ _COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
 
 
 def _outcome(claim: Claim, status: PageStatus, error: PageError | None = None) -> Bson:
-    dumped = error and _ERROR.dump_python(error)
-    return {"status": status, "attempts": claim.attempt, "error": dumped}
+    return {"status": status, "attempts": claim.attempt, "error": as_bson(error)}
 
 
 def _unchanged(record: PageRecord) -> Bson:
@@ -445,7 +444,7 @@ def _is_missing(name: str) -> Bson:
 def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
     return {
         "status": PageStatus.COMPLETED if claim.refreshes else status,
-        "processing.last_error": _ERROR.dump_python(error),
+        "processing.last_error": as_bson(error),
     }
 
 

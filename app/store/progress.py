@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from app.models import PageError, PageStatus, Refresh, RequestRecord
 from app.store.claims import COVERED, Bson
+from app.store.mongo import SOME_WAIT
 
 _ERROR = TypeAdapter(PageError)
 
@@ -47,13 +48,8 @@ def _latest(processing: Bson, status: PageStatus) -> Refresh:
 
 
 def mentioning(request_id: UUID) -> Bson:
-    """Match the record that remembers a request.
-
-    The index of waiting requests has only records with some, and serves only queries that ask for
-    such records.
-    """
-    some_wait = {"processing.waiting.0": {"$exists": True}}
-    waits = {"processing.waiting": request_id} | some_wait
+    """Match the record that remembers a request."""
+    waits = {"processing.waiting": request_id} | SOME_WAIT
     return {"$or": [waits, {"processing.covered.request_id": request_id}]}
 
 
@@ -108,8 +104,13 @@ def _pending_status(processing: Bson) -> PageStatus:
 
 
 def error_of(error: Bson | None) -> PageError | None:
-    """Return an error as a record has it."""
+    """Read an error from what a record has of it."""
     return _ERROR.validate_python(error) if error else None
+
+
+def as_bson(error: PageError | None) -> Bson | None:
+    """Return what a record has of an error."""
+    return _ERROR.dump_python(error) if error else None
 
 
 def known_status(text: str) -> PageStatus | str:

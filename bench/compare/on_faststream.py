@@ -26,12 +26,7 @@ async def queue(url: str) -> None:
 
 def send(sending: Sending) -> None:
     """Send from tasks over one channel."""
-    uvloop.run(_send(sending))
-
-
-async def _send(sending: Sending) -> None:
-    async with connected():
-        await sending.in_tasks(queue)
+    uvloop.run(sending.while_connected(connected(), queue))
 
 
 @asynccontextmanager

@@ -41,12 +41,7 @@ queue = collect.kiq
 
 def send(sending: Sending) -> None:
     """Send from tasks over one channel."""
-    uvloop.run(_send(sending))
-
-
-async def _send(sending: Sending) -> None:
-    async with connected():
-        await sending.in_tasks(queue)
+    uvloop.run(sending.while_connected(connected(), queue))
 
 
 @asynccontextmanager

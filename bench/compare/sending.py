@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractAsyncContextManager
 
 from bench.cpu import Rate
 
@@ -43,6 +44,15 @@ class Sending:
                 await send(url)
 
         await asyncio.gather(*(call() for _ in range(CALLERS)))
+
+    async def while_connected(
+        self,
+        connection: AbstractAsyncContextManager[object],
+        send: Callable[[str], Awaitable[object]],
+    ) -> None:
+        """Send from tasks, all of them over one connection."""
+        async with connection:
+            await self.in_tasks(send)
 
     def in_threads(self, send: Callable[[str], object]) -> None:
         """Send from threads."""

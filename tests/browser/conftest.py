@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, Request
+from playwright.async_api import Browser, ConsoleMessage, Page, Request, expect
 
 from dev.browser import chromium, serving_pages
 
@@ -35,6 +35,11 @@ class Visit:
 
 
 Open = Callable[[str], Awaitable[Visit]]
+
+# Playwright gives up after 5 s by default. Redoc draws its page in one second on an idle machine,
+# and took more than five beside three other processes of tests on two cores. What is looked for has
+# to appear; how soon is not what these tests are about.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="module")

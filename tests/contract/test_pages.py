@@ -821,11 +821,12 @@ async def test_a_failed_page_that_is_reserved_again_can_be_what_it_was(pages: Pa
 # --- Results that their server confirms ---
 
 DATED = Header("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT")
+SENT = Header("date", "Fri, 02 Jan 2026 00:00:00 GMT")
 TAGGED = Header("etag", '"v1"')
 
 
 async def test_a_refresh_is_given_the_validators_and_the_body_of_the_result(pages: Pages) -> None:
-    await completed(pages, a_page(headers=(TAGGED, DATED)))
+    await completed(pages, a_page(headers=(TAGGED, DATED, SENT)))
     claim = await claimed(pages, Delivery(a_request()))
     assert claim.validators == Validators(URL, '"v1"', DATED.value)
     assert claim.body_sha256 == a_page().body_sha256

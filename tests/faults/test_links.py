@@ -13,6 +13,8 @@ from tests.site import Site
 
 BROKER, DATABASE = "BROKER_URL", "DATABASE_URL"
 
+# Each fault lasts for some seconds. They wait for nothing: the load goes on meanwhile.
+
 
 def _delay(proxy: Proxy) -> None:
     proxy.delay(0.2)

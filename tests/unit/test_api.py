@@ -486,7 +486,9 @@ async def test_a_post_is_answered_200_by_a_result_that_is_young_enough(
     assert publisher.published == []
 
 
-@pytest.mark.parametrize("body", [{"max_age": 80}, {"max_age": 0}, {"max_age": None}, {}], ids=str)
+@pytest.mark.parametrize(
+    "body", [{"max_age": 80}, {"max_age": 80.0}, {"max_age": 0}, {"max_age": None}, {}], ids=str
+)
 async def test_a_post_is_queued_if_the_result_is_older(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages, body: dict[str, Any]
 ) -> None:

@@ -302,7 +302,7 @@ def no_logs() -> Iterator[None]:
 
 def test_promises_are_kept_in_whatever_order_the_nodes_take_their_steps() -> None:
     every_run_alike = settings(
-        max_examples=300,
+        max_examples=150,
         stateful_step_count=20,
         derandomize=True,
         database=None,

@@ -497,14 +497,21 @@ async def test_a_refresh_that_stands_still_is_queued_again_by_one_of_forty(
 # --- Results that are young enough ---
 
 
+async def found_fresh(
+    publisher: FakePublisher, pages: FakePages, journal: list[str], asked: tuple[int | None, float]
+) -> PageRecord | None:
+    """Ask for a result of 100 s ago, by `max_age` and the least time between two fetches."""
+    max_age, least_time = asked
+    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=least_time)
+    await store(pages, journal, seconds_ago=100)
+    return await inventory.find_fresh(URL, max_age)
+
+
 @pytest.mark.parametrize("asked", [(None, 120), (80, 120), (120, 80), (120, 0)])
 async def test_a_result_is_fresh_by_max_age_or_by_the_least_time_between_fetches(
     publisher: FakePublisher, pages: FakePages, journal: list[str], asked: tuple[int | None, float]
 ) -> None:
-    max_age, least_time = asked
-    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=least_time)
-    await store(pages, journal, seconds_ago=100)
-    record = await inventory.find_fresh(URL, max_age)
+    record = await found_fresh(publisher, pages, journal, asked)
     assert record is not None
     assert not record.stale
 
@@ -513,10 +520,7 @@ async def test_a_result_is_fresh_by_max_age_or_by_the_least_time_between_fetches
 async def test_a_result_that_is_older_than_both_is_not_fresh(
     publisher: FakePublisher, pages: FakePages, journal: list[str], asked: tuple[int | None, float]
 ) -> None:
-    max_age, least_time = asked
-    inventory = Inventory(publisher=publisher, pages=pages, min_refresh_seconds=least_time)
-    await store(pages, journal, seconds_ago=100)
-    assert await inventory.find_fresh(URL, max_age) is None
+    assert await found_fresh(publisher, pages, journal, asked) is None
 
 
 async def test_a_request_without_max_age_reads_nothing(

@@ -64,6 +64,14 @@ def test_equal_locations_count_as_one_and_different_ones_lead_nowhere() -> None:
     assert target() is None
 
 
+def test_a_redirect_to_a_longer_url_than_is_taken_is_an_invalid_response() -> None:
+    longest = "http://a.test/".ljust(2083, "x")
+    assert target(longest) == longest
+    with pytest.raises(FetchError, match="more than 2083") as raised:
+        target(f"{longest}x")
+    assert raised.value.kind is ErrorKind.INVALID_RESPONSE
+
+
 @pytest.mark.parametrize(
     "location",
     [
