@@ -3,11 +3,13 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.errors import InventoryError
 from app.runtime.settings import Settings, load_settings
@@ -33,12 +35,30 @@ DEFAULT_API = "http://127.0.0.1:6577"
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; an `InventoryError` ends the program with its text."""
-    try:
+    with reported_errors():
         return asyncio.run(work)
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """End the program on an `InventoryError` with its text, and on Ctrl-C."""
+    try:
+        yield
     except InventoryError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def progress() -> Progress:
+    """Return a progress bar on the error output, which shows nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=progress_console,
+        disable=not progress_console.is_terminal,
+    )
 
 
 def read_settings() -> Settings:

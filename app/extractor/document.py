@@ -18,6 +18,9 @@ from app.extractor.theme_color import theme_color_of
 from app.extractor.title import description_of, title_of
 from app.models import Document, Header
 
+HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
+"""The media types of pages that are read."""
+
 EXTRACTOR_VERSION = 1
 """To be raised with every change of the rules that gives another document for the same page."""
 

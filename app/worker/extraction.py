@@ -5,12 +5,10 @@ from dataclasses import replace
 
 from loguru import logger
 
-from app.extractor.document import extract
+from app.extractor.document import HTML_TYPES, extract
 from app.models import Document, NotModified, PageMetadata, Validators
 from app.runtime import metrics
 from app.services import Fetcher
-
-HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 
 IN_THREAD_CHARACTERS = 32_768
 """A longer page is read in a thread, so that others need not wait for it."""
