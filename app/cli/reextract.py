@@ -10,15 +10,15 @@ from app.cli.terminal import (
     EXIT_BAD_RESULT,
     Json,
     console,
+    opened_pages,
     print_json,
     progress,
-    read_settings,
     reported_errors,
 )
 from app.errors import NotStorable, UnreadableRecord
 from app.extractor.document import EXTRACTOR_VERSION, HTML_TYPES, extract
 from app.models import Document
-from app.store.rereading import Head, Source, StoredPages, stored_pages
+from app.store.rereading import Head, Source, StoredPages
 
 All = Annotated[
     bool, typer.Option("--all", help="Also pages that this version of the extractor has read")
@@ -58,9 +58,9 @@ def reextract(*, everything: All = False, as_json: Json = False) -> None:
 
 
 def _reextract_all(*, everything: bool) -> Counter[Result]:
-    settings = read_settings()
     counts: Counter[Result] = Counter()
-    with stored_pages(settings.database_url, settings.database_name) as pages, progress() as shown:
+    with opened_pages() as collection, progress() as shown:
+        pages = StoredPages(collection)
         task = shown.add_task("records", total=pages.count())
         for heads in pages.batches():
             for head in heads:

@@ -4,15 +4,18 @@ import asyncio
 import json
 import sys
 from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from pymongo.collection import Collection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.errors import InventoryError
 from app.runtime.settings import Settings, load_settings
+from app.store.blocking import pages_of
+from app.store.claims import Bson
 
 T = TypeVar("T")
 
@@ -67,6 +70,16 @@ def read_settings() -> Settings:
         return load_settings()
     except SystemExit as exc:
         fail(str(exc))
+
+
+def opened_pages() -> AbstractContextManager[Collection[Bson]]:
+    """Return the collection of pages that the settings name. Raises `DatabaseUnreachable`."""
+    settings = read_settings()
+    return pages_of(
+        settings.database_url,
+        settings.database_name,
+        timeout_seconds=settings.database_timeout_seconds,
+    )
 
 
 def fail(text: str) -> NoReturn:

@@ -4,28 +4,21 @@ It runs beside API and workers: a document is kept only with the result that it 
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import pymongo
 from pydantic import TypeAdapter, ValidationError
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import OperationFailure
 
-from app.errors import DatabaseUnreachable, NotStorable, UnreadableRecord
+from app.errors import NotStorable, UnreadableRecord
 from app.models import Document, Header
-from app.store.mongo import COLLECTION, UNWRITABLE, is_too_large
-
-Bson = dict[str, Any]
+from app.store.claims import Bson
+from app.store.mongo import UNWRITABLE, is_too_large
 
 BATCH = 100
 """How many records are looked at by one query, which reads little of each."""
-
-TIMEOUT_SECONDS = 60
-"""How long one query may take. MongoDB reads whole records of up to 16 MB from its disk, even where
-it sends little of them."""
 
 _DOCUMENT = TypeAdapter(Document)
 
@@ -116,24 +109,3 @@ def _head(record: Bson) -> Head:
     metadata = record.get("metadata") or {}
     document = metadata.get("document") or {}
     return Head(record["_id"], metadata.get("content_type"), document.get("extractor_version"))
-
-
-@contextmanager
-def stored_pages(url: str, name: str) -> Iterator[StoredPages]:
-    """Connect to the database `name`. Whatever it refuses raises `DatabaseUnreachable`."""
-    milliseconds = TIMEOUT_SECONDS * 1000
-    client: pymongo.MongoClient[Bson] = pymongo.MongoClient(
-        url,
-        timeoutMS=milliseconds,
-        serverSelectionTimeoutMS=5000,
-        w="majority",
-        journal=True,
-        tz_aware=True,
-        uuidRepresentation="standard",
-    )
-    try:
-        with client:
-            yield StoredPages(client[name][COLLECTION])
-    except PyMongoError as exc:
-        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
-        raise DatabaseUnreachable(f"MongoDB could not be used: {reason}") from exc

@@ -9,7 +9,7 @@ import pytest
 
 from app.cli import reextract as command
 from app.extractor.document import EXTRACTOR_VERSION, extract
-from app.store.rereading import Head, stored_pages
+from app.store.rereading import Head, StoredPages
 from dev.servers import MongoDB, RabbitMQ
 from tests.command_line import pagemeta
 from tests.service import Service, started
@@ -104,13 +104,13 @@ def test_a_page_that_was_fetched_meanwhile_keeps_what_the_fetch_brought(
 ) -> None:
     add(service, record, "page")
     (stored,) = service.pages.find({"url": "http://stored.test/page"})
-    with stored_pages(service.mongodb.url, service.pages.database.name) as pages:
-        source = pages.source(Head(stored["_id"], "text/html", None))
-        assert source is not None
-        later = source.fetched_at + timedelta(seconds=1)
-        new = {"metadata.fetched_at": later, "metadata.document": {"title": "As fetched"}}
-        service.pages.update_one({"_id": stored["_id"]}, {"$set": new})
-        assert not pages.keep(source, extract(source.page_source, source.final_url))
+    pages = StoredPages(service.pages)
+    source = pages.source(Head(stored["_id"], "text/html", None))
+    assert source is not None
+    later = source.fetched_at + timedelta(seconds=1)
+    new = {"metadata.fetched_at": later, "metadata.document": {"title": "As fetched"}}
+    service.pages.update_one({"_id": stored["_id"]}, {"$set": new})
+    assert not pages.keep(source, extract(source.page_source, source.final_url))
     assert titles(service) == {"page": "As fetched"}
 
 
@@ -146,8 +146,7 @@ def test_what_an_interrupted_run_has_left_is_read_by_the_next_one(
 
 
 def test_a_database_that_does_not_answer_ends_the_command_with_one_line(service: Service) -> None:
-    ran = pagemeta(
-        service, "reextract", DATABASE_URL="mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300"
-    )
+    away = {"DATABASE_URL": "mongodb://127.0.0.1:1/", "DATABASE_TIMEOUT_SECONDS": "0.3"}
+    ran = pagemeta(service, "reextract", **away)
     assert ran.exit_code == 2
     assert ran.stderr.startswith("error: MongoDB could not be used: 127.0.0.1:1")
