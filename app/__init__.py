@@ -5,10 +5,11 @@
 3. Queue     `app/broker/topology.py`     the queues, their limits and where they dead-letter
 4. Consume   `app/worker/handlers.py`     one message in, one use case called, one acknowledgement
 5. Fetch     `app/fetcher/client.py`      the page, through the guard, within its bounds
-6. Judge     `app/retries.py`             keep the result, try again later, or give up
-7. Store     `app/store/pages.py`         one record for each page in MongoDB
-8. Retry     `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
-9. Read      `app/api/reading.py`         `GET /metadata` answers from the record
+6. Extract   `app/extractor/document.py`  what the page says about itself: title, image, dates
+7. Judge     `app/retries.py`             keep the result, try again later, or give up
+8. Store     `app/store/pages.py`         one record for each page in MongoDB
+9. Retry     `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
+10. Read     `app/api/reading.py`         `GET /metadata` answers from the record
 
 A caller may wait for its page: `app/waiting.py` asks the database for all who do.
 

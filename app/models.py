@@ -164,6 +164,138 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class PageImage:
+    """The image that stands for a page, for example in a link preview."""
+
+    url: str
+    """Where the image is."""
+
+    alt: str | None = None
+    """What the image shows, in words, or null if the page does not say."""
+
+    width: int | None = None
+    """The width in pixels that the page states, or null."""
+
+    height: int | None = None
+    """The height in pixels that the page states, or null."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageIcon:
+    """An icon that a page offers."""
+
+    url: str
+    """Where the icon is."""
+
+    sizes: str | None
+    """The `sizes` attribute, such as `32x32` or `any`, or null if there is none."""
+
+    type: str | None
+    """The media type that the page states, or null."""
+
+    rel: str
+    """What the icon is offered as, such as `icon` or `apple-touch-icon`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkedResource:
+    """Something that a page links to from its head: a feed, or its oEmbed description."""
+
+    url: str
+    """Where it is."""
+
+    type: str
+    """Its media type, such as `application/rss+xml`."""
+
+    title: str | None
+    """What the page calls it, or null."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlternatePage:
+    """The same page in another language."""
+
+    url: str
+    """Where it is."""
+
+    language: str
+    """Its language as the page states it, such as `de-AT`, or `x-default`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What an HTML page says about itself. All URLs are absolute."""
+
+    title: str | None
+    """The title of the page."""
+
+    description: str | None
+    """What the page is about, in a sentence or two."""
+
+    site_name: str | None
+    """The name of the site that the page belongs to, without its tagline."""
+
+    type: str | None
+    """The kind of page in the words of Open Graph, such as `article` or `website`."""
+
+    language: str | None
+    """The language of the page as a BCP 47 tag, such as `en` or `pt-BR`."""
+
+    canonical_url: str | None
+    """The address that the page calls its own, in canonical form. Null if it names none."""
+
+    image: PageImage | None
+    """The image that stands for the page."""
+
+    icon: PageIcon | None
+    """The best of `icons`: one that scales, or else the largest."""
+
+    icons: tuple[PageIcon, ...]
+    """The icons that the page offers, in order."""
+
+    theme_color: str | None
+    """The colour that the page asks browsers to surround it with, as written."""
+
+    author: str | None
+    """Who wrote the page; several names are separated by `, `."""
+
+    published_at: datetime | None
+    """When the page was published, in UTC. Null if there is no date, or none that can be read."""
+
+    modified_at: datetime | None
+    """When the page last changed, in UTC. Null if there is no date, or none that can be read."""
+
+    feeds: tuple[LinkedResource, ...]
+    """The feeds (RSS, Atom, JSON) that the page links to."""
+
+    oembed: tuple[LinkedResource, ...]
+    """The oEmbed descriptions that the page links to."""
+
+    alternates: tuple[AlternatePage, ...]
+    """The same page in other languages (`hreflang`)."""
+
+    robots: tuple[str, ...]
+    """What the page asks of robots, such as `noindex`: the directives of its `robots` meta elements
+    and of the `X-Robots-Tag` headers, in lower case, without duplicates."""
+
+    open_graph: dict[str, tuple[str, ...]]
+    """The Open Graph properties (`og:…`), each with its values in order."""
+
+    twitter: dict[str, str]
+    """The Twitter Card properties (`twitter:…`), each with its first value."""
+
+    json_ld: tuple[dict[str, Any], ...]
+    """The JSON-LD objects of the page, as far as they can be parsed."""
+
+    extractor_version: int
+    """The version of the rules that read the page."""
+
+    truncated: bool
+    """Whether something above was left out or cut short because the page holds more than is
+    kept."""
+
+
+@dataclass(frozen=True, slots=True)
 class PageMetadata:
     """What a server sent for a page."""
 
@@ -211,6 +343,9 @@ class PageMetadata:
 
     fetched_at: datetime
     """When the fetch started."""
+
+    document: Document | None = None
+    """What the page says about itself, or null if it is not HTML or was not read."""
 
 
 METADATA_FIELDS = frozenset(field.name for field in fields(PageMetadata))

@@ -1,43 +1,49 @@
 """Which spellings of a URL are the same page. Every entry to the service asks this module."""
 
 import re
-from ipaddress import IPv6Address
-from urllib.parse import SplitResult, urlsplit
+from contextlib import suppress
 
-import idna
+from ada_url import URL, HostType
 
 from app.errors import InvalidUrl
 
 MAX_URL_LENGTH = 2083
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
+_MAX_GIVEN_LENGTH = 8 * MAX_URL_LENGTH
+"""What is longer is not parsed: it could become shorter, but nobody writes such a URL."""
+
+_HTTP = re.compile("https?:", re.IGNORECASE)
+_ONLY_HTTP = "only absolute http:// and https:// URLs are taken"
+
 # RFC 1123, section 2.1, and the underscore, which real names have.
 _HOST_NAME = re.compile(r"(?=.{1,253}\.?$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?")
-
-_IPV6_NETLOC = re.compile(r"\[[^\[\]]*\](:[0-9]*)?")
 
 
 def canonical_url(text: str) -> str:
     """Return the spelling under which a page is kept.
 
-    Scheme and host become lower case, and the host is encoded by IDNA (UTS 46). The default port
-    and the fragment are removed, and an empty path becomes `/`. Path and query stay as given.
+    It is the serialisation of the WHATWG URL standard (https://url.spec.whatwg.org/), which
+    browsers use, without the fragment. White space around the URL is ignored, inside it is not
+    taken.
 
-    Raises `InvalidUrl` for anything but an absolute http or https URL of at most 2083
-    characters without credentials.
+    Raises `InvalidUrl` for anything but an absolute http or https URL without credentials that
+    has at most 2083 characters in this spelling, and the host name or address of a server.
     """
     text = text.strip()
-    _refuse_unreadable(text)
-    try:
-        parts = urlsplit(text)
-        netloc = _canonical_netloc(parts)
-    except (ValueError, idna.IDNAError) as exc:
-        raise InvalidUrl(f"not a valid URL: {exc}") from exc
-    # urlsplit() gives the same for "/page" and "/page?", which may be two pages of a server.
-    query = f"?{parts.query}" if "?" in text.partition("#")[0] else ""
-    url = f"{parts.scheme}://{netloc}{parts.path or '/'}{query}"
-    _refuse_too_long(url)
-    return url
+    if not text:
+        raise InvalidUrl("the URL is empty; give one such as https://example.com/")
+    if any(character <= "\x1f" or character.isspace() or character == "\x7f" for character in text):
+        # A browser would take it, but it is more often two URLs than one.
+        raise InvalidUrl("the URL contains white space or control characters; encode them")
+    return _serialized(_parsed(text))
+
+
+def absolute_url(base: str, text: str) -> str | None:
+    """Return the canonical form of a URL as seen from `base`, or None if it is not one of ours."""
+    with suppress(InvalidUrl):
+        return _serialized(_parsed(text, base))
+    return None
 
 
 def host_of(url: str) -> str:
@@ -47,41 +53,29 @@ def host_of(url: str) -> str:
     return host if port.isdecimal() else authority
 
 
-def _refuse_unreadable(text: str) -> None:
-    if not text:
-        raise InvalidUrl("the URL is empty; give one such as https://example.com/")
-    _refuse_too_long(text)
-    if any(character <= "\x1f" or character.isspace() or character == "\x7f" for character in text):
-        raise InvalidUrl("the URL contains white space or control characters; encode them")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise InvalidUrl("the URL contains half of a surrogate pair, which is no character")
+def _parsed(text: str, base: str | None = None) -> URL:
+    if len(text) > _MAX_GIVEN_LENGTH:
+        raise InvalidUrl(f"the URL is longer than {MAX_URL_LENGTH} characters")
+    try:
+        return URL(text, base)
+    except UnicodeEncodeError as exc:
+        raise InvalidUrl(
+            "the URL contains half of a surrogate pair, which is no character"
+        ) from exc
+    except ValueError as exc:
+        if base is None and not _HTTP.match(text):
+            raise InvalidUrl(_ONLY_HTTP) from exc
+        raise InvalidUrl("not a valid URL: its host, its port or its syntax is wrong") from exc
 
 
-def _refuse_too_long(text: str) -> None:
+def _serialized(url: URL) -> str:
+    if url.protocol.removesuffix(":") not in DEFAULT_PORTS:
+        raise InvalidUrl(_ONLY_HTTP)
+    if url.username or url.password:
+        raise InvalidUrl("a URL with credentials is not taken; remove the part before the @")
+    if url.host_type is HostType.DEFAULT and not _HOST_NAME.fullmatch(url.hostname):
+        raise InvalidUrl(f"not a valid host name: {url.hostname[:MAX_URL_LENGTH]}")
+    text = url.href.partition("#")[0]
     if len(text) > MAX_URL_LENGTH:
         raise InvalidUrl(f"the URL is longer than {MAX_URL_LENGTH} characters")
-
-
-def _canonical_netloc(parts: SplitResult) -> str:
-    if parts.scheme not in DEFAULT_PORTS:
-        raise InvalidUrl("only absolute http:// and https:// URLs are taken")
-    if "@" in parts.netloc:
-        raise InvalidUrl("a URL with credentials is not taken; remove the part before the @")
-    bracketed = parts.netloc.startswith("[")
-    if bracketed and not _IPV6_NETLOC.fullmatch(parts.netloc):
-        raise InvalidUrl(f"not a valid IPv6 address and port: {parts.netloc}")
-    host = _canonical_host(parts.hostname or "", bracketed=bracketed)
-    if parts.port in (None, DEFAULT_PORTS[parts.scheme]):
-        return host
-    return f"{host}:{parts.port}"
-
-
-def _canonical_host(host: str, *, bracketed: bool) -> str:
-    if not host:
-        raise InvalidUrl("the URL names no host")
-    if bracketed:
-        return f"[{IPv6Address(host).compressed}]"
-    name = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
-    if not _HOST_NAME.fullmatch(name):
-        raise InvalidUrl(f"not a valid host name: {name}")
-    return name
+    return text

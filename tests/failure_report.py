@@ -53,7 +53,7 @@ def _state_or_log(server: Server, describe: Callable[[Service], str], service: S
 def _queues(service: Service) -> str:
     columns = ("name", "messages_ready", "messages_unacknowledged", "consumers", "state")
     table = service.rabbitmq.ctl("list_queues", *columns, timeout=TIMEOUT_SECONDS)
-    heading, *rows = table.splitlines()
+    heading, *rows = table.splitlines() or ["no queues"]
     return "\n".join([heading, *(row for row in rows if row.startswith(f"{service.name}."))])
 
 

@@ -7,10 +7,15 @@ from uuid import UUID
 
 from app.api.schemas import Page, QueuedAnswer, RequestState, page_answer
 from app.models import (
+    AlternatePage,
     Cookie,
+    Document,
     ErrorKind,
     Header,
+    LinkedResource,
     PageError,
+    PageIcon,
+    PageImage,
     PageMetadata,
     PageRecord,
     PageRequest,
@@ -35,6 +40,31 @@ _QUEUED = PageRecord(
     created_at=_REQUESTED_AT,
     updated_at=_FETCHED_AT,
 )
+_ICON = PageIcon("https://example.com/icon.svg", "any", "image/svg+xml", "icon")
+_DOCUMENT = Document(
+    title="Example",
+    description="A page for examples.",
+    site_name="Example Domain",
+    type="article",
+    language="en",
+    canonical_url=_URL,
+    image=PageImage("https://example.com/large.jpg", "A beach at dawn", 1200, 630),
+    icon=_ICON,
+    icons=(PageIcon("https://example.com/favicon.ico", "16x16", None, "icon"), _ICON),
+    theme_color="#336699",
+    author="Jane Doe, John Roe",
+    published_at=datetime(2025, 12, 1, 9, 30, tzinfo=UTC),
+    modified_at=datetime(2025, 12, 24, tzinfo=UTC),
+    feeds=(LinkedResource("https://example.com/feed", "application/rss+xml", "News"),),
+    oembed=(LinkedResource("https://example.com/oembed", "application/json+oembed", None),),
+    alternates=(AlternatePage("https://example.com/de/", "de"),),
+    robots=("noarchive", "max-snippet:50"),
+    open_graph={"og:type": ("article",), "og:image": ("/large.jpg", "/small.jpg")},
+    twitter={"twitter:card": "summary_large_image"},
+    json_ld=({"@context": "https://schema.org", "@type": "Article", "headline": "Example"},),
+    extractor_version=1,
+    truncated=False,
+)
 _METADATA = PageMetadata(
     final_url=_URL,
     status_code=200,
@@ -51,6 +81,7 @@ _METADATA = PageMetadata(
     remote_address="93.184.215.14",
     elapsed_ms=41.7,
     fetched_at=_FETCHED_AT,
+    document=_DOCUMENT,
 )
 
 

@@ -1,11 +1,13 @@
 """The message contract: what travels through the queues."""
 
+from contextlib import suppress
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from app.errors import InvalidUrl
 from app.models import PageRequest
-from app.urls import MAX_URL_LENGTH
+from app.urls import MAX_URL_LENGTH, canonical_url
 
 CONTENT_TYPE = "application/json"
 MESSAGE_TYPE = "MetadataRequested"
@@ -61,5 +63,12 @@ class MetadataRequested(BaseModel):
         )
 
     def to_request(self) -> PageRequest:
-        """Return the request the message carries."""
-        return PageRequest(self.url, self.request_id, self.requested_at, self.attempt)
+        """Return the request the message carries, under the canonical spelling of its URL.
+
+        An older version may have sent it under another one. A URL that is none stays as it is: the
+        fetcher refuses it, and the record says why.
+        """
+        url = self.url
+        with suppress(InvalidUrl):
+            url = canonical_url(url)
+        return PageRequest(url, self.request_id, self.requested_at, self.attempt)

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from app.cli.terminal import (
@@ -22,7 +21,7 @@ from app.cli.terminal import (
     console,
     fail,
     print_json,
-    progress_console,
+    progress,
     run,
 )
 
@@ -226,12 +225,12 @@ async def _get(client: ApiClient, url: str, *, wait: bool) -> Answer:
 
 
 async def _submit_all(client: ApiClient, urls: list[str], *, wait: bool) -> list[Answer]:
-    with _progress() as progress:
-        task = progress.add_task("pages" if wait else "requests", total=len(urls))
+    with progress() as shown:
+        task = shown.add_task("pages" if wait else "requests", total=len(urls))
 
         async def submit_one(url: str) -> Answer:
             answer = await _submit(client, url, wait=wait)
-            progress.advance(task)
+            shown.advance(task)
             return answer
 
         async with aclosing(client):
@@ -243,16 +242,6 @@ async def _submit(client: ApiClient, url: str, *, wait: bool) -> Answer:
     if wait and answer["status"] not in ("COMPLETED", "FAILED_PERMANENT", "ERROR"):
         answer = await client.read_when_ended(url)
     return _summary(answer)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    return Progress(
-        *columns,
-        TimeElapsedColumn(),
-        console=progress_console,
-        disable=not progress_console.is_terminal,
-    )
 
 
 def _summary(page: Answer) -> Answer:

@@ -3,14 +3,19 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
+from pymongo.collection import Collection
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.errors import InventoryError
 from app.runtime.settings import Settings, load_settings
+from app.store.blocking import pages_of
+from app.store.claims import Bson
 
 T = TypeVar("T")
 
@@ -33,12 +38,30 @@ DEFAULT_API = "http://127.0.0.1:6577"
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; an `InventoryError` ends the program with its text."""
-    try:
+    with reported_errors():
         return asyncio.run(work)
+
+
+@contextmanager
+def reported_errors() -> Iterator[None]:
+    """End the program on an `InventoryError` with its text, and on Ctrl-C."""
+    try:
+        yield
     except InventoryError as exc:
         fail(str(exc))
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def progress() -> Progress:
+    """Return a progress bar on the error output, which shows nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(
+        *columns,
+        TimeElapsedColumn(),
+        console=progress_console,
+        disable=not progress_console.is_terminal,
+    )
 
 
 def read_settings() -> Settings:
@@ -47,6 +70,16 @@ def read_settings() -> Settings:
         return load_settings()
     except SystemExit as exc:
         fail(str(exc))
+
+
+def opened_pages() -> AbstractContextManager[Collection[Bson]]:
+    """Return the collection of pages that the settings name. Raises `DatabaseUnreachable`."""
+    settings = read_settings()
+    return pages_of(
+        settings.database_url,
+        settings.database_name,
+        timeout_seconds=settings.database_timeout_seconds,
+    )
 
 
 def fail(text: str) -> NoReturn:

@@ -11,6 +11,9 @@ import re
 import webencodings
 from charset_normalizer import from_bytes
 
+from app.fetcher.labels import encoding_of
+from app.fetcher.prescan import declared_encoding
+
 _WINDOWS_1252 = webencodings.Encoding("windows-1252", codecs.lookup("cp1252"))
 _BOMS = {
     codecs.BOM_UTF8: "utf-8",
@@ -28,11 +31,8 @@ _TEXT_APPLICATIONS = {  # below application/, with `x-` in front or without
     "javascript", "ecmascript", "sh", "httpd-php", "www-form-urlencoded",
 }  # fmt: skip
 
-_PRESCAN_BYTES = 4096
-# A comment that is not closed hides everything behind it.
-_COMMENT = re.compile(rb"<!--.*?(?:-->|\Z)", re.DOTALL)
-_META = re.compile(rb"""<meta\b[^<>]*?\bcharset\s*+=[\s"']*+([^\s"'/<>;]+)""", re.IGNORECASE)
-_XML_DECLARATION = re.compile(rb"""\s*+<\?xml\b[^<>]*?\bencoding\s*+=\s*+["']([^"'<>]++)["']""")
+_PRESCAN_BYTES = 65_536
+"""A browser looks at 1024 bytes first, and then changes its mind wherever it finds a `<meta>`."""
 
 _SNIFFED_BYTES = 1445
 _BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")
@@ -82,10 +82,10 @@ def decode_text(content: bytes, content_type: str | None, *, truncated: bool) ->
     """
     bom = _bom(content)
     encoding = (
-        _lookup(_BOMS.get(bom))
-        or _lookup(charset_parameter(content_type))
-        or _lookup(declared_encoding(content[:_PRESCAN_BYTES]))
-        or _lookup(_detected(content))
+        encoding_of(_BOMS.get(bom))
+        or encoding_of(charset_parameter(content_type))
+        or encoding_of(declared_encoding(content[:_PRESCAN_BYTES]))
+        or encoding_of(_detected(content))
         or _WINDOWS_1252
     )
     decoder = encoding.codec_info.incrementaldecoder("replace")
@@ -94,16 +94,6 @@ def decode_text(content: bytes, content_type: str | None, *, truncated: bool) ->
 
 def _bom(content: bytes | bytearray) -> bytes:
     return next((bom for bom in _BOMS if content.startswith(bom)), b"")
-
-
-def _lookup(label: str | None) -> webencodings.Encoding | None:
-    """Return the encoding that the WHATWG standard gives the label, if it has one.
-
-    Browsers show nothing but U+FFFD for a few labels, so that no script can hide in their
-    encodings. Here no script runs, and the encoding of such a page is detected instead.
-    """
-    encoding = webencodings.lookup(label) if label else None
-    return None if encoding and encoding.name == "replacement" else encoding
 
 
 def charset_parameter(content_type: str | None) -> str | None:
@@ -116,15 +106,6 @@ def charset_parameter(content_type: str | None) -> str | None:
         if name.strip().lower() == "charset":
             return str(value).replace("\\", "").strip("\"' \t") or None
     return None
-
-
-def declared_encoding(beginning: bytes) -> str | None:
-    """Return the label that a document gives in a `<meta>` or an XML declaration, if it does."""
-    text = _COMMENT.sub(b"", beginning)
-    found = _XML_DECLARATION.match(text) or _META.search(text)
-    label = found[1].decode("latin-1") if found else None
-    # What could be read as ASCII to get here is not UTF-16, whatever it says.
-    return "utf-8" if (label or "").lower().startswith("utf-16") else label
 
 
 def _detected(content: bytes) -> str | None:

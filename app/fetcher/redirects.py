@@ -11,7 +11,7 @@ from app.fetcher.cookies import default_path, parse_cookie
 from app.fetcher.guard import literal_address
 from app.fetcher.head import ResponseHead
 from app.models import Cookie, ErrorKind, Header
-from app.urls import MAX_URL_LENGTH
+from app.urls import MAX_URL_LENGTH, absolute_url
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -52,11 +52,13 @@ def _as_text(location: str) -> str:
 
 
 def _joined(base: httpx.URL, location: str) -> httpx.URL:
-    """Return `location` as seen from `base`, whose fragment it inherits (RFC 9110, 10.2.2)."""
-    target = base.join(location)
-    if base.fragment and not target.fragment:
-        return target.copy_with(fragment=base.fragment)
-    return target
+    """Return `location` as seen from `base`, in its canonical form if it has one.
+
+    What has none, such as a URL with credentials, is returned as it is: `check_url()` says what is
+    wrong with it.
+    """
+    target = absolute_url(str(base), location)
+    return httpx.URL(target) if target else base.join(location)
 
 
 class CookieJar:

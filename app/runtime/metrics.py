@@ -102,6 +102,12 @@ BODY_BYTES = Histogram(
     buckets=(1_000, 10_000, 50_000, 100_000, 500_000, 1_000_000, 5_000_000, 20_000_000),
     registry=REGISTRY,
 )
+EXTRACTION_SECONDS = Histogram(
+    "page_metadata_extraction_seconds",
+    "HTML pages read for what they say about themselves.",
+    buckets=QUICK,
+    registry=REGISTRY,
+)
 ATTEMPTS = Histogram(
     "page_metadata_attempts",
     "Attempts, by their number: the first bucket holds first attempts.",

@@ -165,6 +165,9 @@ class Settings(BaseSettings):
     worker_shutdown_grace_seconds: Seconds = 30
     """How long pages in flight may finish after SIGTERM"""
 
+    worker_extract: bool = True
+    """Read what HTML pages say about themselves: title, description, image and so on"""
+
     fetch_connect_timeout_seconds: Seconds = 5
     """Bound on opening one connection"""
 

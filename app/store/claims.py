@@ -80,7 +80,7 @@ _OUTCOME = {"$ifNull": ["$processing.outcome", 0]}
 NEXT_REVISION = {"$add": [{"$ifNull": ["$processing.revision", 0]}, 1]}
 _TOKEN = {"$ifNull": ["$processing.claim", None]}
 _IS_CLAIMED = {"$ne": [_TOKEN, None]}
-_IS_HELD = {"$and": [_IS_CLAIMED, {"$gt": ["$processing.lease_expires_at", "$$NOW"]}]}
+IS_HELD = {"$and": [_IS_CLAIMED, {"$gt": ["$processing.lease_expires_at", "$$NOW"]}]}
 IS_FINISHED = {
     # Records of version 0.1.0 do not have the field.
     "$ifNull": [
@@ -159,7 +159,7 @@ class ClaimRequest:
         """
         request, delivery = self.delivery.request, self.delivery
         takes_over = delivery.redelivered or delivery.deferrals > 0
-        is_left = {"$or": [{"$not": [_IS_HELD]}, takes_over]}
+        is_left = {"$or": [{"$not": [IS_HELD]}, takes_over]}
         own = {
             "$or": [
                 {"$lt": ["$processing.attempts", request.attempt]},
@@ -169,7 +169,7 @@ class ClaimRequest:
         lease_is_over = {"$and": [{"$not": [IS_FINISHED]}, _IS_CLAIMED]}
         other = {
             "$and": [
-                {"$not": [_IS_HELD]},
+                {"$not": [IS_HELD]},
                 {"$or": [{"$not": [is_covered(request.request_id)]}, lease_is_over]},
             ]
         }

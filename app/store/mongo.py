@@ -174,7 +174,7 @@ def translated_errors() -> Iterator[None]:
     except UNWRITABLE as exc:
         raise NotStorable(_in_short(exc)) from exc
     except OperationFailure as exc:
-        if _codes(exc) & _TOO_LARGE:
+        if is_too_large(exc):
             raise NotStorable(_in_short(exc)) from exc
         raise _unavailable(exc) from exc
     except (PyMongoError, TimeoutError) as exc:
@@ -206,7 +206,12 @@ def _codes(exc: OperationFailure) -> set[int | None]:
 
 def is_of_one_write(exc: OperationFailure) -> bool:
     """Say whether the server refused single writes of a bulk, rather than the bulk as a whole."""
-    return isinstance(exc, BulkWriteError) or bool(_codes(exc) & _TOO_LARGE)
+    return isinstance(exc, BulkWriteError) or is_too_large(exc)
+
+
+def is_too_large(exc: OperationFailure) -> bool:
+    """Say whether the server refused a document because it is over 16 MB."""
+    return bool(_codes(exc) & _TOO_LARGE)
 
 
 def _unavailable(exc: Exception) -> StoreUnavailable:

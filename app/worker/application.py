@@ -24,7 +24,8 @@ from app.runtime import metrics
 from app.runtime.process import end_with_failure, stoppable_at_once
 from app.runtime.settings import Settings
 from app.runtime.tracing import stop_tracing
-from app.services import Collector
+from app.services import Collector, Fetcher
+from app.worker.extraction import ExtractingFetcher
 from app.worker.handlers import MessageHandler
 from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.probes import health_routes
@@ -140,11 +141,11 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
 
 
 def _make_handler(
-    settings: Settings, parts: Parts, fetcher: HttpFetcher, held: HeldMessages
+    settings: Settings, parts: Parts, fetcher: Fetcher, held: HeldMessages
 ) -> MessageHandler:
     policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
     collector = Collector(
-        fetcher=fetcher,
+        fetcher=ExtractingFetcher(fetcher) if settings.worker_extract else fetcher,
         pages=parts.pages,
         retries=policy,
         lease_seconds=settings.worker_lease_seconds,

@@ -418,6 +418,7 @@ async def test_a_completed_page_has_the_published_shape(
             "remote_address": "93.184.215.14",
             "elapsed_ms": 41.7,
             "fetched_at": "2026-01-01T00:00:00Z",
+            "document": None,
         },
         "checked_at": IsDatetime(iso_string=True),
         "stale": False,

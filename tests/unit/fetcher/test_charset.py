@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 
 from app.fetcher.charset import (
     charset_parameter,
-    declared_encoding,
     decode_text,
     essence,
     is_text,
 )
+from app.fetcher.prescan import declared_encoding
 
 RUSSIAN = "Съешь же ещё этих мягких французских булок, да выпей чаю. "
 JAPANESE = "いろはにほへと ちりぬるを、今日は天気がいいですね。\n"

@@ -13,11 +13,20 @@ import httpx
 import pytest
 
 from app.errors import FetchError, InvalidUrl
-from app.fetcher.charset import charset_parameter, declared_encoding, essence, is_text
+from app.extractor.author import author_name
+from app.extractor.bounds import Bounds
+from app.extractor.dates import parse_date as page_date
+from app.extractor.document import extract
+from app.extractor.excerpt import excerpt_of
+from app.extractor.json_ld import objects_in
+from app.extractor.page import Element
+from app.extractor.text import clean
+from app.fetcher.charset import charset_parameter, essence, is_text
 from app.fetcher.cookies import parse_cookie, parse_date
 from app.fetcher.decoding import decoder_for
 from app.fetcher.framing import Chunked, framing_of
 from app.fetcher.head import ResponseHead, read_head
+from app.fetcher.prescan import declared_encoding
 from app.fetcher.redirects import CookieJar, redirect_target
 from app.fetcher.robots import parse_robots_txt
 from app.models import Header
@@ -100,6 +109,18 @@ def canonical(url: str) -> None:
         canonical_url(url)
 
 
+def document(html: str) -> None:
+    extract(html, "http://a.test/")
+
+
+def link_header(value: str) -> None:
+    extract("", "http://a.test/", [Header("link", value)])
+
+
+def json_ld(text: str) -> None:
+    objects_in([Element("script", {}, text)], Bounds())
+
+
 SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     # name: (function, what comes first, what is repeated)
     "spaces after charset=": (charset_parameter, "text/html;charset=", " "),
@@ -154,7 +175,38 @@ SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     "robots.txt of spaces": (ask_robots, "user", " "),
     "robots.txt of rules": (ask_robots, "user-agent: *\n", "disallow: /*b\n"),
     "robots.txt of asterisks": (ask_robots, "user-agent: *\ndisallow: /", "*a"),
+    "a page of <": (excerpt_of, "", "<"),
+    "a page of tags": (excerpt_of, "", "<div>"),
+    "a page of open quotes": (excerpt_of, "", '<p a="'),
+    "a page of both quotes": (excerpt_of, "", "<p a='b\"c'"),
+    "a page of attributes": (excerpt_of, "<p ", "a "),
+    "a page of equals signs": (excerpt_of, "<p ", "="),
+    "a page of spaces": (excerpt_of, "<p a", " "),
+    "a page of comments": (excerpt_of, "", "<!--"),
+    "a page of scripts": (excerpt_of, "<script>", "</scrip"),
+    "a page of svg": (excerpt_of, "", "<svg>"),
+    "a page of templates": (excerpt_of, "", "<template></templat>"),
+    "a page of metas": (excerpt_of, "", "<meta "),
+    "a page of signs": (excerpt_of, "<p>", "author "),
+    "a page of bylines": (document, "", "<p class=byline>"),
+    "a page of microdata": (document, "", "<p itemprop=author itemscope>"),
+    "a page of references": (document, "<title>", "&amp;amp;"),
+    "a title of separators": (document, "<title>", " - "),
+    "a title of markup": (clean, "</b>", "<b "),
+    "JSON-LD of commas": (json_ld, '{"a":1', ", "),
+    "JSON-LD of comments": (json_ld, "", "/*"),
+    "JSON-LD of quotes": (json_ld, '"', '\\"'),
+    "JSON-LD of semicolons": (json_ld, "{}", "; "),
+    "JSON-LD of braces": (json_ld, "", '{"a":'),
+    "JSON-LD of digits": (json_ld, "", "9"),
+    "a name": (author_name, "", "by "),
+    "a name of addresses": (author_name, "", "a@"),
+    "a date of a page": (page_date, "", "1 may "),
+    "a Link header": (link_header, "", "<a>;rel=b,"),
+    "a Link header of spaces": (link_header, "<a>;rel", " "),
     "a URL": (canonical, "http://", "a."),
+    "a URL beyond ASCII": (canonical, "http://", "\xe9"),
+    "a URL of dots": (canonical, "http://a/", "../"),
     "a URL of digits": (canonical, "http://a:", "1"),
 }
 

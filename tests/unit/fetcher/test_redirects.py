@@ -40,7 +40,9 @@ def test_another_status_leads_nowhere_whatever_its_location(status: int) -> None
         ("", "http://a.test/dir/page?q=1"),
         ("//b.test/x", "http://b.test/x"),
         ("HTTP://B.test/x", "http://b.test/x"),
-        ("http://b.test", "http://b.test"),
+        ("http://b.test", "http://b.test/"),
+        ("/a/../\xc3\xa9", "http://a.test/%C3%A9"),
+        ("http://0x7f.1\\a", "http://127.0.0.1/a"),
         ("/a b", "http://a.test/a%20b"),
         ("/\xe9", "http://a.test/%C3%A9"),
         ("/\xc3\xa9", "http://a.test/%C3%A9"),
@@ -52,9 +54,8 @@ def test_a_location_is_seen_from_the_page_that_sent_it(location: str, expected: 
     assert target(location) == expected
 
 
-def test_a_fragment_is_kept_unless_the_redirect_brings_its_own() -> None:
-    assert target("/next", base="http://a.test/#part") == "http://a.test/next#part"
-    assert target("/next#other", base="http://a.test/#part") == "http://a.test/next#other"
+def test_a_fragment_is_left_out() -> None:
+    assert target("/next#other", base="http://a.test/#part") == "http://a.test/next"
 
 
 def test_equal_locations_count_as_one_and_different_ones_lead_nowhere() -> None:
@@ -81,7 +82,6 @@ def test_a_redirect_to_a_longer_url_than_is_taken_is_an_invalid_response() -> No
         "http://\x01.test/",
         "http://\xe2\x80\x8d.test/",
         "http://b.test\xef\xbc\x8fevil/",
-        ":ws://\xef\xbc\x8fa.test=].",
         "x" * 70_000,
     ],
 )

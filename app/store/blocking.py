@@ -1,0 +1,41 @@
+"""The collection of pages for commands, which do one thing at a time: every call blocks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pymongo
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+
+from app.errors import DatabaseUnreachable
+from app.store.claims import Bson
+from app.store.mongo import COLLECTION
+
+QUERY_SECONDS = 60
+"""How long one query may take. MongoDB reads whole records of up to 16 MB from its disk, even where
+it sends little of them."""
+
+
+@contextmanager
+def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collection[Bson]]:
+    """Connect to the database `name`, within `timeout_seconds`, and yield its collection of pages.
+
+    Any error of the driver raises `DatabaseUnreachable`.
+    """
+    client: pymongo.MongoClient[Bson] = pymongo.MongoClient(
+        url,
+        timeoutMS=QUERY_SECONDS * 1000,
+        w="majority",
+        journal=True,
+        tz_aware=True,
+        uuidRepresentation="standard",
+    )
+    try:
+        with client:
+            with pymongo.timeout(timeout_seconds):
+                client.admin.command("ping")
+            yield client[name][COLLECTION]
+    except PyMongoError as exc:
+        # pymongo goes on with details of its topology, which say nothing to an operator.
+        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
+        raise DatabaseUnreachable(f"MongoDB could not be used: {reason}") from exc

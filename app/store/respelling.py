@@ -1,0 +1,140 @@
+"""Moves records to the canonical spelling of their URLs, for `pagemeta migrate`.
+
+Version 0.1.0 spelled some URLs otherwise, so nobody finds their records. A record is moved by
+writing its URL anew. Where the page has a record under the canonical spelling too, one of the two
+stays: it takes over the requests that wait in the other one, which is deleted then, and is moved if
+it has the old spelling. Each write stands for itself. A run that is stopped in between leaves
+records that the next run treats alike.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from app.errors import InvalidUrl
+from app.models import ENDED_STATUSES, PageStatus
+from app.store.claims import COVERED, IS_HELD, NEXT_REVISION, WAITING, Bson
+from app.urls import canonical_url, host_of
+
+BATCH = 1000
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+_FIELDS = {
+    "url": True,
+    "status": True,
+    "checked_at": True,
+    "metadata.fetched_at": True,
+    "processing.finished": True,
+    "processing.last_request_id": True,
+    "processing.revision": True,
+    "processing.waiting": True,
+    "is_held": IS_HELD,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Misspelled:
+    """A record whose URL has another canonical spelling; None if it has none at all."""
+
+    url: str
+    canonical: str | None
+
+
+class Respelling:
+    """Finds the records under other spellings and moves them, one by one."""
+
+    def __init__(self, pages: Collection[Bson]) -> None:
+        self._pages = pages
+
+    def misspelled(self) -> Iterator[Misspelled]:
+        """Yield the records that are to be moved. Reads only the index of the URLs."""
+        after: Bson = {}
+        while found := [
+            record["url"]
+            for record in self._pages.find(after, {"_id": False, "url": True})
+            .sort("url")
+            .limit(BATCH)
+        ]:
+            for url in found:
+                if (canonical := _canonical(url)) != url:
+                    yield Misspelled(url, canonical)
+            after = {"url": {"$gt": found[-1]}}
+
+    def has_two(self, page: Misspelled) -> bool:
+        """Say whether the page has a record under its canonical spelling too."""
+        return self._pages.count_documents({"url": page.canonical}, limit=1) > 0
+
+    def move(self, url: str, canonical: str) -> bool:
+        """Leave one record of the page, under the canonical spelling.
+
+        False if that has to wait: a worker fetches the page, or a record has changed meanwhile.
+        """
+        old, new = (self._pages.find_one({"url": each}, _FIELDS) for each in (url, canonical))
+        if old is None:
+            return True
+        if old["is_held"] or (new and new["is_held"]):
+            return False
+        if new is None:
+            return self._respell(old, canonical)
+        kept, dropped = (old, new) if _worth(old) > _worth(new) else (new, old)
+        return self._merge(kept, dropped) and (kept is new or self._respell(old, canonical))
+
+    def _merge(self, kept: Bson, dropped: Bson) -> bool:
+        waiting = {"$setDifference": [{"$setUnion": [WAITING, _open_requests(dropped)]}, _COVERED]}
+        processing = {
+            "waiting": waiting,
+            "waiting_since": {"$ifNull": ["$processing.waiting_since", "$$NOW"]},
+            "revision": NEXT_REVISION,
+        }
+        change = {"processing": {"$mergeObjects": ["$processing", processing]}}
+        if not self._pages.update_one(_unchanged(kept), [{"$set": change}]).matched_count:
+            return False
+        kept["processing"]["revision"] = (kept["processing"].get("revision") or 0) + 1
+        return bool(self._pages.delete_one(_unchanged(dropped)).deleted_count)
+
+    def _respell(self, record: Bson, canonical: str) -> bool:
+        change = {
+            "$set": {"url": canonical, "host": host_of(canonical)},
+            "$inc": {"processing.revision": 1},
+            "$currentDate": {"updated_at": True},
+        }
+        try:
+            return bool(self._pages.update_one(_unchanged(record), change).matched_count)
+        except DuplicateKeyError:  # somebody has asked for the page at this moment
+            return False
+
+
+_COVERED = {"$map": {"input": COVERED, "in": "$$this.request_id"}}
+
+
+def _canonical(url: str) -> str | None:
+    try:
+        return canonical_url(url)
+    except InvalidUrl:
+        return None
+
+
+def _unchanged(record: Bson) -> Bson:
+    # Records of version 0.1.0 have no revision: null matches them.
+    return {"_id": record["_id"], "processing.revision": record["processing"].get("revision")}
+
+
+def _open_requests(record: Bson) -> list[Any]:
+    """Return the requests whose pages are still to be fetched. Their messages wait in a queue."""
+    processing = record["processing"]
+    has_ended = processing.get("finished", record["status"] in ENDED_STATUSES)
+    current = [] if has_ended else [processing["last_request_id"]]
+    return [*processing.get("waiting", []), *current]
+
+
+def _worth(record: Bson) -> tuple[datetime, bool]:
+    """Return what decides which record stays: the age of its result, then requests to come."""
+    checked_at = None
+    if record["status"] == PageStatus.COMPLETED:
+        checked_at = record.get("checked_at") or record["metadata"]["fetched_at"]
+    return (checked_at or _NEVER, bool(_open_requests(record)))

@@ -1,0 +1,141 @@
+"""The document as a whole: that any page gives one, of a bounded size, that can be kept."""
+# ruff: noqa: RUF001 (one character is chosen for being beyond the basic plane)
+
+import bson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from app.extractor.document import extract
+from app.models import Document, Header
+from tests.unit.extractor.test_excerpt import HOSTILE
+
+URL = "http://a.test/x/y"
+MAX_DOCUMENT_BYTES = 1_000_000
+ADAPTER = TypeAdapter(Document)
+
+WORDS = st.sampled_from(
+    [
+        "<meta ", "<link ", "<title>", "<base href=", "<time datetime=", "<img src=", "<h1>",
+        '<script type="application/ld+json">', "</script>", "<html lang=", ">", '"', "'", " ",
+        "property=", "content=", "name=", "rel=", "href=", "itemprop=", "og:title", "og:image",
+        "author", "canonical", "icon", "//", "http:", "[", "]", "{", "}", ":", ",", "@type", "2024",
+        "&amp;", "&#0;", "&#xD800;", "\0", "é", "\ud800", "𝒳", "\n",
+    ]
+)  # fmt: skip
+
+
+def kept(document: Document) -> dict[str, object]:
+    return dict(bson.decode(bson.encode({"document": ADAPTER.dump_python(document)}))["document"])
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(WORDS).map("".join) | st.text(), st.text())
+def test_any_text_gives_a_document_that_can_be_kept(html: str, header: str) -> None:
+    document = extract(html, URL, [Header("link", header), Header("x-robots-tag", header)])
+    assert ADAPTER.validate_python(kept(document)).title == document.title
+    ADAPTER.dump_json(document)
+
+
+@pytest.mark.parametrize("html", HOSTILE.values(), ids=HOSTILE)
+def test_no_page_gives_a_large_document(html: str) -> None:
+    assert len(ADAPTER.dump_json(extract(html, URL))) <= MAX_DOCUMENT_BYTES
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        '<meta property="og:{n}" content="{x}">',
+        '<meta name="twitter:{n}" content="{x}">',
+        '<meta property="og:image" content="{x}{n}">',
+        '<link rel="icon" href="/{n}" sizes="{x}">',
+        '<link rel="alternate" hreflang="{x}" href="/{n}">',
+        '<link rel="alternate" type="application/rss+xml" title="{x}" href="/{n}">',
+        '<script type="application/ld+json">{{"name": "{x}", "n": {n}}}</script>',
+    ],
+)
+def test_what_is_too_much_is_cut_and_told(element: str) -> None:
+    page = "".join(element.format(n=n, x="x" * 6000) for n in range(60))
+    document = extract(page, URL)
+    assert document.truncated
+    assert len(ADAPTER.dump_json(document)) <= MAX_DOCUMENT_BYTES
+    assert not extract(element.format(n=1, x="x"), URL).truncated
+
+
+def test_a_long_title_is_cut_and_told() -> None:
+    document = extract(f"<title>{'x' * 1500}</title>", URL)
+    assert document.title == "x" * 999 + "…"
+    assert document.truncated
+
+
+def test_urls_start_from_the_first_base() -> None:
+    page = "<base target=a><base href=/b/><base href=/c/><link rel=canonical href=d>"
+    assert extract(page, URL).canonical_url == "http://a.test/b/d"
+    assert extract("<base href=data:x><link rel=canonical href=d>", URL).canonical_url == (
+        "http://a.test/x/d"
+    )
+
+
+def test_the_link_header_names_a_canonical_url_too() -> None:
+    link = Header(
+        "link", '</a.css>; rel="preload", </b?c=1,2>; title="x, y"; rel="nofollow canonical"'
+    )
+    assert extract("", URL, [link]).canonical_url == "http://a.test/b?c=1,2"
+
+
+@pytest.mark.parametrize(
+    ("page", "image"),
+    [
+        (
+            '<meta property="og:image" content="data:x"><meta name="twitter:image" content="/t">',
+            "/t",
+        ),
+        ('<meta property="og:image:alt" content="a"><meta property="og:image" content="/o">', "/o"),
+        ('<link rel="image_src" href="/s"><meta name="image" content="/m">', "/s"),
+        ('<meta name="thumbnail" content="/m">', "/m"),
+        ('<img src="/logo.png"><img src="/a.jpg"><img src="/b.jpg" width="600">', "/b.jpg"),
+        ('<img src="/a.jpg" width="40"><img data-src="/b.jpg" src="data:x">', "/b.jpg"),
+        ('<img src="/tiny.gif" width=1 height=1>', None),
+        ("", None),
+    ],
+)
+def test_an_image_is_looked_for_in_many_places(page: str, image: str | None) -> None:
+    found = extract(page, "http://a.test/").image
+    assert (found and found.url) == (image and f"http://a.test{image}")
+
+
+def test_a_twitter_card_may_name_the_author_beside_a_label() -> None:
+    page = (
+        '<meta name="twitter:label1" content="Written by"><meta name="twitter:data1" content="Jo">'
+    )
+    assert extract(page, URL).author == "Jo"
+
+
+@pytest.mark.parametrize(
+    ("title", "url", "name"),
+    [
+        ("A story | The Example", "https://www.example.com/a", "The Example"),
+        ("Example: A story", "https://example.com/a", "Example"),
+        ("A story - Other", "https://example.com/a", None),
+        ("Example", "https://example.com/a", None),
+    ],
+)
+def test_a_title_may_name_the_site_if_its_host_is_called_so(
+    title: str, url: str, name: str | None
+) -> None:
+    assert extract(f"<title>{title}</title>", url).site_name == name
+
+
+@pytest.mark.parametrize(
+    ("json_ld", "kind"),
+    [
+        ('{"@type": "BlogPosting"}', "article"),
+        ('{"@type": "http://schema.org/Product"}', "product"),
+        ('[{"@type": "WebSite"}, {"@type": "VideoObject"}]', "video.other"),
+        ('{"@type": "Recipe"}', None),
+        ("{}", None),
+    ],
+)
+def test_the_kind_of_page_is_told_by_json_ld_as_well(json_ld: str, kind: str | None) -> None:
+    assert extract(f'<script type="application/ld+json">{json_ld}</script>', URL).type == kind

@@ -1,0 +1,138 @@
+"""What is cut out of a page, and that no page makes it much."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.extractor import excerpt
+from app.extractor.excerpt import MAX_EXCERPT_CHARACTERS, MAX_STEPS, excerpt_of
+
+
+def pieces(html: str) -> list[str]:
+    return excerpt_of(html).html.removeprefix("<!doctype html>").split("\n")
+
+
+@pytest.mark.parametrize(
+    ("html", "kept"),
+    [
+        ("<p><meta name=a content=b><p>", "<meta name=a content=b>"),
+        ("<META NAME=a>", "<META NAME=a>"),
+        ("""<meta content='a "b" >'>""", """<meta content='a "b" >'>"""),
+        ("<meta name=a/>", "<meta name=a/>"),
+        ("<title>A &lt;b&gt; <i></title>", "<title>A &lt;b&gt; <i></title>"),
+        ("<h1 class=a>A<b>b</b>c<br>d</h1>", "<h1 class=a>Abc d</h1>"),
+        ("<a rel=author href=/x>Jane <i>Doe</i></a>", "<a rel=author href=/x>Jane Doe</a>"),
+        ("<td itemprop=author>Jane</td>", "<span itemprop=author>Jane</span>"),
+        ("<p class=byline>By Jane<p>Text", "<span class=byline>By Jane</span>"),
+        ("<time datetime=2024>May</time>", "<time datetime=2024>May</time>"),
+        ("1 < 2 <3 <meta name=a>", "<meta name=a>"),
+        ("<p title=it's><meta name=a>", "<meta name=a>"),
+        ("<svg><title>A</title></svg><title>B</title>", "<title>B</title>"),
+        ("<template><meta name=a></template><meta name=b>", "<meta name=b>"),
+        ("<!--><meta name=a>", "<meta name=a>"),
+        ("<svg><meta name=a>", "<meta name=a>"),
+    ],
+)
+def test_elements_that_say_something_are_kept(html: str, kept: str) -> None:
+    assert pieces(html) == [kept]
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        "",
+        "text",
+        "<!-- <meta name=a> -->",
+        "<!-- <meta name=a>",
+        "<script>'<meta name=a>'</script>",
+        "<script><meta name=a>",
+        "<style><meta name=a></style>",
+        "<textarea><meta name=a></textarea>",
+        """<p title="<meta name=a>">""",
+        "<p title='<meta name=a>'>",
+        "<p title = '<meta name=a>' >",
+        "<link rel=stylesheet href=a.css>",
+        "<metadata><linked><h11>",
+        "<meta name=a",
+        "<meta name='a>",
+        "<p>the author of itemprop and bylines</p>",
+    ],
+)
+def test_the_rest_is_not(html: str) -> None:
+    assert pieces(html) == [""]
+
+
+HOSTILE = {
+    "nesting": "<div>" * 200_000,
+    "formatting": "".join(f"<b id={n}>" for n in range(40_000)) + "<p>x" * 100_000,
+    "formatting reopened": "<p>" + "".join(f"<b id={n}>" for n in range(2000)) + "<p>x" * 2000,
+    "attributes": "<meta " + " ".join(f"a{n}=" for n in range(100_000)) + ">",
+    "attributes of html": "".join(f"<html a{n}=1>" for n in range(70_000)),
+    "signs": "<" * 1_000_000,
+    "NULs": "\0" * 1_000_000,
+    "entities": "<title>" + "&amp;" * 200_000,
+    "unclosed comments": "<!--" * 250_000,
+    "unclosed quotes": '<p a="' * 150_000,
+    "unclosed scripts": "<script>" + "</scrip" * 150_000,
+    "metas": "<meta property=og:image content=x>" * 30_000,
+    "long metas": f"<meta property=og:image content={'x' * 15_000}>" * 60,
+    "images": "<img src=a>" * 90_000,
+    "headings": "<h1>" * 250_000,
+    "authors": "<p class=author>" * 60_000,
+    "JSON-LD": '<script type="application/ld+json">{"a":[1]}</script>' * 20_000,
+    "tables": "<table><tr><td>" * 60_000,
+}
+
+
+@pytest.mark.parametrize("html", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_parsed_is_small_whatever_the_page_is(
+    html: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+    step = excerpt._Reader._step  # noqa: SLF001 (its calls are the work that is bounded)
+
+    def counted(reader: excerpt._Reader, at: int) -> int:
+        nonlocal steps
+        steps += 1
+        return step(reader, at)
+
+    monkeypatch.setattr(excerpt._Reader, "_step", counted)  # noqa: SLF001 (as above)
+    found = excerpt_of(html)
+    assert steps <= MAX_STEPS
+    assert len(found.html) <= MAX_EXCERPT_CHARACTERS + 1000
+    assert found.html.count("<") <= 2000
+
+
+def test_listed_elements_that_were_left_out_are_told() -> None:
+    assert excerpt_of("<meta name=a>" * 401).truncated
+    assert excerpt_of("<meta " + "a " * 100 + ">").truncated
+    assert not excerpt_of("<img src=a>" * 1000).truncated
+    assert not excerpt_of("<meta name=a>" * 400).truncated
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "<",
+                ">",
+                "</",
+                "<!--",
+                "-->",
+                "a",
+                " ",
+                "=",
+                '"',
+                "'",
+                "meta",
+                "svg",
+                "script",
+                "itemprop",
+                "/",
+                "\0",
+            ]
+        )
+    ).map("".join)
+)
+def test_any_text_is_read_to_its_end(html: str) -> None:
+    assert not excerpt_of(html).truncated or "meta" in html or "script" in html
