@@ -189,7 +189,8 @@ def _selected_metadata() -> type[BaseModel]:
         )
         for name, kind in get_type_hints(PageMetadata).items()
     }
-    return create_model("SelectedMetadata", __doc__="The fields that were asked for.", **fields)
+    about = "The fields that were asked for."
+    return create_model("SelectedMetadata", __base__=_Schema, __doc__=about, **fields)
 
 
 SelectedMetadata = _selected_metadata()
