@@ -56,7 +56,7 @@ from app.api.schemas import (
 )
 from app.api.selection import FieldsQuery, selected
 from app.errors import NotEnded, StoreUnavailable, UnknownPage
-from app.models import Awaited
+from app.models import METADATA_FIELDS, Awaited
 from app.urls import canonical_url
 
 router = APIRouter(tags=["metadata"])
@@ -98,7 +98,7 @@ async def request_metadata(
     """
     url, form, patience = canonical_url(body.url), RecordAsJson(selected(fields)), reader.patience
     location = f"/metadata?url={quote(url, safe='')}"
-    found = {"Content-Location": location + _fields_of(fields)} | patience.applied
+    found = {"Content-Location": location + _selecting(form.fields)} | patience.applied
     record = await reader.inventory.find_fresh(url, body.max_age, form.fields)
     if record is not None:
         return await reader.answer_with(form, record, found)
@@ -201,9 +201,9 @@ async def read_request(
     return as_json(RequestState.of(await reader.inventory.find_request(request_id)), HTTPStatus.OK)
 
 
-def _fields_of(fields: str | None) -> str:
-    """Return the rest of a target with the fields that were selected, if any were."""
-    return "" if fields is None else f"&fields={quote(fields, safe=',')}"
+def _selecting(fields: frozenset[str]) -> str:
+    """Return the rest of a query for some fields of the metadata; empty for all of them."""
+    return "" if fields == METADATA_FIELDS else f"&fields={','.join(sorted(fields))}"
 
 
 def _is_cross_site(headers: Headers) -> bool:

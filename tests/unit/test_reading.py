@@ -527,6 +527,28 @@ async def test_a_post_waits_for_a_fetch_that_began_after_it(
     assert "etag" in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("fields", "rest"),
+    [
+        (",".join(["status_code", "headers"] * 100), "&fields=headers,status_code"),
+        ("", "&fields="),
+        (",".join(METADATA_FIELDS), ""),
+    ],
+    ids=["repeated", "none", "all"],
+)
+async def test_the_answer_to_a_post_names_where_the_same_fields_can_be_read(
+    client: httpx.AsyncClient, pages: ReadPages, fields: str, rest: str
+) -> None:
+    await store(pages)
+    body = {"url": URL, "max_age": 60}
+    posted = await client.post("/metadata", json=body, params={"fields": fields})
+    assert posted.status_code == 200
+    location = posted.headers["content-location"]
+    assert location == f"/metadata?url=https%3A%2F%2Fexample.com%2F{rest}"
+    read = await client.get(location)
+    assert (read.json(), read.headers["etag"]) == (posted.json(), posted.headers["etag"])
+
+
 async def test_a_post_that_has_waited_in_vain_is_answered_202_as_ever(
     client: httpx.AsyncClient, publisher: FakePublisher
 ) -> None:
