@@ -13,6 +13,7 @@ from app.cli import dead_letter_commands
 from app.cli.doctor import doctor
 from app.cli.page_commands import get, submit
 from app.cli.queue_commands import queues, watch
+from app.cli.record_commands import migrate, reextract
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,7 +30,7 @@ def prepare() -> None:
     logging.basicConfig(level=logging.CRITICAL)
 
 
-for command in (submit, get, watch, queues, doctor):
+for command in (submit, get, watch, queues, doctor, migrate, reextract):
     app.command()(command)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 

@@ -3,7 +3,8 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -33,8 +34,15 @@ DEFAULT_API = "http://127.0.0.1:6577"
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine; an `InventoryError` ends the program with its text."""
-    try:
+    with errors_shown():
         return asyncio.run(work)
+
+
+@contextmanager
+def errors_shown() -> Iterator[None]:
+    """End the program with the text of an `InventoryError`, and quietly on Ctrl-C."""
+    try:
+        yield
     except InventoryError as exc:
         fail(str(exc))
     except KeyboardInterrupt:

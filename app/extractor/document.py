@@ -21,6 +21,14 @@ from app.models import Document, Header
 EXTRACTOR_VERSION = 1
 """To be raised with every change of the rules that gives another document for the same page."""
 
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+"""The media types of pages that have a document."""
+
+
+def is_html(content_type: str | None) -> bool:
+    """Say whether a page of this media type is HTML."""
+    return content_type in HTML_TYPES
+
 
 def extract(html: str, final_url: str, headers: Iterable[Header] = ()) -> Document:
     """Return what a page says about itself. Any text is taken, whatever is wrong with it.

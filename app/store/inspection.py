@@ -3,10 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import pymongo
-from pymongo.errors import PyMongoError
-
-from app.errors import DatabaseUnreachable
+from app.store.direct import connected
 from app.store.mongo import COLLECTION
 
 
@@ -24,17 +21,8 @@ class DatabaseFacts:
 
 def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
     """Return the facts about the database `name`. Raises `DatabaseUnreachable`."""
-    timeout_ms = round(timeout_seconds * 1000)
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
-    )
-    try:
-        with client:
-            return _facts(client, client[name])
-    except PyMongoError as exc:
-        # pymongo goes on with details of its topology, which say nothing to an operator.
-        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
-        raise DatabaseUnreachable(f"MongoDB could not be reached: {reason}") from exc
+    with connected(url, name, timeout_seconds=timeout_seconds) as database:
+        return _facts(database.client, database)
 
 
 def _facts(client: Any, database: Any) -> DatabaseFacts:

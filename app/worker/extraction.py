@@ -5,12 +5,10 @@ from dataclasses import replace
 
 from loguru import logger
 
-from app.extractor.document import extract
+from app.extractor.document import extract, is_html
 from app.models import Document, NotModified, PageMetadata, Validators
 from app.runtime import metrics
 from app.services import Fetcher
-
-HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 
 IN_THREAD_CHARACTERS = 32_768
 """A longer page is read in a thread, so that others need not wait for it."""
@@ -32,7 +30,7 @@ class ExtractingFetcher:
         result = await self._fetcher.fetch(url, validators)
         if isinstance(result, NotModified) or result.page_source is None:
             return result
-        if result.content_type not in HTML_TYPES:
+        if not is_html(result.content_type):
             return result
         return replace(result, document=await self._document_of(result, result.page_source))
 
