@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from app.errors import InventoryError
 from app.runtime.settings import Settings, load_settings
@@ -26,6 +27,8 @@ EXIT_INTERRUPTED = 130
 
 console = Console(highlight=False)
 progress_console = Console(stderr=True)
+
+UNFOLDED_COLUMNS = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
 ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
@@ -67,3 +70,9 @@ def print_json(value: object) -> None:
     """Print one value on one line, and flush, so that a pipe gets it at once."""
     sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def print_table(table: Table) -> None:
+    """Print a table: folded to fit a terminal, and with each row on one line for anything else."""
+    unfolding = Console(width=UNFOLDED_COLUMNS, highlight=False)
+    (console if console.is_terminal else unfolding).print(table)

@@ -112,7 +112,7 @@ class Store:
 
     def status_of(self, request: PageRequest) -> PageStatus | str | None:
         found = self.outcome(request)
-        return found and found.status
+        return found.status if found else None
 
     def urls(self) -> set[str]:
         return {it["url"] for it in self.pages.find({}, {"url": True})}
@@ -256,6 +256,21 @@ def test_a_lost_request_beside_a_result_is_a_refresh_to_come(store: Store) -> No
     assert record
     assert record.refresh
     assert (record.status, record.refresh.request_id) == (PageStatus.COMPLETED, lost.request_id)
+
+
+def test_a_request_that_was_answered_under_the_old_spelling_does_not_wait_under_the_new_one(
+    store: Store,
+) -> None:
+    late = store.request(OLD)
+    store.age(OLD)
+    assert store.migrate() == [Move.MOVED]
+    claim = store.claim(late)  # its message was not lost after all, and has the old spelling
+    assert store.run(lambda pages: pages.complete(claim, a_page(page_source="fetched")))
+    assert store.migrate() == [Move.MERGED]
+    record = store.find(CANONICAL)
+    assert record
+    assert (record.status, record.refresh) == (PageStatus.COMPLETED, None)
+    assert store.status_of(late) == PageStatus.COMPLETED
 
 
 @pytest.mark.parametrize("status", ["COMPLETED", "FAILED_PERMANENT"])
@@ -413,7 +428,7 @@ def title_of(store: Store, url: str) -> str | None:
     record = store.find(url)
     assert record
     assert record.metadata
-    return record.metadata.document and record.metadata.document.title
+    return record.metadata.document.title if record.metadata.document else None
 
 
 def stored_documents(store: Store) -> StoredDocuments:
