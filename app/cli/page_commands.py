@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from app.cli.terminal import (
     DEFAULT_API,
@@ -19,11 +20,18 @@ from app.cli.terminal import (
     console,
     fail,
     print_json,
+    print_table,
     progress,
     run,
 )
 
 CONCURRENT_CALLS = 16
+
+MAX_SHOWN = 20
+"""How many pages `submit` shows that have ended well."""
+
+MAX_PREVIEW = 300
+"""How many characters of a title or description are shown."""
 
 LONGEST_PAUSE_SECONDS = 5.0
 """How long to wait at most before the next try, whatever `Retry-After` says."""
@@ -64,7 +72,7 @@ def submit(  # noqa: PLR0913 - each is an option of its own
     if as_json:
         print_json(answers)
     else:
-        _print_answers(answers, good)
+        show_answers(answers, good)
     if any(answer["status"] != good for answer in answers):
         raise typer.Exit(EXIT_BAD_RESULT)
 
@@ -85,7 +93,7 @@ def get(
     if as_json:
         print_json(page)
     else:
-        _print_page(page)
+        show_page(page)
     if page["status"] != "COMPLETED":
         raise typer.Exit(EXIT_BAD_RESULT)
 
@@ -181,7 +189,10 @@ def _summary(page: Answer) -> Answer:
     kept = ("status", "url", "request_id", "attempts", "error")
     short = {name: page[name] for name in kept if page.get(name) is not None}
     metadata = page.get("metadata") or {}
-    return short | {name: metadata[name] for name in ("status_code", "body_bytes") if metadata}
+    if not metadata:
+        return short
+    shown = {name: metadata[name] for name in ("status_code", "body_bytes")}
+    return short | shown | {"title": (metadata.get("document") or {}).get("title")}
 
 
 def _lines_of(file: Path | None) -> list[str]:
@@ -195,12 +206,25 @@ def _lines_of(file: Path | None) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def _print_answers(answers: list[Answer], good: str) -> None:
-    for answer in answers:
-        if answer["status"] != good or len(answers) == 1:
-            console.print(answer["status"], answer["url"], _reason(answer), soft_wrap=True)
+def show_answers(answers: list[Answer], good: str) -> None:
+    """Print the pages that did not end well, and all if there are few; then how many ended how."""
+    shown = [it for it in answers if it["status"] != good or len(answers) <= MAX_SHOWN]
+    if shown:
+        print_table(_table(shown))
     counts = Counter(answer["status"] for answer in answers)
     console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def _table(answers: list[Answer]) -> Table:
+    # A page may have any title: it must not be read as markup.
+    has_titles = any(answer.get("title") for answer in answers)
+    table = Table(box=None, show_header=has_titles)
+    for heading in ("status", "url", *(["title"] if has_titles else []), "reason"):
+        table.add_column(heading, overflow="fold")
+    for answer in answers:
+        title = [Text(_one_line(answer.get("title") or ""))] if has_titles else []
+        table.add_row(answer["status"], Text(answer["url"]), *title, Text(_reason(answer)))
+    return table
 
 
 def _reason(answer: Answer) -> str:
@@ -208,10 +232,12 @@ def _reason(answer: Answer) -> str:
     return str(error.get("message", ""))
 
 
-def _print_page(page: Answer) -> None:
+def show_page(page: Answer) -> None:
+    """Print a record as a table: first a preview of the page, then the facts."""
     metadata = page.get("metadata") or {}
     table = Table(box=None, show_header=False)
     facts = {
+        **_preview(metadata.get("document") or {}),
         "url": page["url"],
         "status": page["status"],
         "reason": _reason(page),
@@ -223,8 +249,27 @@ def _print_page(page: Answer) -> None:
     }
     for name, value in facts.items():
         if value not in (None, ""):
-            table.add_row(name, str(value))
-    console.print(table, soft_wrap=True)
+            table.add_row(name, Text(str(value)))
+    print_table(table)
+
+
+def _preview(document: Answer) -> Answer:
+    """Return what the page says about itself, as far as a link preview would show it."""
+    texts = {
+        "title": document.get("title"),
+        "description": document.get("description"),
+        "site": document.get("site_name"),
+        "image": (document.get("image") or {}).get("url"),
+        "language": document.get("language"),
+    }
+    return {name: _one_line(text) for name, text in texts.items() if text}
+
+
+def _one_line(text: str) -> str:
+    """Return a text of a page for the terminal: without line breaks and control characters."""
+    printable = "".join(it if it.isprintable() else " " for it in text)
+    short = " ".join(printable.split())
+    return short if len(short) <= MAX_PREVIEW else f"{short[: MAX_PREVIEW - 1]}…"
 
 
 _FACTS = ("final_url", "status_code", "content_type", "charset", "body_bytes", "elapsed_ms")
