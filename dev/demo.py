@@ -45,6 +45,7 @@ FOLDER = STATE / "demo"
 PAGE_DEADLINE_SECONDS = 90
 REQUEST_TIMEOUT_SECONDS = 30
 COLUMNS_IN_A_PIPE = 120
+TITLE_COLUMNS = 24
 
 # Short delays, so that the page that fails at first is soon tried again.
 SETTINGS = {
@@ -236,15 +237,22 @@ def _is_refusal(answer: Answer) -> bool:
 def _show(expected: Sequence[Expected], answers: Sequence[Answer]) -> None:
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("Page", overflow="fold")
+    table.add_column("Title", max_width=TITLE_COLUMNS, no_wrap=True)
     table.add_column("Status", no_wrap=True)
     for heading in ("HTTP", "Headers", "Cookies", "Bytes", "Attempts", "Time"):
         table.add_column(heading, justify="right")
     for page, answer in zip(expected, answers, strict=True):
-        table.add_row(Text(page.url), *_cells(answer))
+        table.add_row(Text(page.url), Text(_title(answer)), *_cells(answer))
     console = Console()
     if not console.is_terminal:
         console.width = COLUMNS_IN_A_PIPE
     console.print(table)
+
+
+def _title(answer: Answer) -> str:
+    """Return the title of a page on one line; `-` if it has none."""
+    document = (answer.get("metadata") or {}).get("document") or {}
+    return " ".join((document.get("title") or "-").split())
 
 
 def _cells(answer: Answer) -> list[str]:

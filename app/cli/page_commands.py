@@ -3,22 +3,19 @@
 import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import Iterable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
 import typer
-from rich.table import Table
 
+from app.cli.showing import FACTS, Answer, show_answers, show_page
 from app.cli.terminal import (
     DEFAULT_API,
     EXIT_BAD_RESULT,
     ApiUrl,
     Json,
-    console,
     fail,
     print_json,
     progress,
@@ -32,7 +29,7 @@ MAX_WAIT_SECONDS = 60
 
 MIN_WAIT_SECONDS = 2
 
-SUMMARY_FIELDS = ("status_code", "body_bytes")
+SUMMARY_FIELDS = ("status_code", "body_bytes", "document")
 """What `submit` reports of a page's metadata. Nothing else of it is asked for."""
 
 LONGEST_PAUSE_SECONDS = 5.0
@@ -55,8 +52,6 @@ Fields = Annotated[
     typer.Option("--fields", help="Names of fields of the metadata, separated by commas"),
 ]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds after which to stop waiting")]
-
-Answer = dict[str, Any]
 
 
 def submit(  # noqa: PLR0913 - each is an option of its own
@@ -87,7 +82,7 @@ def submit(  # noqa: PLR0913 - each is an option of its own
     if as_json:
         print_json(answers)
     else:
-        _print_answers(answers, good)
+        show_answers(answers, good)
     if any(answer["status"] not in good for answer in answers):
         raise typer.Exit(EXIT_BAD_RESULT)
 
@@ -112,7 +107,7 @@ def get(  # noqa: PLR0913 - each is an option of its own
     if as_json:
         print_json(page)
     else:
-        _print_page(page, fields.split(",") if fields else _FACTS)
+        show_page(page, fields.split(",") if fields else FACTS)
     if page["status"] != "COMPLETED":
         raise typer.Exit(EXIT_BAD_RESULT)
 
@@ -249,7 +244,10 @@ def _summary(page: Answer) -> Answer:
     kept = ("status", "url", "request_id", "attempts", "error")
     short = {name: page[name] for name in kept if page.get(name) is not None}
     metadata = page.get("metadata") or {}
-    return short | {name: metadata[name] for name in SUMMARY_FIELDS if name in metadata}
+    if not metadata:
+        return short
+    shown = {name: metadata[name] for name in ("status_code", "body_bytes")}
+    return short | shown | {"title": (metadata.get("document") or {}).get("title")}
 
 
 def _lines_of(file: Path | None) -> list[str]:
@@ -261,44 +259,3 @@ def _lines_of(file: Path | None) -> list[str]:
         raise typer.BadParameter(str(exc)) from exc
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]
-
-
-def _print_answers(answers: list[Answer], good: set[str]) -> None:
-    for answer in answers:
-        if answer["status"] not in good or len(answers) == 1:
-            console.print(answer["status"], answer["url"], _reason(answer), soft_wrap=True)
-    counts = Counter(answer["status"] for answer in answers)
-    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-
-
-def _reason(answer: Answer) -> str:
-    error: Answer = answer.get("error") or {}
-    return str(error.get("message", ""))
-
-
-def _print_page(page: Answer, fields: Iterable[str]) -> None:
-    metadata = page.get("metadata") or {}
-    table = Table(box=None, show_header=False)
-    facts = {
-        "url": page["url"],
-        "status": page["status"],
-        "reason": _reason(page),
-        "attempts": page.get("attempts"),
-        **{name: _fact(metadata.get(name)) for name in fields},
-        "request_id": page.get("request_id"),
-    }
-    for name, value in facts.items():
-        if value not in (None, ""):
-            table.add_row(name, str(value))
-    console.print(table, soft_wrap=True)
-
-
-def _fact(value: object) -> object:
-    """Return a value as a table shows it: of a list, how many items it has."""
-    return len(value) or None if isinstance(value, list) else value
-
-
-_FACTS = (
-    *("final_url", "status_code", "content_type", "charset", "body_bytes", "elapsed_ms"),
-    *("headers", "cookies"),
-)

@@ -11,6 +11,7 @@ import typer
 from pymongo.collection import Collection
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from app.errors import InventoryError
 from app.runtime.settings import Settings, load_settings
@@ -30,6 +31,8 @@ EXIT_INTERRUPTED = 130
 
 console = Console(highlight=False)
 progress_console = Console(stderr=True)
+
+UNFOLDED_COLUMNS = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
 ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
@@ -92,3 +95,9 @@ def print_json(value: object) -> None:
     """Print one value on one line, and flush, so that a pipe gets it at once."""
     sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+
+
+def print_table(table: Table) -> None:
+    """Print a table: folded to fit a terminal, and with each row on one line for anything else."""
+    unfolding = Console(width=UNFOLDED_COLUMNS, highlight=False)
+    (console if console.is_terminal else unfolding).print(table)

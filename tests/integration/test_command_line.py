@@ -89,6 +89,19 @@ def test_submitted_pages_are_waited_for_and_reported(both: Service, site: Site) 
 
 
 @on_both
+def test_submitted_pages_are_shown_with_their_titles(both: Service, site: Site) -> None:
+    urls = [site.url("/page"), site.url("/other")]
+    ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
+    rows = [line.split() for line in ran.stdout.splitlines()]
+    assert rows == [
+        ["status", "url", "title", "reason"],
+        ["COMPLETED", urls[0], "/page"],
+        ["COMPLETED", urls[1], "/other"],
+        ["2", "COMPLETED"],
+    ]
+
+
+@on_both
 def test_one_page_that_fails_makes_the_exit_code_1(both: Service, site: Site) -> None:
     urls = [site.url("/page"), "http://no-such-host.invalid/"]
     ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
@@ -185,6 +198,7 @@ def test_a_page_is_shown_as_a_table_or_as_its_whole_record(both: Service, site: 
     ended = pagemeta(both, "get", site.url("/page"), "--wait", *at)
     assert ended.exit_code == 0
     assert "COMPLETED" in ended.stdout
+    assert ended.stdout.split()[:2] == ["title", "/page"]
     whole = as_json(pagemeta(both, "get", site.url("/page"), "--json", *at))
     assert whole["metadata"]["page_source"] == "<!doctype html><title>/page</title>"
 

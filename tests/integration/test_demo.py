@@ -25,6 +25,7 @@ def test_the_demo_shows_every_page_and_leaves_nothing_on_the_servers(
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "Every page ended as expected." in ran.stdout
+    assert all(title in ran.stdout for title in ("Title", "Home", "Not found", "Flaky"))
     assert "could not be deleted" not in ran.stdout
     assert "demo-" not in rabbitmq.ctl("list_queues", "name")
     with pymongo.MongoClient[dict[str, object]](mongodb.url) as client:

@@ -231,3 +231,10 @@ def test_ten_times_the_input_takes_about_ten_times_as_long(
     short = first + repeated * (SHORT // len(repeated))
     long = first + repeated * (FACTOR * SHORT // len(repeated))
     assert seconds(run, long) < MOST * max(seconds(run, short), LEAST_SECONDS)
+
+
+@pytest.mark.parametrize("piece", ["<p a ", '<p a="" b', "<meta a ", "<script a", "</p <p a="])
+def test_tags_without_an_end_are_not_each_searched_to_the_end_of_the_page(piece: str) -> None:
+    # To search is quick, so it takes this many tags to show.
+    text = piece * (20_000 // len(piece))
+    assert seconds_once(excerpt_of, text * FACTOR) < MOST * max(seconds(excerpt_of, text), 0.0002)

@@ -1,0 +1,92 @@
+"""How `submit` and `get` show pages. Their texts come from strangers: none is read as markup."""
+
+from collections import Counter
+from collections.abc import Container, Iterable
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from app.cli.terminal import console, print_table
+
+MAX_SHOWN = 20
+"""Up to how many pages `submit` shows each one that has ended well."""
+
+MAX_PREVIEW = 300
+"""How many characters of a title or description are shown."""
+
+FACTS = (
+    *("final_url", "status_code", "content_type", "charset", "body_bytes", "elapsed_ms"),
+    *("headers", "cookies"),
+)
+"""The fields of the metadata that `get` shows if none are asked for."""
+
+Answer = dict[str, Any]
+
+
+def show_answers(answers: list[Answer], good: Container[str]) -> None:
+    """Print the pages that did not end well, and all if there are few; then how many ended how."""
+    shown = [it for it in answers if it["status"] not in good or len(answers) <= MAX_SHOWN]
+    if shown:
+        print_table(_table(shown))
+    counts = Counter(answer["status"] for answer in answers)
+    console.print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+
+
+def _table(answers: list[Answer]) -> Table:
+    has_titles = any(answer.get("title") for answer in answers)
+    table = Table(box=None, show_header=has_titles)
+    for heading in ("status", "url", *(["title"] if has_titles else []), "reason"):
+        table.add_column(heading, overflow="fold")
+    for answer in answers:
+        title = [Text(_one_line(answer.get("title") or ""))] if has_titles else []
+        table.add_row(answer["status"], Text(answer["url"]), *title, Text(_reason(answer)))
+    return table
+
+
+def _reason(answer: Answer) -> str:
+    error: Answer = answer.get("error") or {}
+    return str(error.get("message", ""))
+
+
+def show_page(page: Answer, fields: Iterable[str] = FACTS) -> None:
+    """Print a record as a table: first a preview of the page, then the facts in these fields."""
+    metadata = page.get("metadata") or {}
+    table = Table(box=None, show_header=False)
+    facts = {
+        **_preview(metadata.get("document") or {}),
+        "url": page["url"],
+        "status": page["status"],
+        "reason": _reason(page),
+        "attempts": page.get("attempts"),
+        **{name: _fact(metadata.get(name)) for name in fields},
+        "request_id": page.get("request_id"),
+    }
+    for name, value in facts.items():
+        if value not in (None, ""):
+            table.add_row(name, Text(str(value)))
+    print_table(table)
+
+
+def _preview(document: Answer) -> Answer:
+    """Return what the page says about itself, as far as a link preview would show it."""
+    texts = {
+        "title": document.get("title"),
+        "description": document.get("description"),
+        "site": document.get("site_name"),
+        "image": (document.get("image") or {}).get("url"),
+        "language": document.get("language"),
+    }
+    return {name: _one_line(text) for name, text in texts.items() if text}
+
+
+def _one_line(text: str) -> str:
+    """Return a text of a page for the terminal: without line breaks and control characters."""
+    printable = "".join(it if it.isprintable() else " " for it in text)
+    short = " ".join(printable.split())
+    return short if len(short) <= MAX_PREVIEW else f"{short[: MAX_PREVIEW - 1]}…"
+
+
+def _fact(value: object) -> object:
+    """Return a value as a table shows it: of a list, how many items it has."""
+    return len(value) or None if isinstance(value, list) else value
