@@ -59,7 +59,7 @@ def show_page(page: Answer, fields: Iterable[str] = FACTS) -> None:
         "status": page["status"],
         "reason": _reason(page),
         "attempts": page.get("attempts"),
-        **{name: _fact(metadata.get(name)) for name in fields},
+        **{name: _fact(metadata.get(name)) for name in fields if name != "document"},
         "request_id": page.get("request_id"),
     }
     for name, value in facts.items():

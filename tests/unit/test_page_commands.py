@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
-from app.cli.page_commands import Answer, ApiClient, _fair_wait
+from app.cli.page_commands import ApiClient, _fair_wait
+from app.cli.showing import Answer
 
 URL = "https://example.com/"
 
