@@ -45,12 +45,20 @@ def collecting(setup: Setup) -> Iterator[Reading]:
 
 
 def collecting_news(setup: Setup) -> Iterator[Reading]:
-    """Measure pages of 270 KB, and how long one of them keeps all others waiting."""
+    """Measure pages of 270 KB: what reading them costs, and how long one keeps all others waiting.
+
+    The baseline is a worker that does not read what the pages say.
+    """
+    with _collected(
+        setup, [setup.worker(WORKER_EXTRACT="false")], NEWS_PAGES, folder="news/"
+    ) as it:
+        without = theirs.cpu["worker"]
     worker = WatchedWorker(setup.ground.folder, name="watched", environment=setup.environment)
     with _collected(setup, [worker], NEWS_PAGES, folder="news/") as ours:
         cpu = ours.cpu
     (watched,) = worker.events("event_loop_watched")  # it is printed when the worker stops
     yield Reading("pages of 270 KB: longest hold", watched["longest_hold_ms"], cpu=cpu)
+    yield Reading("pages of 270 KB: CPU of a page", cpu["worker"], without, cpu)
 
 
 def collecting_slow_pages(setup: Setup) -> Iterator[Reading]:

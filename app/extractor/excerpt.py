@@ -54,7 +54,8 @@ _ATTRIBUTE = (
 
 # Most tags have nothing but attributes in double quotes, and are matched faster by the first of
 # these two. It stops at any `<` outside quotes: of many tags without an end each would else be
-# searched to the end of the page, in vain. Of a tag with more attributes than the second allows, the rest counts as text.
+# searched to the end of the page, in vain. Of a tag with more attributes than the second allows,
+# the rest counts as text.
 _PLAIN_TAG = r"""[a-zA-Z](?:[^"'<>=]*+="[^"]*+"){0,100}+[^"'<>=]*+>"""
 _ANY_TAG = rf"{_NAME}(?:{_ATTRIBUTE}){{0,400}}+[ \t\n\f\r/]*+>?+"
 
