@@ -49,16 +49,16 @@ def collecting_news(setup: Setup) -> Iterator[Reading]:
 
     The baseline is a worker that does not read what the pages say.
     """
-    with _collected(
-        setup, [setup.worker(WORKER_EXTRACT="false")], NEWS_PAGES, folder="news/"
-    ) as it:
-        without = theirs.cpu["worker"]
+    environment = {**setup.environment, "WORKER_EXTRACT": "false"}
+    without = WatchedWorker(setup.ground.folder, name="unread", environment=environment)
+    with _collected(setup, [without], NEWS_PAGES, folder="news/") as theirs:
+        baseline = theirs.cpu["worker"]
     worker = WatchedWorker(setup.ground.folder, name="watched", environment=setup.environment)
     with _collected(setup, [worker], NEWS_PAGES, folder="news/") as ours:
         cpu = ours.cpu
     (watched,) = worker.events("event_loop_watched")  # it is printed when the worker stops
     yield Reading("pages of 270 KB: longest hold", watched["longest_hold_ms"], cpu=cpu)
-    yield Reading("pages of 270 KB: CPU of a page", cpu["worker"], without, cpu)
+    yield Reading("pages of 270 KB: CPU of a page", cpu["worker"], baseline, cpu)
 
 
 def collecting_slow_pages(setup: Setup) -> Iterator[Reading]:
