@@ -81,6 +81,7 @@ class StoredDocuments:
         """
         same_result = {
             "_id": page.record_id,
+            "url": page.url,  # by which a sharded collection is split
             "metadata.body_sha256": page.body_sha256,
             "metadata.fetched_at": page.fetched_at,
         }
