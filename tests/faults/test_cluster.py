@@ -63,17 +63,24 @@ def load_of(service: Service, api: Api, site: Site) -> Load:
 def test_killing_the_node_that_leads_all_queues_loses_nothing(
     clustered: Service, nodes: list[RabbitMQ], site: Site
 ) -> None:
-    """The first process to start declares the queues, so their leaders are on its node."""
+    """The first process to start declares the queues, so their leaders are on its node.
+
+    The API accepts pages, and workers finish them, while the node is away. It is back before the
+    pages are counted: RabbitMQ 3.10 may look for the queue that a retry is moved to on this node
+    alone, if both queues get their new leaders at one moment.
+    """
     api, worker = started(clustered.api(), clustered.worker())
     load = load_of(clustered, api, site).start()
     worker.wait_for_event("metadata_persisted", count=50)
     killed = leader(nodes, f"{clustered.name}.requests")
     killed.kill()
     clustered.rabbitmq = next(node for node in nodes if node is not killed)
-    before = len(load.accepted)
-    eventually(lambda: len(load.accepted), lambda count: count > before + 50, within=120)
+    accepted, finished = len(load.accepted), len(worker.events("metadata_persisted"))
+    eventually(lambda: len(load.accepted), lambda count: count > accepted + 50, within=120)
+    worker.wait_for_event("metadata_persisted", count=finished + 50, deadline=120)
     load.stop()
     assert set(load.answers) <= {202, 503}
+    killed.start()
     assert_nothing_is_lost(clustered, site, within=120)
 
 
