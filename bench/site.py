@@ -5,23 +5,14 @@ one of 270 KB, which is the mean of news pages.
 """
 
 import asyncio
-import random
 import sys
 from typing import cast
 
 import uvloop
 
-NEWS_BYTES = 270_000
+from bench.extraction import a_page
 
-
-def _news() -> bytes:
-    """Return a page whose text is not all ASCII, and does not repeat itself as a small one may."""
-    chance = random.Random(0)  # noqa: S311 (the same page in each run)
-    words = ["".join(chance.choices("aeiounrstdlmäéß", k=7)) for _ in range(2000)]
-    text = "".join(
-        f"<p>{' '.join(chance.choices(words, k=50))}</p>\n" for _ in range(NEWS_BYTES // 400)
-    )
-    return f"<!doctype html><title>News</title>{text}".encode()[:NEWS_BYTES]
+NEWS_CHARACTERS = 270_000
 
 
 def _answer(body: bytes) -> bytes:
@@ -32,7 +23,7 @@ def _answer(body: bytes) -> bytes:
 
 
 _PAGE = _answer(b"<!doctype html><title>A page</title>" + b"<p>hello world</p>" * 560)
-_NEWS = _answer(_news())
+_NEWS = _answer(a_page(NEWS_CHARACTERS).encode())
 
 
 class _Pages(asyncio.Protocol):
