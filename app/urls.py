@@ -10,7 +10,7 @@ from app.errors import InvalidUrl
 MAX_URL_LENGTH = 2083
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
-_MAX_GIVEN_LENGTH = 8 * MAX_URL_LENGTH
+MAX_GIVEN_LENGTH = 8 * MAX_URL_LENGTH
 """What is longer is not parsed: it could become shorter, but nobody writes such a URL."""
 
 _HTTP = re.compile("https?:", re.IGNORECASE)
@@ -54,7 +54,7 @@ def host_of(url: str) -> str:
 
 
 def _parsed(text: str, base: str | None = None) -> URL:
-    if len(text) > _MAX_GIVEN_LENGTH:
+    if len(text) > MAX_GIVEN_LENGTH:
         raise InvalidUrl(f"the URL is longer than {MAX_URL_LENGTH} characters")
     try:
         return URL(text, base)

@@ -11,7 +11,7 @@ from app.fetcher.cookies import default_path, parse_cookie
 from app.fetcher.guard import literal_address
 from app.fetcher.head import ResponseHead
 from app.models import Cookie, ErrorKind, Header
-from app.urls import MAX_URL_LENGTH, absolute_url
+from app.urls import MAX_GIVEN_LENGTH, MAX_URL_LENGTH, absolute_url
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -27,20 +27,27 @@ def redirect_target(url: httpx.URL, head: ResponseHead) -> httpx.URL | None:
     locations = set(head.values("location"))
     if head.status_code not in _REDIRECTS or len(locations) != 1:
         return None
+    location = _as_text(locations.pop())
+    if len(location) > MAX_GIVEN_LENGTH:
+        raise _too_long()
     try:
-        target = _joined(url, _as_text(locations.pop()))
+        target = _joined(url, location)
     except (httpx.InvalidURL, ValueError) as exc:  # ValueError is what urllib and idna raise
         raise FetchError(
             ErrorKind.INVALID_RESPONSE, "the server redirects to an invalid URL", retryable=False
         ) from exc
     # The record repeats parts of the URL, such as the path in each cookie, so its length counts.
     if len(str(target)) > MAX_URL_LENGTH:
-        raise FetchError(
-            ErrorKind.INVALID_RESPONSE,
-            f"the server redirects to a URL of more than {MAX_URL_LENGTH} characters",
-            retryable=False,
-        )
+        raise _too_long()
     return target
+
+
+def _too_long() -> FetchError:
+    return FetchError(
+        ErrorKind.INVALID_RESPONSE,
+        f"the server redirects to a URL of more than {MAX_URL_LENGTH} characters",
+        retryable=False,
+    )
 
 
 def _as_text(location: str) -> str:
