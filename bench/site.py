@@ -12,7 +12,7 @@ import uvloop
 
 from bench.extraction import a_page
 
-NEWS_CHARACTERS = 270_000
+NEWS_BYTES = 270_000
 
 
 def _answer(body: bytes) -> bytes:
@@ -23,7 +23,7 @@ def _answer(body: bytes) -> bytes:
 
 
 _PAGE = _answer(b"<!doctype html><title>A page</title>" + b"<p>hello world</p>" * 560)
-_NEWS = _answer(a_page(NEWS_CHARACTERS).encode())
+_NEWS = _answer(a_page(NEWS_BYTES).encode()[:NEWS_BYTES])
 
 
 class _Pages(asyncio.Protocol):
