@@ -13,6 +13,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_GIVEN_LENGTH = 8 * MAX_URL_LENGTH
 """What is longer is not parsed: it could become shorter, but nobody writes such a URL."""
 
+_UNREADABLE = re.compile(r"[\x00-\x1f\s\x7f]")
 _HTTP = re.compile("https?:", re.IGNORECASE)
 _ONLY_HTTP = "only absolute http:// and https:// URLs are taken"
 
@@ -33,10 +34,17 @@ def canonical_url(text: str) -> str:
     text = text.strip()
     if not text:
         raise InvalidUrl("the URL is empty; give one such as https://example.com/")
-    if any(character <= "\x1f" or character.isspace() or character == "\x7f" for character in text):
+    if _UNREADABLE.search(text):
         # A browser would take it, but it is more often two URLs than one.
         raise InvalidUrl("the URL contains white space or control characters; encode them")
     return _serialized(_parsed(text))
+
+
+def canonical_or_none(text: str) -> str | None:
+    """Return the canonical form of a URL, or None if it has none."""
+    with suppress(InvalidUrl):
+        return canonical_url(text)
+    return None
 
 
 def absolute_url(base: str, text: str) -> str | None:

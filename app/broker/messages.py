@@ -1,13 +1,11 @@
 """The message contract: what travels through the queues."""
 
-from contextlib import suppress
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from app.errors import InvalidUrl
 from app.models import PageRequest
-from app.urls import MAX_URL_LENGTH, canonical_url
+from app.urls import MAX_URL_LENGTH, canonical_or_none
 
 CONTENT_TYPE = "application/json"
 MESSAGE_TYPE = "MetadataRequested"
@@ -68,7 +66,5 @@ class MetadataRequested(BaseModel):
         An older version may have sent it under another one. A URL that is none stays as it is: the
         fetcher refuses it, and the record says why.
         """
-        url = self.url
-        with suppress(InvalidUrl):
-            url = canonical_url(url)
+        url = canonical_or_none(self.url) or self.url
         return PageRequest(url, self.request_id, self.requested_at, self.attempt)

@@ -17,6 +17,17 @@ it sends little of them."""
 
 
 @contextmanager
+def driver_errors_told(what: str) -> Iterator[None]:
+    """Raise any error of the driver as `DatabaseUnreachable`: MongoDB could not be so and so."""
+    try:
+        yield
+    except PyMongoError as exc:
+        # pymongo goes on with details of its topology, which say nothing to an operator.
+        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
+        raise DatabaseUnreachable(f"MongoDB could not be {what}: {reason}") from exc
+
+
+@contextmanager
 def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collection[Bson]]:
     """Connect to the database `name`, within `timeout_seconds`, and yield its collection of pages.
 
@@ -30,12 +41,7 @@ def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collect
         tz_aware=True,
         uuidRepresentation="standard",
     )
-    try:
-        with client:
-            with pymongo.timeout(timeout_seconds):
-                client.admin.command("ping")
-            yield client[name][COLLECTION]
-    except PyMongoError as exc:
-        # pymongo goes on with details of its topology, which say nothing to an operator.
-        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
-        raise DatabaseUnreachable(f"MongoDB could not be used: {reason}") from exc
+    with driver_errors_told("used"), client:
+        with pymongo.timeout(timeout_seconds):
+            client.admin.command("ping")
+        yield client[name][COLLECTION]

@@ -90,6 +90,12 @@ IS_FINISHED = {
 }
 
 
+def is_finished(document: Bson) -> bool:
+    """Say of a record that was read what `IS_FINISHED` says of it in the database."""
+    finished: bool = document["processing"].get("finished", document["status"] in ENDED_STATUSES)
+    return finished
+
+
 def is_covered(request_id: UUID) -> Bson:
     """Return the expression for: the latest fetch began after this request was accepted."""
     return {"$in": [request_id, {"$ifNull": ["$processing.covered.request_id", []]}]}
@@ -144,8 +150,7 @@ class ClaimRequest:
         # other one asks again.
         if request.request_id not in covered:
             return Busy()
-        has_ended = document["status"] in ENDED_STATUSES
-        return Coalesced("answered" if processing.get("finished", has_ended) else "in_progress")
+        return Coalesced("answered" if is_finished(document) else "in_progress")
 
     def _is_own(self) -> Bson:
         return {"$eq": ["$processing.last_request_id", self.delivery.request.request_id]}

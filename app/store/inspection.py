@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pymongo
-from pymongo.errors import PyMongoError
 
-from app.errors import DatabaseUnreachable
+from app.store.blocking import driver_errors_told
 from app.store.mongo import COLLECTION
 
 
@@ -28,13 +27,8 @@ def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFa
     client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
         url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
     )
-    try:
-        with client:
-            return _facts(client, client[name])
-    except PyMongoError as exc:
-        # pymongo goes on with details of its topology, which say nothing to an operator.
-        reason = str(exc).partition(" (")[0].partition(", Timeout")[0]
-        raise DatabaseUnreachable(f"MongoDB could not be reached: {reason}") from exc
+    with driver_errors_told("reached"), client:
+        return _facts(client, client[name])
 
 
 def _facts(client: Any, database: Any) -> DatabaseFacts:

@@ -162,21 +162,29 @@ class Database:
 
 
 @contextmanager
+def not_storable_told() -> Iterator[None]:
+    """Raise `NotStorable` for a document that no further try could write."""
+    try:
+        yield
+    except UNWRITABLE as exc:
+        raise NotStorable(_in_short(exc)) from exc
+    except OperationFailure as exc:
+        if _is_too_large(exc):
+            raise NotStorable(_in_short(exc)) from exc
+        raise
+
+
+@contextmanager
 def translated_errors() -> Iterator[None]:
     """Raise the driver's errors as this package's own.
 
     `DuplicateKeyError` passes: to its callers it is an answer, not a fault.
     """
     try:
-        yield
+        with not_storable_told():
+            yield
     except DuplicateKeyError:
         raise
-    except UNWRITABLE as exc:
-        raise NotStorable(_in_short(exc)) from exc
-    except OperationFailure as exc:
-        if is_too_large(exc):
-            raise NotStorable(_in_short(exc)) from exc
-        raise _unavailable(exc) from exc
     except (PyMongoError, TimeoutError) as exc:
         raise _unavailable(exc) from exc
 
@@ -206,10 +214,10 @@ def _codes(exc: OperationFailure) -> set[int | None]:
 
 def is_of_one_write(exc: OperationFailure) -> bool:
     """Say whether the server refused single writes of a bulk, rather than the bulk as a whole."""
-    return isinstance(exc, BulkWriteError) or is_too_large(exc)
+    return isinstance(exc, BulkWriteError) or _is_too_large(exc)
 
 
-def is_too_large(exc: OperationFailure) -> bool:
+def _is_too_large(exc: OperationFailure) -> bool:
     """Say whether the server refused a document because it is over 16 MB."""
     return bool(_codes(exc) & _TOO_LARGE)
 

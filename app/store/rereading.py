@@ -10,12 +10,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pymongo.collection import Collection
-from pymongo.errors import OperationFailure
 
-from app.errors import NotStorable, UnreadableRecord
+from app.errors import UnreadableRecord
 from app.models import Document, Header
 from app.store.claims import Bson
-from app.store.mongo import UNWRITABLE, is_too_large
+from app.store.mongo import not_storable_told
 
 BATCH = 100
 """How many records are looked at by one query, which reads little of each."""
@@ -95,14 +94,8 @@ class StoredPages:
             "$inc": {"processing.revision": 1},
             "$currentDate": {"updated_at": True},
         }
-        try:
+        with not_storable_told():
             return bool(self._pages.update_one(same_result, change).matched_count)
-        except UNWRITABLE as exc:
-            raise NotStorable(str(exc)) from exc
-        except OperationFailure as exc:
-            if is_too_large(exc):
-                raise NotStorable(str(exc)) from exc
-            raise
 
 
 def _head(record: Bson) -> Head:

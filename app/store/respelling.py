@@ -15,10 +15,9 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from app.errors import InvalidUrl
-from app.models import ENDED_STATUSES, PageStatus
-from app.store.claims import COVERED, IS_HELD, NEXT_REVISION, WAITING, Bson
-from app.urls import canonical_url, host_of
+from app.models import PageStatus
+from app.store.claims import COVERED, IS_HELD, NEXT_REVISION, WAITING, Bson, is_finished
+from app.urls import canonical_or_none, host_of
 
 BATCH = 1000
 
@@ -61,7 +60,7 @@ class Respelling:
             .limit(BATCH)
         ]:
             for url in found:
-                if (canonical := _canonical(url)) != url:
+                if (canonical := canonical_or_none(url)) != url:
                     yield Misspelled(url, canonical)
             after = {"url": {"$gt": found[-1]}}
 
@@ -112,13 +111,6 @@ class Respelling:
 _COVERED = {"$map": {"input": COVERED, "in": "$$this.request_id"}}
 
 
-def _canonical(url: str) -> str | None:
-    try:
-        return canonical_url(url)
-    except InvalidUrl:
-        return None
-
-
 def _unchanged(record: Bson) -> Bson:
     # Records of version 0.1.0 have no revision: null matches them.
     return {"_id": record["_id"], "processing.revision": record["processing"].get("revision")}
@@ -127,8 +119,7 @@ def _unchanged(record: Bson) -> Bson:
 def _open_requests(record: Bson) -> list[Any]:
     """Return the requests whose pages are still to be fetched. Their messages wait in a queue."""
     processing = record["processing"]
-    has_ended = processing.get("finished", record["status"] in ENDED_STATUSES)
-    current = [] if has_ended else [processing["last_request_id"]]
+    current = [] if is_finished(record) else [processing["last_request_id"]]
     return [*processing.get("waiting", []), *current]
 
 
