@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from app.extractor.page import Page
 from app.extractor.sources import Source
+from app.extractor.text import clean
 
 Value = TypeVar("Value")
 
@@ -22,3 +23,9 @@ def first(
             if value is not None:
                 return value
     return None
+
+
+def first_text(page: Page, sources: Iterable[Source], most: int) -> str | None:
+    """Return the first text that is not blank, as people read it, cut to so many characters."""
+    text = first(page, sources, lambda candidate: clean(candidate) or None)
+    return page.bounds.text(text, most) if text else None

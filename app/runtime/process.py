@@ -3,9 +3,9 @@
 Which code a stop signal reaches depends on how far the process is:
 
 - It starts and connects: `stoppable_at_once()` ends the process on the spot.
-- It serves: uvicorn notes the signal (and so does `called_on_stop()`), answers what is under way
-  and ends the lifespan, where
-  connections are closed (`app/api/application.py`, `app/worker/application.py`).
+- It serves: uvicorn notes the signal, as `called_on_stop()` does, answers what is under way, and
+  ends the lifespan, where connections are closed (`app/api/application.py`,
+  `app/worker/application.py`).
 - uvicorn has shut down and raises the signal once more: `exit_with_zero_when_stopped()`.
 """
 
@@ -15,11 +15,13 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from loguru import logger
+
+_Handler = Callable[[int, FrameType | None], None]
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -60,7 +62,14 @@ def stoppable_at_once() -> Iterator[None]:
     For connecting, which may take minutes of backoff: uvicorn would only note the signal until
     that is over. Nothing is in flight that has to be finished.
     """
-    before = {number: signal.signal(number, _exit_at_once) for number in STOP_SIGNALS}
+    with _handled(dict.fromkeys(STOP_SIGNALS, _exit_at_once)):
+        yield
+
+
+@contextmanager
+def _handled(handlers: Mapping[signal.Signals, _Handler]) -> Iterator[None]:
+    """Within the block, have signals handled so; then, as they were before."""
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
@@ -86,22 +95,14 @@ def called_on_stop(act: Callable[[], None]) -> Iterator[None]:
     lifespan.
     """
     loop = asyncio.get_running_loop()
-    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    found = {n: handler for n in STOP_SIGNALS if callable(handler := signal.getsignal(n))}
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(act)
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
+        found[signal.Signals(number)](number, frame)
 
-    caught = [number for number, handler in before.items() if callable(handler)]
-    for number in caught:
-        signal.signal(number, on_signal)
-    try:
+    with _handled(dict.fromkeys(found, on_signal)):
         yield
-    finally:
-        for number in caught:
-            signal.signal(number, before[number])
 
 
 def end_with_failure() -> None:
