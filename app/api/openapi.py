@@ -27,63 +27,54 @@ TAGS = [
     {"name": "health", "description": "The state of the process, for whatever supervises it."},
 ]
 
-LOCATION = {
-    "Location": {
-        "description": "Where the page can be read.",
+_PAGE_ADDRESS = "/metadata?url=https%3A%2F%2Fexample.com%2F"
+
+
+def _header(description: str, example: object = None, **schema: object) -> dict[str, Any]:
+    """Describe a header that each answer of its kind has."""
+    shown = {} if example is None else {"example": example}
+    return {
+        "description": description,
         "required": True,
-        "schema": {"type": "string", "format": "uri-reference"},
-        "example": "/metadata?url=https%3A%2F%2Fexample.com%2F",
-    }
+        "schema": {"type": "string"} | schema,
+    } | shown
+
+
+LOCATION = {
+    "Location": _header("Where the page can be read.", _PAGE_ADDRESS, format="uri-reference")
 }
 RETRY_AFTER = {
-    "Retry-After": {
-        "description": "Seconds after which to ask again.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-        "example": 5,
-    }
+    "Retry-After": _header("Seconds after which to ask again.", 5, type="integer", minimum=1)
 }
 CONTENT_LOCATION = {
-    "Content-Location": {
-        "description": "Where the same page can be read again, with the same `fields`.",
-        "required": True,
-        "schema": {"type": "string", "format": "uri-reference"},
-        "example": "/metadata?url=https%3A%2F%2Fexample.com%2F",
-    }
+    "Content-Location": _header(
+        "Where the same page can be read again, with the same `fields`.",
+        _PAGE_ADDRESS,
+        format="uri-reference",
+    )
 }
 VALIDATORS = {
-    "ETag": {
-        "description": "Changes with anything in the answer. For `If-None-Match`.",
-        "required": True,
-        "schema": {"type": "string", "pattern": '^"[0-9a-f]+(-gzip)?"$'},
-        "example": '"4d186321c1a7f0f354b297e8914ab240"',
-    },
-    "Last-Modified": {
-        "description": "When the record last changed, to the second.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "Thu, 01 Jan 2026 00:00:05 GMT",
-    },
-    "Cache-Control": {
-        "description": "A cache is to ask each time whether the answer has changed.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "no-cache",
-    },
-    "Vary": {
-        "description": "The answer is compressed or not, as `Accept-Encoding` asks.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "Accept-Encoding",
-    },
+    "ETag": _header(
+        "Changes with anything in the answer. For `If-None-Match`.",
+        '"4d186321c1a7f0f354b297e8914ab240"',
+        pattern='^"[0-9a-f]+(-gzip)?"$',
+    ),
+    "Last-Modified": _header(
+        "When the record last changed, to the second.", "Thu, 01 Jan 2026 00:00:05 GMT"
+    ),
+    "Cache-Control": _header(
+        "A cache is to ask each time whether the answer has changed.", "no-cache"
+    ),
+    "Vary": _header(
+        "The answer is compressed or not, as `Accept-Encoding` asks.", "Accept-Encoding"
+    ),
 }
 SOURCE_HEADERS = VALIDATORS | {
-    name: {"description": description, "required": True, "schema": {"type": "string"}}
-    for name, description in (
-        ("Content-Disposition", "`attachment`: a browser saves the source, and does not show it."),
-        ("Content-Security-Policy", "`sandbox`: nothing in the source may run."),
-        ("X-Content-Type-Options", "`nosniff`: it is plain text, whatever it looks like."),
-    )
+    "Content-Disposition": _header(
+        "`attachment`: a browser saves the source, and does not show it."
+    ),
+    "Content-Security-Policy": _header("`sandbox`: nothing in the source may run."),
+    "X-Content-Type-Options": _header("`nosniff`: it is plain text, whatever it looks like."),
 }
 APPLIED = {
     "Preference-Applied": {
