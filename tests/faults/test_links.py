@@ -13,22 +13,23 @@ from tests.site import Site
 
 BROKER, DATABASE = "BROKER_URL", "DATABASE_URL"
 
-# Each fault lasts for some seconds. They wait for nothing: the load goes on meanwhile.
+# How long each fault lasts, while the load goes on: that it lasts is the fault.
+DELAYED_SECONDS, AWAY_SECONDS = 3, 2
 
 
 def _delay(proxy: Proxy) -> None:
     proxy.delay(0.2)
-    time.sleep(3)
+    time.sleep(DELAYED_SECONDS)
 
 
 def _cut(proxy: Proxy) -> None:
     proxy.cut()
-    time.sleep(2)
+    time.sleep(AWAY_SECONDS)
 
 
 def _half_open(proxy: Proxy) -> None:
     proxy.half_open()
-    time.sleep(2)
+    time.sleep(AWAY_SECONDS)
 
 
 @pytest.fixture

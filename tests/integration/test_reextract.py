@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from bson import BSON
 
 from app.cli import reextract as command
 from app.extractor.document import EXTRACTOR_VERSION, extract
@@ -14,6 +15,8 @@ from dev.servers import MongoDB, RabbitMQ
 from tests.command_line import pagemeta
 from tests.service import Service, started
 from tests.site import serving
+
+MAX_RECORD_BYTES = 16 * 1024 * 1024
 
 PAGE = "<!doctype html><title>As stored</title><p>Text"
 
@@ -124,6 +127,23 @@ def test_a_record_that_cannot_be_read_is_named_and_the_others_are_read(
     assert ran.stdout == "1 pages read, 1 failed: their documents are as they were\n"
     assert "headers" in ran.stderr
     assert titles(service) == {"1": None, "2": "As stored"}
+
+
+def test_a_record_that_would_get_too_large_is_named_and_keeps_its_document(
+    service: Service, record: dict[str, Any]
+) -> None:
+    add(service, record, "1", page_source="")
+    (page,) = service.pages.find({"url": "http://stored.test/1"})
+    room = MAX_RECORD_BYTES - len(BSON.encode(page)) - 100  # a document takes more than that
+    source = PAGE + " " * (room - len(PAGE))
+    service.pages.update_one({"_id": page["_id"]}, {"$set": {"metadata.page_source": source}})
+    ran = pagemeta(service, "reextract")
+    assert (ran.exit_code, ran.stdout.split(",")[1]) == (
+        1,
+        " 1 failed: their documents are as they were\n",
+    )
+    assert str(page["_id"]) in ran.stderr
+    assert titles(service) == {"1": None}
 
 
 def test_what_an_interrupted_run_has_left_is_read_by_the_next_one(
