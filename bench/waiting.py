@@ -1,17 +1,16 @@
 """Benchmark of callers that wait for pages by `Prefer: wait`: 1,000 of them, one API process."""
 
 import asyncio
-import os
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
 import uvloop
 
+from bench.cpu import group_seconds
 from bench.http import a_stored_page
 from bench.report import Reading
 from bench.setup import Setup
@@ -37,9 +36,9 @@ def waiting(setup: Setup) -> Iterator[Reading]:
 async def _measure(setup: Setup, urls: list[str]) -> tuple[list[float], float]:
     calls = [asyncio.create_task(_answered(setup.api.port, url)) for url in urls]
     await asyncio.sleep(SETTLE_SECONDS)
-    before = _cpu_seconds(setup)
+    before = group_seconds(setup.api.pid)
     await asyncio.sleep(IDLE_SECONDS)
-    cpu = (_cpu_seconds(setup) - before) / IDLE_SECONDS
+    cpu = (group_seconds(setup.api.pid) - before) / IDLE_SECONDS
     recorded = await asyncio.to_thread(_record_all, setup, urls)
     answered = await asyncio.gather(*calls)
     return [end - begin for end, begin in zip(answered, recorded, strict=True)], cpu
@@ -76,8 +75,3 @@ def _queued(url: str) -> dict[str, Any]:
     processing = {"attempts": 0, "last_request_id": None, "last_error": None}
     times = {"created_at": now, "updated_at": now}
     return {"url": url, "status": "QUEUED", "metadata": None, "processing": processing} | times
-
-
-def _cpu_seconds(setup: Setup) -> float:
-    fields = Path(f"/proc/{setup.api.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
