@@ -15,9 +15,8 @@ larger."""
 MAX_INLINE_BYTES = 64 * 1024
 """Up to this size an answer is compressed at once: a thread would take longer to begin."""
 
-_GZIP = (
-    16 + zlib.MAX_WBITS
-)  # zlib's way to ask for the format of gzip, which then has no time in it
+# zlib's way to ask for the format of gzip, which then has no time in it.
+_GZIP = 16 + zlib.MAX_WBITS
 
 
 async def gzipped(body: bytes) -> bytes:

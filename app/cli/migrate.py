@@ -24,14 +24,15 @@ SHOWN = 10
 
 
 class Step(StrEnum):
-    """What is to be done with a record, or came of it."""
+    """What is to be done with a record, or why nothing is."""
 
     MOVE = "move"
     MERGE = "merge"
     """Its page has a record under the canonical spelling too: one of them stays."""
     INVALID = "invalid"
-    """Its URL is none that this version takes, so it has no canonical spelling."""
+    """This version does not take its URL, which so has no canonical spelling."""
     BUSY = "busy"
+    """It has to wait: a worker fetches its page, or it has changed since it was read."""
 
 
 _SAID = {

@@ -34,15 +34,16 @@ class Result(StrEnum):
 
     READ = "read"
     CHANGED = "changed_meanwhile"
-    """It was fetched again, or deleted: what fetched it has read it."""
+    """Nothing was to be read: it was fetched again meanwhile, or deleted, or has no text."""
     FAILED = "failed"
 
 
 def reextract(*, everything: All = False, as_json: Json = False) -> None:
     """Fill `metadata.document` of stored pages anew, from their stored source.
 
-    Takes the pages that an older version of the extractor has read, or none. It may run beside
-    API and workers, be stopped at any time and started again: it goes on with what is left.
+    Takes the pages that an older version of the extractor has read, and those that none has read.
+    It may run beside API and workers, be stopped at any time and started again: it goes on with
+    what is left.
 
     Exit code: 0, 1 if a page could not be read or its record got too large, 2 if the database does
     not answer.

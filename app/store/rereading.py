@@ -57,7 +57,7 @@ class StoredPages:
         return self._pages.estimated_document_count()
 
     def batches(self) -> Iterator[Sequence[Head]]:
-        """Yield what there is of each record, as it is when its batch is read."""
+        """Yield the heads of all records, some at a time."""
         after: Bson = {}
         fields = ("metadata.content_type", "metadata.document.extractor_version")
         while found := list(

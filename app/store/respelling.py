@@ -1,10 +1,10 @@
 """Moves records to the canonical spelling of their URLs, for `pagemeta migrate`.
 
-Version 0.1.0 spelled some URLs otherwise, so nobody finds their records. A record is moved by
-writing its URL anew. Where the page has a record under the canonical spelling too, one of the two
-stays: it takes over the requests that wait in the other one, which is deleted then, and is moved if
-it has the old spelling. Each write stands for itself. A run that is stopped in between leaves
-records that the next run treats alike.
+Version 0.1.0 spelled some URLs in another way, so callers do not find their records. A record is
+moved by writing its URL anew. Where the page has a record under the canonical spelling too, the one
+with the newer result stays. It takes over the requests that wait in the other one, which is then
+deleted; and if it has the old spelling, it is moved. A run may be stopped between any two of these
+writes: the next run finds the records that are left and goes on.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ _FIELDS = {
 
 @dataclass(frozen=True, slots=True)
 class Misspelled:
-    """A record whose URL has another canonical spelling; None if it has none at all."""
+    """The URL of a record, and its canonical spelling: another one, or None if it has none."""
 
     url: str
     canonical: str | None
@@ -93,6 +93,7 @@ class Respelling:
         change = {"processing": {"$mergeObjects": ["$processing", processing]}}
         if not self._pages.update_one(_unchanged(kept), [{"$set": change}]).matched_count:
             return False
+        # As the database has just counted it: `_respell()` finds the record by its revision.
         kept["processing"]["revision"] = (kept["processing"].get("revision") or 0) + 1
         return bool(self._pages.delete_one(_unchanged(dropped)).deleted_count)
 
@@ -124,7 +125,7 @@ def _open_requests(record: Bson) -> list[Any]:
 
 
 def _worth(record: Bson) -> tuple[datetime, bool]:
-    """Return what decides which record stays: the age of its result, then requests to come."""
+    """Return what is greater for the record that stays: a newer result, or else open requests."""
     checked_at = None
     if record["status"] == PageStatus.COMPLETED:
         checked_at = record.get("checked_at") or record["metadata"]["fetched_at"]

@@ -59,7 +59,7 @@ def read_by(version: int, title: str = "As read before") -> dict[str, Any]:
     return {"document": {"title": title, "extractor_version": version}}
 
 
-def test_pages_that_no_or_an_older_version_has_read_are_read_from_what_is_stored(
+def test_pages_read_by_an_older_version_or_by_none_are_read_from_their_stored_source(
     service: Service, record: dict[str, Any]
 ) -> None:
     add(service, record, "never")

@@ -42,7 +42,9 @@ async def test_an_html_page_has_a_document(content_type: str) -> None:
     ("source", "content_type"),
     [("<title>A</title>", "text/plain"), ("<title>A</title>", None), (None, "text/html")],
 )
-async def test_another_body_has_none(source: str | None, content_type: str | None) -> None:
+async def test_a_body_that_is_not_html_has_no_document(
+    source: str | None, content_type: str | None
+) -> None:
     page = await fetched(page_source=source, content_type=content_type)
     assert page.document is None
 

@@ -58,7 +58,7 @@ def test_elements_that_say_something_are_kept(html: str, kept: str) -> None:
         "<p>the author of itemprop and bylines</p>",
     ],
 )
-def test_the_rest_is_not(html: str) -> None:
+def test_other_elements_are_left_out(html: str) -> None:
     assert pieces(html) == [""]
 
 

@@ -64,7 +64,7 @@ def test_a_date_is_read_in_the_forms_pages_have(text: str, moment: str) -> None:
         "9999-12-31T23:59:59-23:00",
     ],
 )
-def test_what_is_no_date_is_none(text: str) -> None:
+def test_a_text_that_is_no_date_gives_none(text: str) -> None:
     assert parse_date(text) is None
 
 
