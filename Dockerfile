@@ -18,6 +18,7 @@ WORKDIR /service
 COPY app app
 RUN printf '#!/bin/sh\nexec python -m app.cli.main "$@"\n' > /usr/local/bin/pagemeta \
     && chmod 755 /usr/local/bin/pagemeta
+RUN install --directory --owner=service /keys  # Compose mounts a volume here, which gets this owner
 USER 10001
 EXPOSE 6577 6578
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \

@@ -11,6 +11,8 @@
 9. Retry     `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
 10. Read     `app/api/reading.py`         `GET /metadata` answers from the record
 
+Whether a caller may do this is decided before it: `app/api/gate.py`, by its API key.
+
 A caller may wait for its page: `app/waiting.py` asks the database for all who do.
 
 `app/services.py` holds what happens between these steps, and in which order. How a process starts

@@ -5,6 +5,8 @@
     ├── UnknownPage                 there is no record, and the caller may not have one made
     ├── UnknownRequest              no record mentions the request, or does so any more
     ├── NotEnded                    the page has no result yet, and the caller wants nothing else
+    ├── UnknownKey                  there is no such API key to rotate or revoke
+    ├── NameTaken                   another API key has the name
     ├── StartupError                a process that must not start, and why
     │   ├── BrokerUnreachable
     │   ├── DatabaseUnreachable
@@ -48,6 +50,14 @@ class UnknownRequest(InventoryError):
 
 class NotEnded(InventoryError):
     """The page has no result yet, neither good nor bad."""
+
+
+class UnknownKey(InventoryError):
+    """There is no API key of this name or id that is not revoked."""
+
+
+class NameTaken(InventoryError):
+    """Another API key has this name."""
 
 
 class StartupError(InventoryError):

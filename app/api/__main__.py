@@ -1,8 +1,11 @@
 """The API process: `python -m app.api --host 0.0.0.0 --port 6577`."""
 
 import argparse
+from ipaddress import ip_address
 
 import uvicorn
+from fastapi import FastAPI
+from loguru import logger
 
 from app.api.protocol import BoundedProtocol
 
@@ -18,7 +21,7 @@ def main() -> None:
     """Run the API under uvicorn until it is stopped."""
     options = _parser().parse_args()
     uvicorn.run(
-        "app.api.main:app",
+        _application(options.host),
         host=options.host,
         port=options.port,
         log_config=None,  # `app/runtime/logs.py` has all records, uvicorn's too
@@ -27,6 +30,27 @@ def main() -> None:
         ws="none",
         timeout_graceful_shutdown=STOP_TIMEOUT_SECONDS,
     )
+
+
+def _application(host: str) -> FastAPI:
+    """Return the application. Its signal handlers are to be in place before uvicorn's own."""
+    from app.api.main import app  # noqa: PLC0415 (its import reads the settings)
+
+    warn_if_open(app, host)
+    return app
+
+
+def warn_if_open(app: FastAPI, host: str) -> None:
+    """Say so if strangers may use the API."""
+    if not app.state.key_required and not _is_loopback(host):
+        logger.warning("api_open_to_anyone", host=host, advice="set API_AUTH=required")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _parser() -> argparse.ArgumentParser:

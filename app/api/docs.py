@@ -16,6 +16,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 
+from app.api.access import KeyedRoute, needs_no_key
 from app.contract.documents import Documents, JsonObject, as_yaml
 
 PAGES = {
@@ -55,7 +56,7 @@ HEADERS = {
 def serve_docs(app: FastAPI, documents: Documents) -> None:
     """Add the pages, what they load and the documents they show to the application."""
     app.state.documents = documents
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, route_class=KeyedRoute)
     for path in PAGES:
         router.add_api_route(f"/{path}", _page(path))
     _add_document(router, "/asyncapi", lambda: documents.api)
@@ -68,6 +69,7 @@ def serve_docs(app: FastAPI, documents: Documents) -> None:
 def _page(path: str) -> Callable[[], Awaitable[Response]]:
     html = _render(path)
 
+    @needs_no_key
     async def page() -> HTMLResponse:
         return HTMLResponse(html, headers=HEADERS)
 
@@ -103,9 +105,11 @@ def _add_document(router: APIRouter, path: str, document: Callable[[], JsonObjec
     def yaml_text() -> str:
         return as_yaml(document())
 
+    @needs_no_key
     async def get_yaml() -> Response:
         return Response(yaml_text(), media_type="application/yaml")
 
+    @needs_no_key
     async def get_json() -> Response:
         return JSONResponse(document())
 
@@ -113,6 +117,7 @@ def _add_document(router: APIRouter, path: str, document: Callable[[], JsonObjec
     router.add_api_route(f"{path}.json", get_json)
 
 
+@needs_no_key
 async def _redoc_script() -> Response:
     """Return Redoc without a picture that it would load from a CDN. It has no option for that."""
     return Response(_redoc_without_logo(), media_type="text/javascript")

@@ -8,7 +8,8 @@ from opentelemetry.trace import get_current_span
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.problems import BODY_TOO_LARGE, Refusal
+from app.api.problems import BODY_TOO_LARGE, KEY_IN_URL, Refusal
+from app.keys import without_keys
 from app.runtime.metrics import REQUEST_SECONDS
 
 HEADER = "X-Request-ID"
@@ -18,6 +19,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 class RequestObserver:
     """Gives every request an id; times, counts and logs every answer.
+
+    An answer also gets the `more_headers` of the ASGI scope, whoever answers.
 
     The id is the `X-Request-ID` that the caller sent, if that is a UUID, else a new one. It is
     in the answer, in `scope["request_id"]`, in the request's span and in every line that is
@@ -40,20 +43,29 @@ class RequestObserver:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = str(request_id)
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = str(request_id)
+                headers.raw.extend(scope.get("more_headers", ()))
             await send(message)
 
         started = perf_counter()
         with logger.contextualize(request_id=request_id):
+            app = _refuse_key_in_url if "has_key_in_url" in scope else self._app
             try:
-                await self._app(scope, receive, send_observed)
+                await app(scope, receive, send_observed)
             finally:
                 _record(scope, status, perf_counter() - started)
 
 
+async def _refuse_key_in_url(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 400."""
+    await KEY_IN_URL.answer(KEY_IN_URL.fixed_detail)(scope, receive, send)
+
+
 def _record(scope: Scope, status: int, seconds: float) -> None:
     REQUEST_SECONDS.labels(_method(scope), _route(scope), str(status)).observe(seconds)
-    logger.info(
+    log = logger.bind(key_id=scope["key_id"]) if "key_id" in scope else logger
+    log.info(
         "request_answered",
         method=scope["method"],
         target=_target(scope),
@@ -133,3 +145,17 @@ def _refuse_too_large(size: int) -> None:
     if size > MAX_BODY_BYTES:
         # FastAPI reports other exceptions during its reading of the body as a malformed body.
         raise Refusal(BODY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+
+
+def blot_out_keys(scope: Scope) -> None:
+    """Take API keys out of path and query of a request, and note that there was one.
+
+    Logs and traces would keep them. `RequestObserver` refuses the request.
+    """
+    query, path = scope["query_string"].decode("latin-1"), scope["path"]
+    blotted_query, blotted_path = without_keys(query), without_keys(path)
+    if (query, path) != (blotted_query, blotted_path):
+        scope["query_string"] = blotted_query.encode("latin-1")
+        scope["path"] = blotted_path
+        scope.pop("raw_path", None)
+        scope["has_key_in_url"] = True

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 
+from app.api.access import SECURITY_SCHEME
 from app.api.problems import MEDIA_TYPE, ProblemKind
 from app.api.schemas import Problem
 from app.models import ErrorKind
@@ -83,6 +84,32 @@ APPLIED = {
         "example": "wait=5",
     }
 }
+
+CHALLENGE = {
+    "WWW-Authenticate": _header(
+        "What is missing (RFC 6750, section 3).",
+        'Bearer realm="page-metadata", error="insufficient_scope", scope="write"',
+    )
+}
+LIMITS = {
+    "RateLimit-Policy": {
+        "description": "The limit of the key or address; not there if it has none.",
+        "schema": {"type": "string"},
+        "example": '"key";q=600;w=60',
+    },
+    "RateLimit": {
+        "description": "What is left of it (`r`), and for how many seconds (`t`).",
+        "schema": {"type": "string"},
+        "example": '"key";r=0;t=3',
+    },
+}
+_PROBLEM_HEADERS: dict[HTTPStatus, dict[str, Any]] = {
+    HTTPStatus.UNAUTHORIZED: CHALLENGE,
+    HTTPStatus.FORBIDDEN: CHALLENGE,
+    HTTPStatus.TOO_MANY_REQUESTS: RETRY_AFTER | LIMITS,
+    HTTPStatus.SERVICE_UNAVAILABLE: RETRY_AFTER,
+}
+"""The headers of problems, by their status."""
 
 PREFER = {
     "name": "Prefer",
@@ -152,7 +179,7 @@ def _problem(kinds: list[ProblemKind]) -> dict[str, Any]:
             "examples": _dumped(examples, exclude_none=True),
         }
     }
-    headers = RETRY_AFTER if "Retry-After" in kinds[0].headers else None
+    headers = _PROBLEM_HEADERS.get(kinds[0].status)
     return _response(", or: ".join(kind.title for kind in kinds), content, headers)
 
 
@@ -170,8 +197,19 @@ def _response(
     return described | ({"headers": headers} if headers else {})
 
 
+KEY_SCHEME = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "pm_<id>_<secret>",
+    "description": (
+        "A key that `pagemeta keys create` has made. Each call names the scope that the key has to "
+        "have."
+    ),
+}
+
+
 def complete_openapi(app: FastAPI) -> None:
-    """Correct what FastAPI generates: examples, schemas, no answer 422."""
+    """Correct what FastAPI generates: examples, schemas, keys, no answer 422."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -180,9 +218,13 @@ def complete_openapi(app: FastAPI) -> None:
         for calls in document["paths"].values():
             for call in calls.values():
                 _correct(call["responses"], declared[call["operationId"]])
+                if not app.state.key_required and "security" in call:
+                    # An empty requirement among them: the call may be made without a key too.
+                    call["security"] = [{}, call["security"][-1]]
         schemas = document["components"]["schemas"]
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)
+        document["components"]["securitySchemes"] = {SECURITY_SCHEME: KEY_SCHEME}
         schemas[Problem.__name__] = Problem.model_json_schema()
         schemas[ErrorKind.__name__]["description"] += f"\n\n{_values_of(ErrorKind)}"
         return document

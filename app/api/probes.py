@@ -5,14 +5,16 @@ from http import HTTPStatus
 from fastapi import APIRouter, Response
 from loguru import logger
 
+from app.api.access import KeyedRoute, needs, needs_no_key
 from app.api.answers import as_json
 from app.api.dependencies import ConnectionDep, DatabaseDep
 from app.api.openapi import answer
 from app.api.schemas import Health, NotReady
 from app.broker.queues import observe
+from app.keys import Scope
 from app.runtime import metrics
 
-router = APIRouter()
+router = APIRouter(route_class=KeyedRoute)
 
 
 @router.get(
@@ -21,6 +23,7 @@ router = APIRouter()
     summary="Is the process alive?",
     responses=answer(HTTPStatus.OK, "The process is alive", {"Alive": Health(status="ok")}),
 )
+@needs_no_key
 async def live() -> Health:
     """Answer 200: a process that answers is alive."""
     return Health(status="ok")
@@ -42,6 +45,7 @@ async def live() -> Health:
         model=NotReady,
     ),
 )
+@needs_no_key
 async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
     """Answer 200 only if the publisher is READY and the database answers in time."""
     reason = connection.why_not_ready() or await database.why_not_ready()
@@ -52,6 +56,7 @@ async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
 
 
 @router.get("/metrics", include_in_schema=False)
+@needs(Scope.METRICS)
 async def show_metrics(connection: ConnectionDep) -> Response:
     """Return every metric; those about the queues are asked of the broker first."""
     await observe(connection)

@@ -32,6 +32,8 @@ from app.errors import (
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 
+_ASKED_TO_RETRY = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
+
 FieldError = dict[str, str]
 Detail = str | Sequence[FieldError]
 """What is wrong: a sentence, or what is wrong with which field of a request."""
@@ -60,7 +62,7 @@ class ProblemKind:
     @property
     def headers(self) -> dict[str, str]:
         """The headers of every answer of this kind."""
-        if self.status is HTTPStatus.SERVICE_UNAVAILABLE:
+        if self.status in _ASKED_TO_RETRY:
             return {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return {}
 
@@ -89,8 +91,10 @@ class ProblemKind:
 class Refusal(HTTPException):
     """Raised where no domain error fits, to answer a request with a problem."""
 
-    def __init__(self, kind: ProblemKind, detail: str) -> None:
-        super().__init__(kind.status, detail)
+    def __init__(
+        self, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(kind.status, detail, headers)
         self.kind = kind
 
 
@@ -125,6 +129,45 @@ INVALID_REQUEST_ID = replace(
         ]
     },
 )
+
+KEY_IN_URL = ProblemKind(
+    HTTPStatus.BAD_REQUEST,
+    "key-in-url",
+    "A key must not be in the URL",
+    {
+        "Key in the query": "there is an API key in the URL, which logs and proxies keep: send it "
+        "in the header, Authorization: Bearer pm_…, and have this one rotated"
+    },
+)
+BAD_AUTHORIZATION = ProblemKind(
+    HTTPStatus.BAD_REQUEST,
+    "bad-authorization",
+    "The Authorization header can't be read",
+    {"Two headers": "there are several Authorization headers; send one"},
+)
+NO_VALID_KEY = ProblemKind(
+    HTTPStatus.UNAUTHORIZED,
+    "no-valid-key",
+    "A valid key is needed",
+    {
+        "No key": "send a key: Authorization: Bearer pm_…",
+        "Wrong key": "the key is not known, was revoked, or is not written as it was given out",
+    },
+)
+SCOPE_MISSING = ProblemKind(
+    HTTPStatus.FORBIDDEN,
+    "scope-missing",
+    "The key does not permit this",
+    {"Only reads": "this call needs a key with the scope write"},
+)
+TOO_MANY_REQUESTS = ProblemKind(
+    HTTPStatus.TOO_MANY_REQUESTS,
+    "too-many-requests",
+    "Too many requests",
+    {"Over the limit": "this key may send 600 requests a minute to one process"},
+)
+OF_KEYS = (KEY_IN_URL, BAD_AUTHORIZATION, NO_VALID_KEY, SCOPE_MISSING, TOO_MANY_REQUESTS)
+"""The problems of every call that needs a key; `DATABASE_UNAVAILABLE` is one more."""
 
 BODY_TOO_LARGE = ProblemKind(
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

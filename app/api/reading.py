@@ -15,6 +15,7 @@ from app.api.forms import Form, source_of, without_source
 from app.api.negotiation import GZIP_SUFFIX, Wanted, tag_of, validators
 from app.api.preferences import Patience
 from app.errors import NotEnded
+from app.keys import ApiKey, Scope
 from app.models import PageRecord
 from app.services import Inventory
 from app.waiting import Waiters
@@ -97,6 +98,11 @@ class PageReader:
         """The id that `RequestObserver` gave the request."""
         request_id: UUID = self.request.scope["request_id"]
         return request_id
+
+    def may(self, scope: Scope) -> bool:
+        """Say whether the caller's key permits something. Where no key is needed, all is."""
+        key: ApiKey | None = self.request.scope.get("api_key")
+        return key is None or scope in key.scopes
 
     def looking_at(self, url: str, *, max_age: int | None, may_queue: bool) -> Look:
         """Return how to look at a page."""

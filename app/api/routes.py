@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse
 from starlette.datastructures import Headers
 
 from app.api import examples
+from app.api.access import KeyedRoute, needs
 from app.api.answers import as_json
 from app.api.dependencies import ReaderDep
 from app.api.forms import RecordAsJson, SourceAsText
@@ -40,6 +41,7 @@ from app.api.problems import (
     LARGE_PAGES_BUSY,
     NO_PAGE_SOURCE,
     NOT_QUEUED,
+    OF_KEYS,
     UNKNOWN_PAGE,
     UNKNOWN_REQUEST,
 )
@@ -56,10 +58,11 @@ from app.api.schemas import (
 )
 from app.api.selection import FieldsQuery, selected
 from app.errors import NotEnded, StoreUnavailable, UnknownPage
+from app.keys import Scope
 from app.models import METADATA_FIELDS, Awaited
 from app.urls import canonical_url
 
-router = APIRouter(tags=["metadata"])
+router = APIRouter(tags=["metadata"], route_class=KeyedRoute)
 
 
 @router.post(
@@ -81,10 +84,12 @@ router = APIRouter(tags=["metadata"])
         model=CompletedPage | FailedPage,
     )
     | problems(
-        *(INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, LARGE_PAGES_BUSY, NOT_QUEUED, INTERNAL_ERROR)
+        *(*OF_KEYS, INVALID_URL, INVALID_BODY, BODY_TOO_LARGE, LARGE_PAGES_BUSY, NOT_QUEUED),
+        *(DATABASE_UNAVAILABLE, INTERNAL_ERROR),
     ),
     openapi_extra=parameters(PREFER),
 )
+@needs(Scope.WRITE)
 async def request_metadata(
     body: MetadataRequest, reader: ReaderDep, fields: FieldsQuery = None
 ) -> Response:
@@ -95,8 +100,11 @@ async def request_metadata(
 
     With `Prefer: wait=10` the answer comes when this request has been answered, by a fetch that
     began after it was accepted, and is 200 with the page; or after 10 seconds, and is 202.
+
+    To a key without the scope `read` a page is answered with none of its `metadata`.
     """
-    url, form, patience = canonical_url(body.url), RecordAsJson(selected(fields)), reader.patience
+    url, patience = canonical_url(body.url), reader.patience
+    form = RecordAsJson(selected(fields) if reader.may(Scope.READ) else NO_FIELDS)
     location = f"/metadata?url={quote(url, safe='')}"
     found = {"Content-Location": location + _selecting(form.fields)} | patience.applied
     record = await reader.inventory.find_fresh(url, body.max_age, form.fields)
@@ -131,6 +139,7 @@ async def request_metadata(
     )
     | not_modified()
     | problems(
+        *OF_KEYS,
         INVALID_URL,
         INVALID_QUERY,
         UNKNOWN_PAGE,
@@ -141,6 +150,7 @@ async def request_metadata(
     ),
     openapi_extra=parameters(PREFER, IF_NONE_MATCH),
 )
+@needs(Scope.READ)
 async def read_metadata(query: Annotated[PageQuery, Query()], reader: ReaderDep) -> Response:
     """Return what is known of a page. An unknown page is queued.
 
@@ -151,10 +161,12 @@ async def read_metadata(query: Annotated[PageQuery, Query()], reader: ReaderDep)
     comes when the page has a result that is not stale, or after 10 seconds.
 
     A request that a page of another site makes a browser send queues nothing, as with
-    `queue=false`: for an unknown page it is answered 404.
+    `queue=false`: for an unknown page it is answered 404. So does a request with a key without the
+    scope `write`.
     """
     page, form = canonical_url(query.url), RecordAsJson(selected(query.fields))
-    may_queue = query.queue and not _is_cross_site(reader.request.headers)
+    is_cross_site = _is_cross_site(reader.request.headers)
+    may_queue = query.queue and not is_cross_site and reader.may(Scope.WRITE)
     look = reader.looking_at(page, max_age=query.max_age, may_queue=may_queue)
     patience = reader.patience
     if patience.seconds and (awaited := (await look(NO_FIELDS)).to_come):
@@ -170,11 +182,12 @@ async def read_metadata(query: Annotated[PageQuery, Query()], reader: ReaderDep)
     responses=plain_text("The page source", examples.SOURCE, SOURCE_HEADERS)
     | not_modified()
     | problems(
-        *(INVALID_URL, INVALID_QUERY, UNKNOWN_PAGE, NO_PAGE_SOURCE),
+        *(*OF_KEYS, INVALID_URL, INVALID_QUERY, UNKNOWN_PAGE, NO_PAGE_SOURCE),
         *(DATABASE_UNAVAILABLE, LARGE_PAGES_BUSY, INTERNAL_ERROR),
     ),
     openapi_extra=parameters(IF_NONE_MATCH),
 )
+@needs(Scope.READ)
 async def read_source(url: Annotated[str, Query(**PAGE_URL)], reader: ReaderDep) -> Response:
     """Return the page source as plain text in UTF-8, for a browser to save. Queues nothing."""
     look = reader.looking_at_result(canonical_url(url))
@@ -187,8 +200,11 @@ async def read_source(url: Annotated[str, Query(**PAGE_URL)], reader: ReaderDep)
     summary="Read what became of a request",
     response_model=RequestState,
     responses=answer(HTTPStatus.OK, "What became of the request", examples.REQUESTS)
-    | problems(INVALID_REQUEST_ID, UNKNOWN_REQUEST, DATABASE_UNAVAILABLE, INTERNAL_ERROR),
+    | problems(
+        *(*OF_KEYS, INVALID_REQUEST_ID, UNKNOWN_REQUEST, DATABASE_UNAVAILABLE, INTERNAL_ERROR)
+    ),
 )
+@needs(Scope.READ)
 async def read_request(
     request_id: Annotated[UUID, Path(description="The id that the request was answered with.")],
     reader: ReaderDep,

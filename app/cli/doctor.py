@@ -163,7 +163,8 @@ def _about_database(settings: Settings) -> list[Finding]:
         advice = "start MongoDB, or correct DATABASE_URL"
         return [Finding("database", Verdict.PROBLEM, str(exc), advice)]
     found = f"MongoDB {facts.version} answers, with {facts.pages} pages"
-    return [Finding("database", Verdict.OK, found), *_about_storage(facts)]
+    keys = _about_keys(facts.api_keys, required=settings.api_auth == "required")
+    return [Finding("database", Verdict.OK, found), *_about_storage(facts), keys]
 
 
 def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
@@ -183,6 +184,17 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
         found = "MongoDB is a single server, no replica set"
         advice = "run a replica set of three members in production"
         yield Finding("replication", Verdict.WARNING, found, advice)
+
+
+def _about_keys(keys: int, *, required: bool) -> Finding:
+    if not required:
+        found = f"API_AUTH=off: whoever reaches the API may use it; {keys} keys are there"
+        advice = "set API_AUTH=required where others can reach it"
+        return Finding("keys", Verdict.WARNING, found, advice)
+    if not keys:
+        advice = "`pagemeta keys create NAME --scope read --scope write`"
+        return Finding("keys", Verdict.PROBLEM, "API_AUTH=required, and there is no key", advice)
+    return Finding("keys", Verdict.OK, f"API_AUTH=required, {keys} keys")
 
 
 async def _about_api(api: str) -> Finding:

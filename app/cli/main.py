@@ -9,7 +9,7 @@ import logging
 
 import typer
 
-from app.cli import dead_letter_commands
+from app.cli import dead_letter_commands, keys
 from app.cli.doctor import doctor
 from app.cli.migrate import migrate
 from app.cli.page_commands import get, submit
@@ -34,6 +34,7 @@ def prepare() -> None:
 for command in (submit, get, watch, queues, migrate, reextract, doctor):
     app.command()(command)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
+app.add_typer(keys.app, name="keys")
 
 if __name__ == "__main__":
     app()

@@ -16,6 +16,7 @@ from app.cli.terminal import (
     EXIT_BAD_RESULT,
     ApiUrl,
     Json,
+    Key,
     fail,
     print_json,
     progress,
@@ -62,6 +63,7 @@ def submit(  # noqa: PLR0913 - each is an option of its own
     max_age: MaxAge = None,
     timeout: Timeout = 3600.0,
     api: ApiUrl = DEFAULT_API,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Request pages. While the queue is full, try again.
@@ -76,7 +78,9 @@ def submit(  # noqa: PLR0913 - each is an option of its own
         raise typer.BadParameter("give URLs, or a --file with URLs")
     wait_seconds = _fair_wait(len(pages)) if wait else None
     fields = ",".join(SUMMARY_FIELDS)
-    client = ApiClient(api, timeout, wait_seconds=wait_seconds, max_age=max_age, fields=fields)
+    client = ApiClient(
+        api, timeout, key=key, wait_seconds=wait_seconds, max_age=max_age, fields=fields
+    )
     answers = run(_submit_all(client, pages, wait=wait))
     good = {"COMPLETED"} if wait else {"QUEUED", "COMPLETED"}
     if as_json:
@@ -95,6 +99,7 @@ def get(  # noqa: PLR0913 - each is an option of its own
     max_age: MaxAge = None,
     timeout: Timeout = 60.0,
     api: ApiUrl = DEFAULT_API,
+    key: Key = None,
     as_json: Json = False,
 ) -> None:
     """Show the record of a page. A page without a record is queued.
@@ -102,7 +107,9 @@ def get(  # noqa: PLR0913 - each is an option of its own
     Exit code: 0 if the page is COMPLETED, 1 if it is not (yet), 2 if the API does not answer.
     """
     wait_seconds = MAX_WAIT_SECONDS if wait else None
-    client = ApiClient(api, timeout, wait_seconds=wait_seconds, max_age=max_age, fields=fields)
+    client = ApiClient(
+        api, timeout, key=key, wait_seconds=wait_seconds, max_age=max_age, fields=fields
+    )
     page = run(_get(client, url, wait=wait))
     if as_json:
         print_json(page)
@@ -113,17 +120,18 @@ def get(  # noqa: PLR0913 - each is an option of its own
 
 
 class ApiClient:
-    """Calls the API, and tries again after 503 until the timeout is over.
+    """Calls the API, and tries again after 429 and 503 until the timeout is over.
 
     With `wait_seconds` the API answers when a page has ended, but not later than that; then it is
     asked again. `max_age` and `fields` are passed on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is an option of its own
         self,
         api: str,
         timeout_seconds: float,
         *,
+        key: str | None = None,
         wait_seconds: int | None = None,
         max_age: int | None = None,
         fields: str | None = None,
@@ -138,7 +146,11 @@ class ApiClient:
         limits = httpx.Limits(keepalive_expiry=2)
         timeout = httpx.Timeout(30, read=MAX_WAIT_SECONDS + 30)
         self._client = httpx.AsyncClient(
-            base_url=api, timeout=timeout, trust_env=False, limits=limits
+            base_url=api,
+            timeout=timeout,
+            trust_env=False,
+            limits=limits,
+            headers={"Authorization": f"Bearer {key}"} if key else None,
         )
         self._calls = asyncio.Semaphore(CONCURRENT_CALLS)
 
@@ -147,9 +159,9 @@ class ApiClient:
         await self._client.aclose()
 
     async def submit(self, url: str) -> Answer:
-        """Have a page queued, and try again while the answer is 503."""
+        """Have a page queued, and try again while the answer is 429 or 503."""
         body = {"url": url} | self._max_age
-        return await self._until_final(url, {503}, "POST", json=body, params=self._fields)
+        return await self._until_final(url, {429, 503}, "POST", json=body, params=self._fields)
 
     async def read(self, url: str) -> Answer:
         """Return the record of a page as it is now."""
@@ -157,7 +169,7 @@ class ApiClient:
 
     async def read_when_ended(self, url: str) -> Answer:
         """Return the record of a page once it is COMPLETED or has failed, or at the timeout."""
-        return await self._until_final(url, {202, 503}, "GET", params=self._query(url))
+        return await self._until_final(url, {202, 429, 503}, "GET", params=self._query(url))
 
     def _query(self, url: str) -> dict[str, str | int]:
         return {"url": url} | self._max_age | self._fields

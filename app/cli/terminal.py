@@ -36,6 +36,14 @@ UNFOLDED_COLUMNS = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
 ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        envvar="PAGEMETA_KEY",
+        help="The API key, where the API asks for one; other users can see it in a command line",
+    ),
+]
 DEFAULT_API = "http://127.0.0.1:6577"
 
 

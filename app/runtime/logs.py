@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 from loguru import logger
 from pydantic_core import to_json
 
+from app.keys import without_keys
+
 if TYPE_CHECKING:
     from loguru import Message, RecordException
 
@@ -46,7 +48,9 @@ class _ToLoguru(logging.Handler):
     """Hands records of the standard library over to loguru."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        bound = logger.bind(logger=record.name, message=record.getMessage())
+        # At level TRACE uvicorn logs the target of each request as it was sent.
+        message = without_keys(record.getMessage())
+        bound = logger.bind(logger=record.name, message=message)
         bound.opt(exception=record.exc_info).log(_known_level(record), "log")
 
 

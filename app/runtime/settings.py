@@ -206,6 +206,13 @@ class Settings(BaseSettings):
     """CIDRs that are never fetched, besides those the guard always refuses: your own public ranges,
     a local NAT64 prefix"""
 
+    api_auth: Literal["off", "required"] = "off"
+    """required: callers need a key, which `pagemeta keys create` makes; off: nobody does"""
+
+    api_requests_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Requests without a key that one API process takes from one client address; 0 is any number.
+    Where keys are required, these are the requests that are answered 401"""
+
     api_min_refresh_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0
     """POST answers with a result that is younger than this, instead of having it fetched again"""
 

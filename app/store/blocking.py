@@ -1,15 +1,16 @@
-"""The collection of pages for commands, which do one thing at a time: every call blocks."""
+"""The collections for commands, which do one thing at a time: every call blocks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pymongo
 from pymongo.collection import Collection
+from pymongo.database import Database
 from pymongo.errors import PyMongoError
 
 from app.errors import DatabaseUnreachable
 from app.store.claims import Bson
-from app.store.mongo import COLLECTION
+from app.store.mongo import COLLECTION, KEY_COLLECTION
 
 QUERY_SECONDS = 60
 """How long one query may take. MongoDB reads whole records of up to 16 MB from its disk, even where
@@ -33,6 +34,19 @@ def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collect
 
     Any error of the driver raises `DatabaseUnreachable`.
     """
+    with _database_of(url, name, timeout_seconds) as database:
+        yield database[COLLECTION]
+
+
+@contextmanager
+def keys_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collection[Bson]]:
+    """Yield the collection of API keys, as `pages_of()` does that of pages."""
+    with _database_of(url, name, timeout_seconds) as database:
+        yield database[KEY_COLLECTION]
+
+
+@contextmanager
+def _database_of(url: str, name: str, timeout_seconds: float) -> Iterator[Database[Bson]]:
     client: pymongo.MongoClient[Bson] = pymongo.MongoClient(
         url,
         timeoutMS=QUERY_SECONDS * 1000,
@@ -44,4 +58,4 @@ def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collect
     with driver_errors_told("used"), client:
         with pymongo.timeout(timeout_seconds):
             client.admin.command("ping")
-        yield client[name][COLLECTION]
+        yield client[name]

@@ -6,7 +6,7 @@ from typing import Any
 import pymongo
 
 from app.store.blocking import driver_errors_told
-from app.store.mongo import COLLECTION
+from app.store.mongo import COLLECTION, KEY_COLLECTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,9 @@ class DatabaseFacts:
     pages: int
     indexes: dict[str, bool]
     compressor: str | None
+
+    api_keys: int
+    """Those that are not revoked."""
 
 
 def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
@@ -41,6 +44,7 @@ def _facts(client: Any, database: Any) -> DatabaseFacts:
         pages=database[COLLECTION].estimated_document_count() if exists else 0,
         indexes={key["key"][0][0]: key.get("unique", False) for key in keys},
         compressor=_compressor(database) if exists else None,
+        api_keys=database[KEY_COLLECTION].count_documents({"active": True}),
     )
 
 

@@ -29,6 +29,7 @@ ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
 
 COLLECTION = "pages"
+KEY_COLLECTION = "api_keys"
 
 INDEX_BUILD_SECONDS = 24 * 3600
 """How long start-up waits for an index. On a large collection building one takes minutes, many
@@ -79,6 +80,11 @@ class Database:
     def pages(self) -> Any:
         """The collection of page records; only after `open()`."""
         return self._client[self._name][COLLECTION]
+
+    @property
+    def keys(self) -> Any:
+        """The collection of API keys; only after `open()`. It need not exist."""
+        return self._client[self._name][KEY_COLLECTION]
 
     async def open(self) -> None:
         """Connect with backoff and create collection and indexes where they are missing.

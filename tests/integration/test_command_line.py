@@ -260,7 +260,24 @@ def test_a_service_at_work_has_no_problem(both: Service) -> None:
         **dict.fromkeys(("database", "indexes", "api"), "ok"),
         "guard": "warning",
         "replication": "warning",
+        "keys": "warning",
     }
+
+
+def test_whether_callers_need_keys_and_how_many_there_are_is_told(service: Service) -> None:
+    assert examined(service)["keys"] == (
+        "warning",
+        "API_AUTH=off: whoever reaches the API may use it; 0 keys are there",
+    )
+    required = {"API_AUTH": "required"}
+    assert examined(service, **required)["keys"] == (
+        "problem",
+        "API_AUTH=required, and there is no key",
+    )
+    for name in ("one", "two", "three"):
+        pagemeta(service, "keys", "create", name, "--scope", "read")
+    pagemeta(service, "keys", "revoke", "two")
+    assert examined(service, **required)["keys"] == ("ok", "API_AUTH=required, 2 keys")
 
 
 def test_before_the_first_start_queues_and_collection_are_reported_missing(

@@ -16,6 +16,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from jsonschema import Draft7Validator, FormatChecker
 
 from dev.specs import FOLDER
+from tests.command_line import pagemeta
 from tests.messages import publish
 from tests.service import Service, eventually
 from tests.site import Site
@@ -225,12 +226,17 @@ expected-statuses = ["400", "404", "413"]
 """
 
 
-def test_schemathesis_finds_nothing(service: Service, tmp_path: Path) -> None:
+@pytest.mark.parametrize("auth", ["off", "required"])
+def test_schemathesis_finds_nothing(service: Service, tmp_path: Path, auth: str) -> None:
     # No page is ever fetched here, so nobody is to wait for one.
-    api = service.api(API_MAX_WAITERS="0").start()
+    api = service.api(API_MAX_WAITERS="0", API_AUTH=auth).start()
+    permits = ("--scope", "read", "--scope", "write", "--requests-per-minute", "0")
+    key = pagemeta(service, "keys", "create", "schemathesis", *permits).stdout.strip()
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     program = str(Path(sys.executable).with_name("schemathesis"))
     command = [program, "run", f"{api.url}/openapi.json", "--max-examples=40", "--no-color"]
+    if auth == "required":
+        command += ["--header", f"Authorization: Bearer {key}"]
     done = subprocess.run(
         command, cwd=tmp_path, capture_output=True, check=False, text=True, timeout=300
     )

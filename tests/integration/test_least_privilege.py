@@ -3,11 +3,14 @@
 import re
 from collections.abc import Iterator
 
+import httpx
 import pymongo
 import pytest
 
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import ROOT
+from tests.command_line import pagemeta
+from tests.keys import bearer
 from tests.service import Service, started
 from tests.site import Site
 
@@ -50,6 +53,10 @@ def test_the_rights_of_compose_are_enough_for_the_whole_service(
         "DATABASE_URL": database_url,
     }
     api, worker = started(service.api(**settings), service.worker(**settings))
+    with_keys = service.api(**settings, API_AUTH="required").start()
+    key = pagemeta(service, "keys", "create", "first", "--scope", "metrics", **settings).stdout
+    answer = httpx.get(f"{with_keys.url}/metrics", headers=bearer(key.strip()))
+    assert answer.status_code == 200
     service.post(api, site.url("/page"))
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
     service.post(api, site.url("/status/503/page"))

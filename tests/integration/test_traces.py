@@ -14,7 +14,9 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from app.keys import new_id, new_secret
 from dev.stack import ROOT, Api, Worker
+from tests.keys import bearer, id_of
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -161,6 +163,17 @@ def test_each_request_without_a_trace_begins_one_and_probes_are_not_traced(
     api.stop()
     assert [span.name for span in collector.spans] == ["GET /metadata"] * 2
     assert len({span.trace_id for span in collector.spans}) == 2
+
+
+def test_nothing_of_a_key_but_its_id_is_in_a_span(service: Service, collector: Collector) -> None:
+    api = service.api().start()
+    key = f"pm_{new_id()}_{new_secret()}"
+    for target in (f"/metadata?key={key}", f"/{key}", "/metadata"):
+        httpx.get(f"{api.url}{target}", headers=bearer(key))
+    api.terminate()
+    spans = repr(collector.spans)
+    assert spans.count(f"pm_{id_of(key)}_REDACTED") == 2
+    assert key.rpartition("_")[2] not in spans
 
 
 def test_a_collector_that_is_away_does_not_matter(service: Service, site: Site) -> None:

@@ -2,12 +2,18 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from loguru import Message
 
 Fields = Mapping[str, Any]
+
+
+def _traceback(fields: Fields) -> str:
+    exception = fields["exception"]
+    return "".join(format_exception(exception.value)) if exception else ""
 
 
 class Log:
@@ -24,6 +30,13 @@ class Log:
     @property
     def events(self) -> list[str]:
         return [event for event, _ in self._records]
+
+    @property
+    def everything(self) -> str:
+        """All that was logged, with the texts of exceptions."""
+        return "\n".join(
+            f"{event} {fields} {_traceback(fields)}" for event, fields in self._records
+        )
 
     def all(self, event: str) -> list[Fields]:
         return [fields for name, fields in self._records if name == event]

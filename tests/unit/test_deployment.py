@@ -7,9 +7,12 @@ from typing import Any
 
 import promql_parser
 import pytest
+import typer
 import yaml
 
 from app.broker.connection import ConnectionState
+from app.cli.main import app as pagemeta
+from app.keys import Scope
 from app.runtime.metrics import PUBLISHER_STATE, REGISTRY
 from dev.stack import ROOT
 
@@ -55,18 +58,53 @@ def test_containers_run_the_commands_that_the_documents_name() -> None:
         assert f"`{' '.join(command)}`" in README
 
 
+ENDING = {"keys", "prometheus-key"}
+"""Containers that do something once, and end."""
+
+
 def test_every_container_has_limits_restarts_and_listens_on_this_machine_only() -> None:
     for name, service in SERVICES.items():
-        assert service["restart"] == "unless-stopped", name
+        assert service["restart"] == ("on-failure" if name in ENDING else "unless-stopped"), name
         assert {"mem_limit", "cpus"} <= service.keys(), name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ())), name
 
 
-def test_a_container_starts_once_the_ones_it_needs_are_healthy() -> None:
+def test_a_container_starts_once_the_ones_it_needs_are_healthy_or_done() -> None:
     for service in SERVICES.values():
         for dependency, condition in service.get("depends_on", {}).items():
-            assert condition == {"condition": "service_healthy"}
-            assert "healthcheck" in SERVICES[dependency]
+            if dependency in ENDING:
+                assert condition == {"condition": "service_completed_successfully"}
+            else:
+                assert condition == {"condition": "service_healthy"}
+                assert "healthcheck" in SERVICES[dependency]
+
+
+def test_callers_of_the_containers_need_a_key_and_a_first_one_is_made() -> None:
+    assert SERVICES["api"]["environment"]["API_AUTH"] == "required"
+    assert "keys" in SERVICES["api"]["depends_on"]
+    assert "prometheus-key" in SERVICES["prometheus"]["depends_on"]
+
+
+def made_by_compose() -> Iterator[list[str]]:
+    """The arguments of `pagemeta` by which containers make keys."""
+    for name in sorted(ENDING):
+        words = " ".join(SERVICES[name]["command"]).partition("pagemeta ")[2]
+        yield words.partition(" >")[0].split()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scopes"),
+    [*zip(made_by_compose(), [set(Scope), {Scope.METRICS}], strict=True)],
+)
+def test_the_keys_that_compose_makes_have_their_scopes(
+    arguments: list[str], scopes: set[Scope]
+) -> None:
+    group: Any = typer.main.get_command(pagemeta)
+    assert arguments[:2] == ["keys", "create"]
+    create = group.commands["keys"].commands["create"]
+    parsed = create.make_context("create", arguments[2:], resilient_parsing=False).params
+    assert set(map(Scope, parsed["scopes"])) == scopes
+    assert parsed["once"] is True
 
 
 def test_nothing_keeps_compose_from_running_several_workers() -> None:
@@ -75,7 +113,7 @@ def test_nothing_keeps_compose_from_running_several_workers() -> None:
 
 def test_monitoring_starts_with_its_profile_only() -> None:
     watching = {name for name, service in SERVICES.items() if "profiles" in service}
-    assert watching == {"prometheus", "grafana", "jaeger"}
+    assert watching == {"prometheus", "prometheus-key", "grafana", "jaeger"}
 
 
 def test_every_mounted_file_exists() -> None:

@@ -61,6 +61,12 @@ def test_an_event_is_one_line_of_json_with_its_fields(written: Written) -> None:
     }
 
 
+def test_the_records_of_libraries_have_no_keys(written: Written) -> None:
+    configure()
+    logging.getLogger("uvicorn.error").warning("GET /?key=%s", f"pm_0123456789ab_{64 * '0'}")
+    assert only(written())["message"] == "GET /?key=pm_0123456789ab_REDACTED"
+
+
 def test_a_timestamp_says_its_zone(written: Written) -> None:
     configure()
     logger.info("api_started")

@@ -100,14 +100,14 @@ def commands(group: Any, prefix: str = "pagemeta") -> set[str]:
 @each_document
 def test_every_command_of_pagemeta_that_is_named_exists(document: Path) -> None:
     named = re.findall(
-        r"(?:`|\bjust )(pagemeta (?:dead-letters )?[a-z][a-z-]*)", document.read_text()
+        r"(?:`|\bjust )(pagemeta (?:dead-letters |keys )?[a-z][a-z-]*)", document.read_text()
     )
     assert set(named) <= commands(typer.main.get_command(pagemeta))
 
 
 def test_the_runbook_names_every_command_of_pagemeta() -> None:
     for line in commands(typer.main.get_command(pagemeta)):
-        assert line.removeprefix("pagemeta dead-letters ") in RUNBOOK
+        assert line.removeprefix("pagemeta dead-letters ").removeprefix("pagemeta keys ") in RUNBOOK
 
 
 def test_every_name_in_the_runbook_occurs_in_the_code() -> None:
@@ -120,7 +120,7 @@ def test_every_name_in_the_runbook_occurs_in_the_code() -> None:
 # --- Log events ---
 
 
-BOUND_FIELDS = {"request_id", "url", "queue", "connection", "exception"}
+BOUND_FIELDS = {"request_id", "url", "queue", "connection", "exception", "key_id"}
 """Fields that most lines get from `bind()`, `contextualize()` or `opt()`, not by their own call."""
 
 

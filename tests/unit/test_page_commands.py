@@ -55,6 +55,20 @@ async def test_the_options_are_passed_on_in_query_and_body() -> None:
     assert posted.headers["prefer"] == read.headers["prefer"] == "wait=60"
 
 
+async def test_a_key_is_sent_in_the_header() -> None:
+    for key, header in (("pm_a_b", "Bearer pm_a_b"), (None, None)):
+        client = ApiClient("http://api", 60, key=key)
+        assert client._client.headers.get("authorization") == header  # noqa: SLF001 (no API listens)
+        await client.aclose()
+
+
+async def test_a_call_over_the_limit_is_made_again() -> None:
+    too_many = an_answer(429, "ERROR", retry_after="0")
+    api = FakeApi(too_many, an_answer(202, "QUEUED"))
+    answer = await api.called(ApiClient("http://api", 60), lambda it: it.submit(URL))
+    assert (answer["status"], len(api.requests)) == ("QUEUED", 2)
+
+
 async def test_without_options_nothing_is_passed_on() -> None:
     api = FakeApi(an_answer(*ENDED))
     await api.called(ApiClient("http://api", 60), lambda it: it.submit(URL))

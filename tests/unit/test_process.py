@@ -185,5 +185,5 @@ print(type(app).__name__, gc.get_freeze_count() > 10_000)
         PYTHONPATH=str(REPOSITORY),
     )
     built, is_spared = ended.stdout.split()
-    assert built in ("FastAPI", "AsgiFastStream"), ended.stderr
+    assert built in ("Api", "AsgiFastStream"), ended.stderr
     assert is_spared == "True"
