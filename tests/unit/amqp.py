@@ -54,6 +54,20 @@ class FakeChannel:
     async def __aexit__(self, *_exception: object) -> None:
         self.is_open = False
 
+    async def declare_exchange(self, name: str, kind: Any, **options: Any) -> Any:
+        await self.answering.wait()
+        answer = self.answers.popleft() if self.answers else None
+        if answer is not None:
+            raise answer
+        self.missing.discard(name)
+        self.declared.append(name)
+        self.options[name] = {"type": kind, **options}
+
+    async def get_exchange(self, name: str) -> Any:
+        await self.answering.wait()
+        if name in self.missing:
+            raise ChannelNotFoundEntity(f"no exchange '{name}'")
+
     async def declare_queue(self, name: str, *, passive: bool = False, **options: Any) -> Any:
         await self.answering.wait()
         answer = self.answers.popleft() if self.answers else None

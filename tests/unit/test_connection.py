@@ -345,7 +345,7 @@ async def test_queues_that_are_missing_are_declared_again_before_it_is_ready(
 ) -> None:
     link.queues.answering.clear()
     opened.declare_again(["metadata.dead"])
-    assert opened.why_not_ready() == "queues are missing: metadata.dead"
+    assert opened.why_not_ready() == "missing at the broker: metadata.dead"
     assert log.one("queues_missing") == IsPartialDict(level="ERROR", queues=["metadata.dead"])
     link.queues.answering.set()
     await until(lambda: opened.is_ready)
