@@ -1,5 +1,6 @@
 """What every test may ask for, in which order tests run, and what a failed one prints."""
 
+import gc
 import random
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -16,8 +17,15 @@ from tests.site import Site, serving
 
 # --- Order and marks ------------------------------------------------------------------------------
 
+TESTS = Path(__file__).parent
+
 FOLDERS = ("unit", "contract", "integration", "browser", "faults")
 """In the order in which they run: what answers soonest comes first."""
+
+UNIT_FOLDERS = ("unit", "contract")
+"""Their tests are unit tests, but for those that need a server."""
+
+WITHOUT_UNIT_TESTS = {TESTS / folder for folder in FOLDERS if folder not in UNIT_FOLDERS}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +37,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the folders without a unit test where only unit tests are asked for.
+
+    Each process of pytest-xdist would import them, and what they import: the driver of Chromium
+    alone takes longer than most folders of tests.
+    """
+    if config.getoption("markexpr") == "unit" and collection_path in WITHOUT_UNIT_TESTS:
+        return True
+    return None  # let pytest decide
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         _mark(item)
@@ -38,10 +57,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         random.Random(seed).shuffle(items)  # noqa: S311 (an order is no secret)
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and the tests, which live until the end.
+
+    Else it looks at all of them again and again, which takes a fourteenth of the unit tests' time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _mark(item: pytest.Item) -> None:
     """Give a test the marks that follow from its folder; pyproject.toml explains them."""
     folder = _folder(item)
-    if folder in ("unit", "contract") and not _needs_servers(item):
+    if folder in UNIT_FOLDERS and not _needs_servers(item):
         item.add_marker("unit")
     if folder == "faults":
         item.add_marker("fault")
@@ -69,7 +97,7 @@ def _fixtures(item: pytest.Item) -> set[str]:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+    return item.path.relative_to(TESTS).parts[0]
 
 
 # --- What a failed test prints --------------------------------------------------------------------
