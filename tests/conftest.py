@@ -5,6 +5,7 @@ import random
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import running
 from tests import failure_report
+from tests.schedule import KeepingTogether
 from tests.service import Service
 from tests.site import Site, serving
 
@@ -19,8 +21,12 @@ from tests.site import Site, serving
 
 TESTS = Path(__file__).parent
 
-FOLDERS = ("unit", "contract", "integration", "browser", "faults")
-"""In the order in which they run: what answers soonest comes first."""
+FOLDERS = ("unit", "contract", "faults", "integration", "browser")
+"""In the order in which they run: what answers soonest comes first, and then what takes longest.
+
+Begun last, a long test would keep a single process busy at the end, while the other processes of
+pytest-xdist have nothing left to do.
+"""
 
 UNIT_FOLDERS = ("unit", "contract")
 """Their tests are unit tests, but for those that need a server."""
@@ -48,6 +54,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None  # let pytest decide
 
 
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` leaves the hook out
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> KeepingTogether | None:
+    return KeepingTogether(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         _mark(item)
@@ -73,9 +84,6 @@ def _mark(item: pytest.Item) -> None:
         item.add_marker("unit")
     if folder == "faults":
         item.add_marker("fault")
-    if folder == "browser":
-        # One Chromium is enough: the tests that share it stay together.
-        item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 def _needs_servers(item: pytest.Item) -> bool:
@@ -86,8 +94,7 @@ def _needs_servers(item: pytest.Item) -> bool:
 def _place(item: pytest.Item) -> tuple[int, bool]:
     """Sort by folder. Within one, the tests that start servers of their own come first.
 
-    They are the longest. Begun last, one of them would keep a single process busy at the end while
-    the other processes have nothing left to do.
+    They are the longest.
     """
     return FOLDERS.index(_folder(item)), "fragile" not in _fixtures(item)
 
@@ -156,6 +163,19 @@ def service(
 ) -> Iterator[Service]:
     """A deployment on the shared servers."""
     with closing(Service(tmp_path, rabbitmq, mongodb, unique_name)) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared_service(
+    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ, mongodb: MongoDB
+) -> Iterator[Service]:
+    """A deployment for the tests of a module, which is named in `TOGETHER`.
+
+    Each test is to use pages of its own: a `site` has another port for each.
+    """
+    folder, name = tmp_path_factory.mktemp("shared"), f"t{uuid4().hex[:12]}"
+    with closing(Service(folder, rabbitmq, mongodb, name)) as service:
         yield service
 
 
