@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ Document = dict[str, Any]
 Change = Callable[[Document], object]
 
 
+@cache
 def document(path: Path) -> Document:
+    """Return a document of the repository. Only read it: all tests get the same one."""
     loaded: Document = yaml.safe_load(path.read_text())
     return loaded
 
@@ -32,7 +35,7 @@ def asyncapi() -> Draft7Validator:
 
 @pytest.fixture
 def released() -> Document:
-    return document(RELEASED / "worker.yaml")
+    return copy.deepcopy(document(RELEASED / "worker.yaml"))
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: path.stem)

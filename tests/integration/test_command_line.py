@@ -5,18 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 import aio_pika
 import pytest
 from typer.testing import Result
 
-from dev.servers import MongoDB, RabbitMQ
 from dev.stack import ROOT, Api
 from tests.command_line import pagemeta
 from tests.messages import publish
@@ -37,20 +33,11 @@ def api(service: Service) -> Api:
 
 
 @pytest.fixture(scope="module")
-def both(
-    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ, mongodb: MongoDB
-) -> Iterator[Service]:
+def both(shared_service: Service) -> Service:
     """A deployment with an API and a worker, for the tests that only add pages to it."""
-    folder, name = tmp_path_factory.mktemp("both"), f"t{uuid4().hex[:12]}"
-    with closing(Service(folder, rabbitmq, mongodb, name)) as service:
-        api, _ = started(service.api(), service.worker())
-        service.environment["API"] = api.url
-        yield service
-
-
-# Keeps the tests that share this deployment in one process of pytest-xdist, so that it is started
-# once.
-on_both = pytest.mark.xdist_group("command line")
+    api, _ = started(shared_service.api(), shared_service.worker())
+    shared_service.environment["API"] = api.url
+    return shared_service
 
 
 # --- The program ---
@@ -76,7 +63,6 @@ def test_the_program_starts_and_reports_a_missing_broker_in_one_line(service: Se
 # --- submit and get ---
 
 
-@on_both
 def test_submitted_pages_are_waited_for_and_reported(both: Service, site: Site) -> None:
     urls = [site.url("/page"), site.url("/status/404")]
     ran = pagemeta(both, "submit", *urls, "--wait", "--json", "--api", both.environment["API"])
@@ -88,7 +74,6 @@ def test_submitted_pages_are_waited_for_and_reported(both: Service, site: Site) 
     ]
 
 
-@on_both
 def test_submitted_pages_are_shown_with_their_titles(both: Service, site: Site) -> None:
     urls = [site.url("/page"), site.url("/other")]
     ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
@@ -101,7 +86,6 @@ def test_submitted_pages_are_shown_with_their_titles(both: Service, site: Site) 
     ]
 
 
-@on_both
 def test_one_page_that_fails_makes_the_exit_code_1(both: Service, site: Site) -> None:
     urls = [site.url("/page"), "http://no-such-host.invalid/"]
     ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
@@ -110,7 +94,6 @@ def test_one_page_that_fails_makes_the_exit_code_1(both: Service, site: Site) ->
     assert "1 COMPLETED, 1 FAILED_PERMANENT" in ran.stdout
 
 
-@on_both
 def test_a_page_that_is_submitted_again_is_waited_for_again(both: Service, site: Site) -> None:
     url, at = site.url("/again"), ("--api", both.environment["API"])
     for hits in (1, 2):
@@ -119,7 +102,6 @@ def test_a_page_that_is_submitted_again_is_waited_for_again(both: Service, site:
         assert site.hits["/again"] == hits
 
 
-@on_both
 def test_waiting_for_a_page_polls_nothing(both: Service, site: Site) -> None:
     (api,) = (it for it in both.processes if isinstance(it, Api))
     url = site.url("/slow/2000/page")
@@ -129,7 +111,6 @@ def test_waiting_for_a_page_polls_nothing(both: Service, site: Site) -> None:
     assert len(calls) == 1
 
 
-@on_both
 def test_only_the_named_fields_are_shown(both: Service, site: Site) -> None:
     url, at = site.url("/page"), ("--api", both.environment["API"])
     named = ("--fields", "status_code,cookies")
@@ -143,7 +124,6 @@ def test_only_the_named_fields_are_shown(both: Service, site: Site) -> None:
     assert "the known fields are" in wrong.stdout
 
 
-@on_both
 def test_a_wait_ends_with_the_timeout(both: Service, site: Site) -> None:
     url, at = site.url("/held/for-ever"), ("--api", both.environment["API"])
     ran = pagemeta(both, "submit", url, "--wait", "--timeout", "2", "--json", *at)
@@ -189,7 +169,6 @@ def test_submitting_nothing_is_a_usage_error(service: Service) -> None:
     assert pagemeta(service, "submit", "--file", "/nowhere").exit_code == 2
 
 
-@on_both
 def test_a_page_is_shown_as_a_table_or_as_its_whole_record(both: Service, site: Site) -> None:
     at = ("--api", both.environment["API"])
     first = pagemeta(both, "get", site.url("/page"), *at)
@@ -253,7 +232,6 @@ def verdicts(found: dict[str, tuple[str, str]]) -> dict[str, str]:
     return {check: verdict for check, (verdict, _) in found.items()}
 
 
-@on_both
 def test_a_service_at_work_has_no_problem(both: Service) -> None:
     assert verdicts(examined(both)) == {
         **dict.fromkeys(("settings", "broker", "queues", "workers"), "ok"),

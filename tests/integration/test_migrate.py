@@ -150,7 +150,7 @@ def test_requests_that_wait_in_the_record_that_goes_wait_in_the_one_that_stays(
 def test_a_page_that_is_being_fetched_is_left_for_the_next_run(
     pages: Service, url_of_claimed: str
 ) -> None:
-    held = {"claim": uuid4(), "lease_expires_at": NOW + timedelta(minutes=5)}
+    held = {"claim": uuid4(), "lease_expires_at": NOW + timedelta(hours=1)}
     collection(pages).insert_one(record(OLD, title="old"))
     collection(pages).insert_one(record(NEW, title="new"))
     change = {f"processing.{name}": value for name, value in held.items()}

@@ -95,12 +95,11 @@ def pages() -> FakePages:
 
 
 @pytest.fixture
-def app(settings: Settings, publisher: FakePublisher, pages: FakePages) -> FastAPI:
-    app = create_app(settings)
-    app.state.connection = FakeConnection()
-    app.state.database = FakeDatabase()
-    put_together(app, publisher, pages)
-    return app
+def app(default_api: FastAPI, publisher: FakePublisher, pages: FakePages) -> FastAPI:
+    default_api.state.connection = FakeConnection()
+    default_api.state.database = FakeDatabase()
+    put_together(default_api, publisher, pages)
+    return default_api
 
 
 def put_together(app: FastAPI, publisher: FakePublisher, pages: FakePages) -> None:
@@ -862,11 +861,6 @@ async def test_a_page_of_the_docs_loads_everything_from_this_server(
         assert urlsplit(link).netloc == ""
         file = await client.get(link)
         assert (file.status_code, bool(file.content)) == (200, True)
-
-
-@pytest.fixture
-async def openapi(client: httpx.AsyncClient) -> Any:
-    return (await client.get("/openapi.json")).json()
 
 
 async def test_the_openapi_document_describes_the_calls(openapi: Any) -> None:

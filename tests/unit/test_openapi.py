@@ -9,7 +9,6 @@ import pytest
 from fastapi import FastAPI
 from jsonschema import Draft202012Validator, FormatChecker
 
-from app.api.application import create_app
 from app.api.problems import (
     BODY_TOO_LARGE,
     DATABASE_UNAVAILABLE,
@@ -24,22 +23,20 @@ from app.api.problems import (
 )
 from app.errors import InventoryError, PublishFailed, PublishFault, StoreUnavailable
 from app.models import METADATA_FIELDS, ErrorKind, PageRequest
-from app.runtime.settings import Settings
 from app.services import Inventory
-from dev.specs import default_settings
 from tests.fakes import URL, FakePages, FakePublisher
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
+def app(default_api: FastAPI) -> FastAPI:
+    return default_api
 
 
-@pytest.fixture(scope="module")
-def document() -> Any:
-    return create_app(default_settings()).openapi()
+@pytest.fixture
+def document(openapi: Any) -> Any:
+    return openapi
 
 
 class Answer(NamedTuple):
