@@ -26,6 +26,9 @@ CONCURRENCY = 16
 EXTRACTING = {"WORKER_EXTRACT": "true"}
 """For workers that fill `metadata.document`."""
 
+TELLING = {"EVENTS": "true"}
+"""For workers that publish events. Nobody listens, which is the least that it may cost."""
+
 SETTINGS = {
     "EVENTS": "false",
     "WORKER_EXTRACT": "false",

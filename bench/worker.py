@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import bare
 from bench.report import Reading
-from bench.setup import CONCURRENCY, EXTRACTING, Setup
+from bench.setup import CONCURRENCY, EXTRACTING, TELLING, Setup
 from dev.stack import Worker, running
 
 PAGES = 2000
@@ -37,6 +37,7 @@ class Collected:
 
 ALSO = {
     "worker, documents filled": EXTRACTING,
+    "worker, events published": TELLING,
 }
 """What a worker may do for each page besides storing it: rows, and the settings that have it done.
 

@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, and true of what is answered."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
@@ -55,6 +56,11 @@ def all_answers(document: Any) -> Iterator[Answer]:
 
 def answers(document: Any, *, with_body: bool = True) -> Iterator[Answer]:
     return (it for it in all_answers(document) if (it.status not in ("204", "304")) == with_body)
+
+
+def test_the_document_is_the_same_each_time_it_is_asked_for(app: FastAPI) -> None:
+    first = json.dumps(app.openapi())
+    assert json.dumps(app.openapi()) == first
 
 
 def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> None:
