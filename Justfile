@@ -172,7 +172,7 @@ compile := python + " -m uv pip compile --quiet --no-config --upgrade --universa
     " --no-strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links" + \
     " --custom-compile-command 'just lock' pyproject.toml"
 
-# Run the command line: submit, get, watch, queues, doctor, migrate, reextract, dead-letters
+# Run the command line: submit, get, delete, watch, queues, events, republish, doctor, dead-letters, …
 pagemeta *ARGS: setup
     @exec {{ python }} -m app.cli.main "$@"
 
