@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 import yaml
-from faststream.rabbit import TestRabbitBroker
+from faststream.rabbit import RabbitBroker, TestRabbitBroker
 
 from app.broker.events import CONTENT_TYPE
 from dev.specs import FOLDER
@@ -24,7 +24,7 @@ def example(name: str, **others: Any) -> Any:
 
 
 @pytest.fixture
-async def broker() -> AsyncIterator[TestRabbitBroker]:
+async def broker() -> AsyncIterator[RabbitBroker]:
     async with TestRabbitBroker(listener.broker) as broker:
         yield broker
 
@@ -41,7 +41,7 @@ def worked(monkeypatch: pytest.MonkeyPatch) -> list[PageEvent]:
     return done
 
 
-async def publish(broker: Any, event: Any, kind: str = "completed") -> None:
+async def publish(broker: RabbitBroker, event: Any, kind: str = "completed") -> None:
     await broker.publish(
         json.dumps(event).encode(),
         exchange=EXCHANGE,
@@ -52,7 +52,7 @@ async def publish(broker: Any, event: Any, kind: str = "completed") -> None:
 
 @pytest.mark.parametrize("name", EVENTS)
 async def test_the_listener_takes_every_event_that_the_document_shows(
-    broker: Any, worked: list[PageEvent], name: str
+    broker: RabbitBroker, worked: list[PageEvent], name: str
 ) -> None:
     event = example(name)
     kind = name.removeprefix("Page").lower()
@@ -63,7 +63,7 @@ async def test_the_listener_takes_every_event_that_the_document_shows(
 
 
 async def test_an_event_that_arrives_again_is_handled_once(
-    broker: Any, worked: list[PageEvent]
+    broker: RabbitBroker, worked: list[PageEvent]
 ) -> None:
     event = example("PageCompleted")
     await publish(broker, event)
@@ -72,7 +72,7 @@ async def test_an_event_that_arrives_again_is_handled_once(
 
 
 async def test_fields_and_kinds_of_a_newer_version_do_no_harm(
-    broker: Any, worked: list[PageEvent]
+    broker: RabbitBroker, worked: list[PageEvent]
 ) -> None:
     event = example("PageCompleted", type="page-metadata.page.moved.v1", traceid="1")
     event["data"] = {**event["data"], "new": {"field": 1}}
@@ -81,7 +81,7 @@ async def test_fields_and_kinds_of_a_newer_version_do_no_harm(
 
 
 async def test_an_event_whose_work_fails_is_handled_when_it_arrives_again(
-    broker: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     event, work = example("PageFailed"), listener.work
 
@@ -96,7 +96,9 @@ async def test_an_event_whose_work_fails_is_handled_when_it_arrives_again(
     assert capsys.readouterr().out.split()[1:] == ["failed", event["data"]["url"], "timeout"]
 
 
-async def test_what_is_no_event_reaches_no_work(broker: Any, worked: list[PageEvent]) -> None:
+async def test_what_is_no_event_reaches_no_work(
+    broker: RabbitBroker, worked: list[PageEvent]
+) -> None:
     with pytest.raises(Exception, match="id"):
         await publish(broker, {"specversion": "1.0"})
     assert worked == []
