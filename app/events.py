@@ -150,7 +150,7 @@ def _event(claim: Claim, kind: EventKind, status: PageStatus) -> PageEvent:
         event_id=claim.token,
         kind=kind,
         url=claim.url,
-        time=datetime.now(UTC),
+        time=_in_milliseconds(datetime.now(UTC)),
         request_id=claim.request_id,
         status=status,
         attempts=claim.attempt,
@@ -166,5 +166,10 @@ def _with_response(event: PageEvent, metadata: PageMetadata) -> PageEvent:
         content_type=metadata.content_type,
         title=metadata.document.title if metadata.document else None,
         body_sha256=metadata.body_sha256,
-        fetched_at=metadata.fetched_at,
+        fetched_at=_in_milliseconds(metadata.fetched_at),
     )
+
+
+def _in_milliseconds(time: datetime) -> datetime:
+    """Return a time as the database keeps it, so that every copy of an event has the same."""
+    return time.replace(microsecond=time.microsecond // 1000 * 1000)

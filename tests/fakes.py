@@ -191,6 +191,7 @@ class FakePages:
         self._patience = patience
         self._now = clock
         self.failing: Callable[[], Exception] | None = None
+        self.outbox: FakeOutbox | None = None
 
     def pass_time(self, url: str, seconds: float) -> None:
         """Make a record as old as if so many seconds had passed."""
@@ -476,6 +477,8 @@ class FakePages:
         row.metadata, row.validators, row.checked_at, row.error = None, None, None, None
         row.attempts, row.updated_at, row.events = 0, now, {None: event}
         row.revision += 1
+        if tells and self.outbox is not None:
+            self.outbox.events.append(event)
         return event if tells else None
 
     def _end(
@@ -537,6 +540,10 @@ class FakeOutbox:
     def __init__(self) -> None:
         self.events: list[PageEvent] = []
         self.failing: Exception | None = None
+
+    def put_down_in(self, pages: FakePages) -> None:
+        """Have deletions of these pages put their events down here, as the database does."""
+        pages.outbox = self
 
     async def put_down(self, event: PageEvent) -> bool:
         self._check()

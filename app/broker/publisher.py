@@ -167,7 +167,7 @@ def _log(outcome: str, *, latency_ms: float) -> None:
             logger.warning("publish_failed", reason=outcome, latency_ms=latency_ms)
 
 
-def _requesting(request: PageRequest, headers: Headers | None = None) -> Outgoing:
+def request_message(request: PageRequest, headers: Headers | None = None) -> Outgoing:
     return Outgoing(
         body=MetadataRequested.from_request(request).model_dump_json().encode(),
         message_id=str(uuid4()),
@@ -186,7 +186,7 @@ class RequestPublisher:
 
     async def publish(self, request: PageRequest) -> None:
         """Return once the broker has confirmed the request. Raises `PublishError`."""
-        await self._sender.send(self._requests, _requesting(request))
+        await self._sender.send(self._requests, request_message(request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +236,7 @@ class RetryPublisher:
     async def _try(self, delay: "_DelayQueue", retry: Retry) -> bool:
         headers: Headers = {DEFERRALS_HEADER: retry.deferrals} if retry.deferrals else {}
         try:
-            await self._sender.send(delay.destination, _requesting(retry.request, headers))
+            await self._sender.send(delay.destination, request_message(retry.request, headers))
         except errors.PublishError:
             delay.refuses = True
         else:
@@ -272,7 +272,7 @@ class EventPublisher:
         if self._refuses and not again:
             return False
         try:
-            await self._sender.send(self._destinations[event.kind], _telling(event))
+            await self._sender.send(self._destinations[event.kind], event_message(event))
         except errors.PublishError as exc:
             # The queue of one listener is full and refuses more. Every other listener has it.
             self._refuses = exc.reason is not PublishFault.QUEUE_REJECTED
@@ -282,7 +282,7 @@ class EventPublisher:
         return not self._refuses
 
 
-def _telling(event: PageEvent) -> Outgoing:
+def event_message(event: PageEvent) -> Outgoing:
     return Outgoing(
         body=PageEventMessage.of(event).model_dump_json().encode(),
         message_id=str(event.event_id),

@@ -160,7 +160,7 @@ async def declare(
         for exchange in exchanges:
             with _mismatch_told("exchange", exchange.name):
                 await channel.declare_exchange(
-                    exchange.name, exchange.type, durable=exchange.durable, robust=False
+                    exchange.name, exchange.type.value, durable=exchange.durable, robust=False
                 )
 
 

@@ -45,6 +45,7 @@ def clustered(
     hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
     service.environment["BROKER_URL"] = f"amqp://guest:guest@{hosts}/"
     with closing(service):
+        service.listen(quorum=True)
         yield service
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 import aiormq.abc
 from aio_pika import RobustConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
-from faststream.rabbit import RabbitBroker, RabbitQueue
+from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.rabbit.publisher import RabbitPublisher
 from faststream.rabbit.testing import PatchedMessage
 from pamqp import commands
@@ -178,6 +178,7 @@ class FakeDestination(RabbitPublisher):
 
     def __init__(self, answer: Callable[[], asyncio.Event | None] = lambda: None) -> None:
         self.queue = RabbitQueue("metadata.requests")
+        self.exchange = RabbitExchange()
         self.answer = answer
         self.sent: list[dict[str, Any]] = []
         self.confirmed = 0

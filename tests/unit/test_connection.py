@@ -27,7 +27,9 @@ from tests.unit.amqp import (
 from tests.unit.recorded import Log
 
 TO_READY = ["CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED", "QUEUE_DECLARED", "READY"]
-QUEUES = [queue.name for queue in TOPOLOGY]
+QUEUES = [*(queue.name for queue in TOPOLOGY), TOPOLOGY.events.name]
+"""What is declared, in this order: the exchange comes last."""
+
 MISMATCH = ChannelPreconditionFailed("inequivalent arg 'x-max-length' for queue 'metadata.dead'")
 
 

@@ -285,7 +285,7 @@ async def test_the_api_shows_its_metrics_without_a_broker(client: httpx.AsyncCli
 def test_no_label_could_hold_a_url() -> None:
     known = {
         *("method", "route", "status", "outcome", "error_kind", "queue", "delay_seconds"),
-        *("reason", "command", "le", "page_metadata_publisher_state"),
+        *("reason", "command", "le", "kind", "page_metadata_publisher_state"),
     }
     labels = {
         label
