@@ -16,7 +16,8 @@ from aio_pika.abc import AbstractChannel, AbstractExchange
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError
 
 from app.broker.cluster import connected_once
-from app.broker.events import CONTENT_TYPE, PageEventMessage, event_type, routing_key
+from app.broker.events import CONTENT_TYPE, event_type, routing_key
+from app.broker.publisher import event_message
 from app.broker.topology import Topology
 from app.errors import PublishFailed, PublishFault, TopologyMismatch
 from app.models import EventKind, PageEvent
@@ -69,11 +70,12 @@ class EventStream:
         If not, it is the queue of a listener that is full and refuses more; all others have the
         event. Raises `PublishFailed` if the broker does not confirm.
         """
+        outgoing = event_message(event)
         message = aio_pika.Message(
-            PageEventMessage.of(event).model_dump_json().encode(),
+            outgoing.body,
             content_type=CONTENT_TYPE,
-            message_id=str(event.event_id),
-            correlation_id=str(event.request_id or event.event_id),
+            message_id=outgoing.message_id,
+            correlation_id=outgoing.correlation_id,
             type=event_type(event.kind),
             timestamp=datetime.now(UTC),
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,

@@ -198,7 +198,7 @@ class Example(NamedTuple):
 
 def examples() -> Iterator[Example]:
     for message, described in MESSAGES.items():
-        if described["contentType"] == EVENT_CONTENT_TYPE:
+        if described.get("contentType") == EVENT_CONTENT_TYPE:
             continue  # no worker takes it
         queue = "retries" if message == "MetadataRequestedAgain" else "requests"
         for example in described["examples"]:
