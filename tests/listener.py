@@ -16,6 +16,7 @@ from uuid import UUID
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from pamqp.common import FieldValue
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
@@ -43,7 +44,7 @@ class Listener:
         self.heard: list[Heard] = []
         self._urls = cycle(broker_urls(broker_url))
         self._exchange = exchange
-        self._arguments = {"x-queue-type": "quorum"} if quorum else {}
+        self._arguments: dict[str, FieldValue] = {"x-queue-type": "quorum"} if quorum else {}
         self._pages = pages.with_options(read_concern=ReadConcern("majority"))
         self._listening, self._closing = Event(), Event()
         self._thread = Thread(target=lambda: asyncio.run(self._listen()))

@@ -142,6 +142,10 @@ class Service:
             self.history.note_get(url, sent, status, hit)
         return answer
 
+    def delete(self, api: Api, url: str) -> httpx.Response:
+        """Delete a page."""
+        return self._client.delete(f"{api.url}/metadata", params={"url": url})
+
     def request_state(self, api: Api, request_id: str) -> dict[str, Any]:
         """Return what the API says became of a request."""
         answer = self._client.get(f"{api.url}/metadata/requests/{request_id}")

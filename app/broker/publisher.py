@@ -168,6 +168,7 @@ def _log(outcome: str, *, latency_ms: float) -> None:
 
 
 def request_message(request: PageRequest, headers: Headers | None = None) -> Outgoing:
+    """Return the message that asks for a page."""
     return Outgoing(
         body=MetadataRequested.from_request(request).model_dump_json().encode(),
         message_id=str(uuid4()),
@@ -283,6 +284,7 @@ class EventPublisher:
 
 
 def event_message(event: PageEvent) -> Outgoing:
+    """Return the message that tells an event. Every copy of the event has the same `message_id`."""
     return Outgoing(
         body=PageEventMessage.of(event).model_dump_json().encode(),
         message_id=str(event.event_id),
