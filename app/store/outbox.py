@@ -20,6 +20,9 @@ from app.store.mongo import SOME_UNPUBLISHED, Database, translated_errors
 
 _EVENT = TypeAdapter(PageEvent)
 
+READ_AT_ONCE = 100
+"""How many records `events_since` reads by one query."""
+
 # The first part names the key of the index, the second the records that it has.
 _SOME = {"unpublished.event_id": {"$exists": True}} | SOME_UNPUBLISHED
 
@@ -65,14 +68,22 @@ class EventOutbox:
 def events_since(pages: Any, since: datetime) -> Iterator[PageEvent]:
     """Yield the events of stored outcomes from a time on, for `pagemeta republish`.
 
-    A record keeps the events of its latest outcomes. Every record is looked at.
+    A record keeps the events of its latest outcomes. Every record is looked at, some at a time, so
+    that no query takes long.
     """
+    after: Bson = {}
     shown = {"processing.outcomes.event": True}
-    for document in pages.find({"processing.outcomes.event.time": {"$gte": since}}, shown):
-        for outcome in document["processing"]["outcomes"]:
-            event = outcome.get("event")
-            if event is not None and event["time"] >= since:
-                yield _EVENT.validate_python(event)
+    while found := list(pages.find(after, shown).sort("_id").limit(READ_AT_ONCE)):
+        for document in found:
+            yield from (it for it in _events_in(document) if it.time >= since)
+        after = {"_id": {"$gt": found[-1]["_id"]}}
+
+
+def _events_in(document: Bson) -> Iterator[PageEvent]:
+    """Yield the events that a record keeps; a record of an older version has none."""
+    for outcome in document.get("processing", {}).get("outcomes", ()):
+        if outcome.get("event") is not None:
+            yield _EVENT.validate_python(outcome["event"])
 
 
 def with_event_of(request: PageRequest) -> Bson:
