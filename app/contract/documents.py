@@ -277,7 +277,8 @@ def _components(generated: JsonObject, overlay: JsonObject, channels: JsonObject
     carried = [name for channel in channels.values() for name in channel["messages"]]
     return {
         "messages": {name: _message(name, it) for name, it in _only(carried, overlay["messages"])},
-        "schemas": generated["components"]["schemas"],
+        # FastStream collects them in a set, so their order differs from process to process.
+        "schemas": dict(sorted(generated["components"]["schemas"].items())),
         "securitySchemes": overlay["securitySchemes"],
     }
 
