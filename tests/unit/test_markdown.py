@@ -27,7 +27,8 @@ from dev.demo import expected_at, verdict
 from dev.specs import RELEASED
 from dev.stack import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench/README.md"])
+FOLDERS_OF_DOCUMENTS = ("*.md", "docs/**/*.md", "bench/*.md", "examples/*/*.md")
+DOCUMENTS = sorted(path for folder in FOLDERS_OF_DOCUMENTS for path in ROOT.glob(folder))
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
