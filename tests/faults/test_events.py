@@ -4,15 +4,19 @@ That each outcome is told at least once is judged by the checker in every other 
 """
 
 import asyncio
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import count
 
 import aio_pika
+import httpx
 import pytest
 from pamqp.common import FieldValue
 
 from app.assembly import topology_of
-from tests.load import Load, assert_nothing_is_lost
+from tests.example_listener import EXAMPLES, QUEUE, listening
+from tests.load import Load, assert_nothing_is_lost, supervised
 from tests.messages import bind_to_events
 from tests.service import Service, eventually, started
 from tests.site import Site
@@ -95,3 +99,32 @@ def test_a_page_that_is_deleted_on_its_way_does_not_come_back(
     worker.wait_for_event("request_coalesced")
     assert service.get(api, url, queue="false").status_code == 404
     assert service.pages.count_documents({"status": {"$ne": "DELETED"}}) == 0
+
+
+def test_a_program_that_knows_the_document_alone_hears_every_outcome_once(
+    fragile: Service, site: Site
+) -> None:
+    """It ignores copies, by the id of the event. So it prints a line for each outcome."""
+    api, worker = fragile.api().start(), fragile.worker()
+    document = fragile.folder / "worker.yaml"
+    document.write_bytes(httpx.get(f"{api.url}/asyncapi/worker.yaml").content)
+    script, queue = EXAMPLES / "aio_pika_listener" / "listener.py", f"{fragile.name}.{QUEUE}"
+    command = [sys.executable, "-I", str(script), str(document), fragile.rabbitmq.url, queue]
+    with listening(fragile, command, fragile.folder) as listener, supervised(worker.launch):
+        # A few pages are refreshed all the time, so that they have many outcomes.
+        urls = (site.url(f"/page/{n}" if n % 3 else f"/page/refreshed/{n % 7}") for n in count())
+        load = Load(fragile, api, urls).start()
+        for _ in range(3):
+            worker.wait_for_event("metadata_persisted", count=30)
+            worker.kill()
+        fragile.rabbitmq.restart()
+        before = len(load.accepted)
+        eventually(lambda: len(load.accepted), lambda accepted: accepted > before + 100, within=60)
+        load.stop()
+        assert_nothing_is_lost(fragile, site)
+        outcomes = {
+            page["url"]: page["processing"]["outcome"]
+            for page in fragile.pages.find({}, {"url": True, "processing.outcome": True})
+        }
+        assert max(outcomes.values()) > 1
+        eventually(lambda: Counter(url for _, url, _ in listener.events()), outcomes.__eq__)
