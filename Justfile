@@ -109,7 +109,7 @@ lint: setup
 
 # Check the types
 types: setup
-    {{ python }} -m mypy app tests dev bench
+    {{ python }} -m mypy app tests dev bench examples
 
 # Format the code, and fix what ruff can fix
 fmt: setup
@@ -120,9 +120,14 @@ fmt: setup
 asyncapi *ARGS: setup
     @{{ python }} -m dev.specs "$@"
 
-# Check the message contracts with AsyncAPI's own parser, if Node.js is installed
+# Check the message contracts with AsyncAPI's own parser, and the models made from them, by Node.js
 contract: setup
     @{{ python }} -m dev.contract
+    @{{ python }} -m dev.models --check
+
+# Generate the models in examples/models/ from the contracts, or only compare them (--check)
+models *ARGS: setup
+    @{{ python }} -m dev.models "$@"
 
 # Take the screenshots for docs/messages.md
 screenshots: setup
@@ -167,7 +172,7 @@ compile := python + " -m uv pip compile --quiet --no-config --upgrade --universa
     " --no-strip-extras --generate-hashes --no-emit-index-url --no-emit-find-links" + \
     " --custom-compile-command 'just lock' pyproject.toml"
 
-# Run the command line: submit, get, watch, queues, doctor, migrate, reextract, keys, dead-letters
+# Run the command line: submit, get, delete, watch, queues, events, republish, keys, doctor, …
 pagemeta *ARGS: setup
     @exec {{ python }} -m app.cli.main "$@"
 

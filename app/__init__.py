@@ -8,8 +8,9 @@
 6. Extract   `app/extractor/document.py`  what the page says about itself: title, image, dates
 7. Judge     `app/retries.py`             keep the result, try again later, or give up
 8. Store     `app/store/pages.py`         one record for each page in MongoDB
-9. Retry     `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
-10. Read     `app/api/reading.py`         `GET /metadata` answers from the record
+9. Tell      `app/events.py`             an event of the outcome goes to whoever listens
+10. Retry    `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
+11. Read     `app/api/reading.py`         `GET /metadata` answers from the record
 
 Whether a caller may do this is decided before it: `app/api/gate.py`, by its API key.
 

@@ -13,6 +13,7 @@ from app.broker.topology import Topology, build_topology
 from app.runtime.settings import Settings
 from app.runtime.tracing import message_tracing
 from app.store.mongo import Database
+from app.store.outbox import EventOutbox
 from app.store.pages import PageRepository
 
 
@@ -29,6 +30,7 @@ class Parts:
     sender: ConfirmedPublisher
     database: Database
     pages: PageRepository
+    outbox: EventOutbox
 
 
 def assemble(settings: Settings, *, service_name: str) -> Parts:
@@ -49,6 +51,7 @@ def assemble(settings: Settings, *, service_name: str) -> Parts:
         ),
         database=database,
         pages=PageRepository(database, patience_seconds=settings.patience.total_seconds()),
+        outbox=EventOutbox(database),
     )
 
 

@@ -73,7 +73,7 @@ class DatabaseUnreachable(StartupError):
 
 
 class TopologyMismatch(StartupError):
-    """A queue is missing, or has arguments other than those of `app/broker/topology.py`."""
+    """A queue is missing, or it or the exchange is not as `app/broker/topology.py` has it."""
 
 
 class PublishFault(StrEnum):

@@ -30,6 +30,10 @@ class PageStatus(StrEnum):
     FAILED_PERMANENT = "FAILED_PERMANENT"
     """No further attempt will be made, unless the page is asked for again."""
 
+    DELETED = "DELETED"
+    """The page was deleted. Only requests and events have this status: to whoever asks for the page
+    it is unknown."""
+
 
 ENDED_STATUSES = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
 """Those of a page that has a result, good or bad."""
@@ -545,6 +549,80 @@ class RequestRecord:
     share a fetch; null while no fetch has begun."""
 
 
+class EventKind(StrEnum):
+    """What an event says of its page; the values are the second part of its routing key."""
+
+    COMPLETED = "completed"
+    """The page was fetched, and there was no result before, or another one."""
+
+    UNCHANGED = "unchanged"
+    """The page was fetched again and is the same: its server says so, or sent the same body."""
+
+    FAILED = "failed"
+    """The page could not be fetched, and no further attempt will be made. A result that there was
+    before stays."""
+
+    DELETED = "deleted"
+    """The page was deleted from the inventory."""
+
+
+@dataclass(frozen=True, slots=True)
+class PageEvent:
+    """What has happened to a page: there is one event for each outcome of a fetch."""
+
+    event_id: UUID
+    """The same in every copy of the event."""
+
+    kind: EventKind
+
+    url: str
+
+    time: datetime
+    """When it happened, by the clock of the process that saw it."""
+
+    request_id: UUID | None
+    """The request that was fetched for. None for a deletion."""
+
+    status: PageStatus
+    """What the request ended with."""
+
+    attempts: int
+
+    final_url: str | None = None
+    """This and the next five are of the page that was fetched or confirmed, or of the last response
+    of one that failed. None if there was no response."""
+
+    status_code: int | None = None
+
+    content_type: str | None = None
+
+    title: str | None = None
+
+    body_sha256: str | None = None
+
+    fetched_at: datetime | None = None
+
+    previous_body_sha256: str | None = None
+    """Of the result that the page had before. None if it had none."""
+
+    checked_at: datetime | None = None
+    """When the result was stored or confirmed. None if a result that there was before stays."""
+
+    error: PageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """The little of a stored result that a refresh has to know."""
+
+    final_url: str | None
+    status_code: int | None
+    content_type: str | None
+    title: str | None
+    body_sha256: str | None
+    fetched_at: datetime | None
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """The right of one worker to make one attempt at a page.
@@ -571,11 +649,16 @@ class Claim:
     outcome: int = 0
     """The number of the page's outcome that this attempt may bring, from 0."""
 
-    body_sha256: str | None = None
-    """Of the result that the page has already."""
+    result: StoredResult | None = None
+    """The result that the page has already."""
 
     validators: Validators | None = None
     """What the server gave with that result, if it can be asked whether the page has changed."""
+
+    @property
+    def body_sha256(self) -> str | None:
+        """The SHA-256 of the body that the page has already."""
+        return self.result.body_sha256 if self.result else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -593,6 +676,9 @@ class Completed:
     is_unchanged: bool = False
     """Whether the body is the one that was stored before. The bodies decide, by their SHA-256: a
     server may well answer 200 with the same body again."""
+
+    event: PageEvent | None = None
+    """What is to be told of it, if anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -616,12 +702,19 @@ class FailedPermanently:
     status: PageStatus
     """The record's status after the write."""
 
+    event: PageEvent | None = None
+    """What is to be told of it, if anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Coalesced:
     """No result of this delivery is kept: another fetch has answered its request, or will."""
 
     reason: str
+
+    event: PageEvent | None = None
+    """What is to be told of the outcome that this very request had before. A worker that died after
+    it had stored the outcome may not have told it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from uuid import UUID, uuid4
 
 from loguru import logger
 
+from app import events
 from app.errors import (
     FetchError,
     HostBusy,
@@ -26,6 +27,7 @@ from app.errors import (
     UnknownPage,
     UnknownRequest,
 )
+from app.events import Announcer
 from app.models import (
     METADATA_FIELDS,
     Awaited,
@@ -40,6 +42,7 @@ from app.models import (
     NotModified,
     Outcome,
     PageError,
+    PageEvent,
     PageMetadata,
     PageRecord,
     PageRequest,
@@ -97,26 +100,41 @@ class Pages(Protocol):
     async def claim(
         self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
     ) -> Claim | Coalesced | Busy: ...
-    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None: ...
-    async def confirm(self, claim: Claim) -> PageStatus | None: ...
-    async def fail(
-        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    async def complete(
+        self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
     ) -> PageStatus | None: ...
+    async def confirm(self, claim: Claim, event: PageEvent | None = None) -> PageStatus | None: ...
+    async def fail(
+        self,
+        claim: Claim,
+        error: PageError,
+        metadata: PageMetadata | None = None,
+        event: PageEvent | None = None,
+    ) -> PageStatus | None: ...
+    async def find_event(self, request: PageRequest) -> PageEvent | None: ...
+    async def delete(self, url: str, *, tells: bool) -> PageEvent | None: ...
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None: ...
     async def abandon(self, claim: Claim) -> None: ...
 
 
 class Inventory:
-    """Asking for pages and reading them back. URLs are canonical here.
+    """Asking for pages, reading them back and deleting them. URLs are canonical here.
 
-    A result younger than `min_refresh_seconds` is not fetched again, whoever asks.
+    A result younger than `min_refresh_seconds` is not fetched again, whoever asks. Deletions are
+    told by `announcer`, if there is one.
     """
 
     def __init__(
-        self, *, publisher: Publisher, pages: Pages, min_refresh_seconds: float = 0
+        self,
+        *,
+        publisher: Publisher,
+        pages: Pages,
+        announcer: Announcer | None = None,
+        min_refresh_seconds: float = 0,
     ) -> None:
         self._publisher = publisher
         self._pages = pages
+        self._announcer = announcer
         self._min_refresh_seconds = min_refresh_seconds
 
     async def find_fresh(
@@ -198,6 +216,16 @@ class Inventory:
             )
         return request
 
+    async def delete(self, url: str) -> None:
+        """Forget a page: its result, and every request for it that has been accepted so far.
+
+        Raises `StoreUnavailable`. The event comes later if the broker does not take it now.
+        """
+        event = await self._pages.delete(url, tells=self._announcer is not None)
+        if event is not None and self._announcer is not None:
+            with suppress(StoreError):
+                await self._announcer.announce_kept(event)
+
     def _is_due(self, record: PageRecord, max_age: int | None) -> bool:
         """Say whether a refresh is to be queued for a page that has a result."""
         if record.has_stalled:
@@ -256,15 +284,25 @@ class Inventory:
 
 
 class Collector:
-    """Collecting one page: claim, fetch, store. Every attempt ends in a record."""
+    """Collecting one page: claim, fetch, store. Every attempt ends in a record.
+
+    With `tells` each outcome comes with the event that tells others of it.
+    """
 
     def __init__(
-        self, *, fetcher: Fetcher, pages: Pages, retries: RetryPolicy, lease_seconds: float
+        self,
+        *,
+        fetcher: Fetcher,
+        pages: Pages,
+        retries: RetryPolicy,
+        lease_seconds: float,
+        tells: bool = True,
     ) -> None:
         self._fetcher = fetcher
         self._pages = pages
         self._retries = retries
         self._lease_seconds = lease_seconds
+        self._tells = tells
 
     async def is_suspect(self, delivery: Delivery) -> bool:
         """Say whether a worker died while it fetched this page: it may be what killed it.
@@ -286,7 +324,7 @@ class Collector:
         is still to be published. `alone`: no other page is being fetched by this worker.
         """
         try:
-            return await self._collect(delivery, alone=alone)
+            return await self._told(await self._collect(delivery, alone=alone), delivery.request)
         except StoreUnavailable as exc:
             return self._deferred(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
         except HostBusy as exc:
@@ -304,6 +342,12 @@ class Collector:
                 return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
         with logger.contextualize(attempt=claim.attempt):
             return await self._attempt(claim, delivery.request)
+
+    async def _told(self, outcome: Outcome, request: PageRequest) -> Outcome:
+        """Add the event of an outcome that the request had before: perhaps nobody has told it."""
+        if self._tells and isinstance(outcome, Coalesced):
+            return replace(outcome, event=await self._pages.find_event(request))
+        return outcome
 
     def _deferred(self, delivery: Delivery, reason: str, short_delays: int) -> Deferred:
         deferrals = delivery.deferrals + 1
@@ -368,20 +412,22 @@ class Collector:
         return result
 
     async def _keep(self, claim: Claim, metadata: PageMetadata) -> Outcome:
+        event = events.stored(claim, metadata) if self._tells else None
         try:
-            status = await _durably(lambda: self._pages.complete(claim, metadata))
+            status = await _durably(lambda: self._pages.complete(claim, metadata, event))
         except NotStorable as exc:
             return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
         if status is None:
             return SUPERSEDED
-        return Completed(status, is_unchanged=metadata.body_sha256 == claim.body_sha256)
+        return Completed(status, metadata.body_sha256 == claim.body_sha256, event)
 
     async def _confirm(self, claim: Claim, request: PageRequest) -> Outcome:
         """Keep that the stored result still holds, or try again if it is no longer there."""
-        status = await _durably(lambda: self._pages.confirm(claim))
+        event = events.confirmed(claim) if self._tells else None
+        status = await _durably(lambda: self._pages.confirm(claim, event))
         if status is None:
             return await self._record(claim, request, RESULT_GONE)
-        return Completed(status, is_unchanged=True)
+        return Completed(status, is_unchanged=True, event=event)
 
     async def _try_again(self, claim: Claim, retry: RetryLater) -> Outcome:
         status = await _durably(lambda: self._pages.note_retry(claim, retry.error))
@@ -390,11 +436,12 @@ class Collector:
     async def _give_up(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> Outcome:
+        event = events.failed(claim, error, metadata) if self._tells else None
         try:
-            status = await _durably(lambda: self._pages.fail(claim, error, metadata))
+            status = await _durably(lambda: self._pages.fail(claim, error, metadata, event))
         except NotStorable:
-            status = await _durably(lambda: self._pages.fail(claim, error))
-        return FailedPermanently(error, status) if status else SUPERSEDED
+            status = await _durably(lambda: self._pages.fail(claim, error, None, event))
+        return FailedPermanently(error, status, event) if status else SUPERSEDED
 
 
 async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageStatus | None:

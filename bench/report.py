@@ -33,20 +33,28 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The target of a row: at least `bound`, or at most. `unit` is the unit of its figures."""
+    """The target of a row: at least `bound`, or at most. `unit` is the unit of its figures.
+
+    A row without `bound` is only measured.
+    """
 
     row: str
     unit: str
     baseline: str
-    bound: float
-    at_least: bool
+    bound: float | None = None
+    at_least: bool = True
 
-    def is_met_by(self, value: float) -> bool:
-        """Return whether the value reaches the target."""
-        return value >= self.bound if self.at_least else value <= self.bound
+    def cells(self, value: float) -> list[str]:
+        """Return the target as it is printed, and whether the value reaches it."""
+        if self.bound is None:
+            return ["", ""]
+        sign = "≥" if self.at_least else "≤"
+        return [f"{sign} {self.bound:g}", "yes" if self.share(value) >= 1 else "**no**"]
 
     def share(self, value: float) -> float:
         """Return how much of the target is reached; 1 or more means that it is met."""
+        if self.bound is None:
+            return 1
         return value / self.bound if self.at_least else self.bound / value
 
 
@@ -66,14 +74,12 @@ class Row:
         """Return the row as it is printed."""
         values = sorted(reading.value for reading in self.readings)
         baselines = [reading.baseline for reading in self.readings if reading.baseline is not None]
-        sign = "≥" if self.target.at_least else "≤"
         return [
             self.target.row,
             f"{_short(statistics.median(r.ours for r in self.readings))} {self.target.unit}",
             f"{self.target.baseline}: {_short(statistics.median(baselines))}" if baselines else "",
             f"{_short(self.value)} ({_short(values[0])} to {_short(values[-1])})",
-            f"{sign} {self.target.bound:g}",
-            "yes" if self.target.is_met_by(self.value) else "**no**",
+            *self.target.cells(self.value),
             self._cpu(),
         ]
 
@@ -138,7 +144,8 @@ BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 280, 260, 780
 
 
 def picture(rows: Sequence[Row]) -> str:
-    """Return an SVG with a bar for each row: its length is the share of the target reached."""
+    """Return an SVG with a bar for each target: its length is the share of it that is reached."""
+    rows = [row for row in rows if row.target.bound is not None]
     height = BAR_HEIGHT * (len(rows) + 1)
     line = BAR_START + TARGET_WIDTH
     return "\n".join(
@@ -157,8 +164,9 @@ def picture(rows: Sequence[Row]) -> str:
 def _bar(number: int, row: Row) -> str:
     top = number * BAR_HEIGHT
     longest = WIDTH - BAR_START - 60
-    width = min(row.target.share(row.value) * TARGET_WIDTH, longest)
-    color = "#2a7d4f" if row.target.is_met_by(row.value) else "#c0562b"
+    share = row.target.share(row.value)
+    width = min(share * TARGET_WIDTH, longest)
+    color = "#2a7d4f" if share >= 1 else "#c0562b"
     return (
         f'<text x="{BAR_START - 8}" y="{top + 18}" text-anchor="end">{row.target.row}</text>'
         f'<rect x="{BAR_START}" y="{top + 4}" width="{width:.0f}" height="18" fill="{color}"/>'

@@ -16,7 +16,7 @@ from bench.idle import end_to_end, starting_up
 from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
 from bench.waiting import waiting
-from bench.worker import collecting, collecting_news, collecting_slow_pages, scaling
+from bench.worker import ALSO, collecting, collecting_news, collecting_slow_pages, scaling
 
 BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     posting,
@@ -42,6 +42,7 @@ TARGETS = [
     Target("1,000 waiters: CPU of the API", "% of a core", "", 10, at_least=False),
     Target("worker", "pages a second", "bare httpx loop", 0.75, at_least=True),
     Target("worker: CPU of a page", "ms", "", 1.5, at_least=False),
+    *(Target(row, "pages a second", "worker") for row in ALSO),
     Target("pages of 270 KB: longest hold", "ms", "", 20, at_least=False),
     Target("pages of 270 KB: CPU of a page", "ms", "without extraction", 1.4, at_least=False),
     Target("POST to record, idle", "ms", "its parts", 3, at_least=False),

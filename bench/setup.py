@@ -23,7 +23,15 @@ from tests.messages import a_message, publish_to
 
 CONCURRENCY = 16
 
+EXTRACTING = {"WORKER_EXTRACT": "true"}
+"""For workers that fill `metadata.document`."""
+
+TELLING = {"EVENTS": "true"}
+"""For workers that publish events. Nobody listens, which is the least that it may cost."""
+
 SETTINGS = {
+    "EVENTS": "false",
+    "WORKER_EXTRACT": "false",
     "BROKER_QUEUE_MAX_LENGTH": "10000000",
     "FETCH_ALLOWED_NETWORKS": "127.0.0.0/8",
     "FETCH_PER_HOST_CONCURRENCY": "0",

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import bare
 from bench.report import Reading
-from bench.setup import CONCURRENCY, Setup
+from bench.setup import CONCURRENCY, EXTRACTING, TELLING, Setup
 from dev.stack import Worker, running
 
 PAGES = 2000
@@ -35,6 +35,16 @@ class Collected:
     cpu: Mapping[str, float]
 
 
+ALSO = {
+    "worker, documents filled": EXTRACTING,
+    "worker, events published": TELLING,
+}
+"""What a worker may do for each page besides storing it: rows, and the settings that have it done.
+
+They have no targets. Their baseline is the worker that does not do it.
+"""
+
+
 def collecting(setup: Setup) -> Iterator[Reading]:
     """Measure how many pages a second go from the queue into records."""
     loop = bare.measure(setup.ground.site_port, pages=PAGES, concurrency=CONCURRENCY)
@@ -42,6 +52,9 @@ def collecting(setup: Setup) -> Iterator[Reading]:
         cpu = {**ours.cpu, "bare loop": loop.cpu_ms}
         yield Reading("worker", ours.per_second, loop.per_second, cpu)
         yield Reading("worker: CPU of a page", ours.cpu["worker"])
+    for row, settings in ALSO.items():
+        with _collected(setup, [setup.worker(**settings)], PAGES) as more:
+            yield Reading(row, more.per_second, ours.per_second, more.cpu)
 
 
 def collecting_news(setup: Setup) -> Iterator[Reading]:
@@ -50,12 +63,12 @@ def collecting_news(setup: Setup) -> Iterator[Reading]:
     The baseline is a worker that does not read what the pages say. Neither is watched, because that
     costs the more CPU the longer a worker takes.
     """
-    unread = setup.worker(WORKER_EXTRACT="false")
-    with _collected(setup, [unread], NEWS_PAGES, folder="news/") as without:
+    with _collected(setup, [setup.worker()], NEWS_PAGES, folder="news/") as without:
         baseline = without.cpu["worker"]
-    with _collected(setup, [setup.worker()], NEWS_PAGES, folder="news/") as ours:
+    with _collected(setup, [setup.worker(**EXTRACTING)], NEWS_PAGES, folder="news/") as ours:
         yield Reading("pages of 270 KB: CPU of a page", ours.cpu["worker"], baseline, ours.cpu)
-    worker = WatchedWorker(setup.ground.folder, name="watched", environment=setup.environment)
+    environment = {**setup.environment, **EXTRACTING}
+    worker = WatchedWorker(setup.ground.folder, name="watched", environment=environment)
     with _collected(setup, [worker], NEWS_PAGES, folder="news/"):
         pass
     (watched,) = worker.events("event_loop_watched")  # it is printed when the worker stops

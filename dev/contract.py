@@ -4,10 +4,10 @@ The parser needs Node.js. Without it the tests still compare the contracts with 
 AsyncAPI, with the code and with the last release.
 """
 
-import shutil
 import subprocess
 import sys
 
+from dev.node import find_node
 from dev.specs import FOLDER
 from dev.stack import ROOT
 
@@ -16,14 +16,13 @@ PARSER = ROOT / "dev" / "asyncapi-parser"
 
 def main() -> None:
     """Parse both documents; end with 1 if there is an error or a warning."""
-    npm, node = shutil.which("npm"), shutil.which("node")
-    if npm is None or node is None:
+    node = find_node()
+    if node is None:
         print("AsyncAPI's own parser was not run: it needs Node.js. The tests check the rest.")
         return
-    install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    subprocess.run(install, cwd=PARSER, check=True, stdout=subprocess.DEVNULL)
+    node.install(PARSER)
     documents = sorted(str(path.relative_to(ROOT)) for path in FOLDER.glob("*.yaml"))
-    sys.exit(subprocess.call([node, PARSER / "check.mjs", *documents], cwd=ROOT))
+    sys.exit(subprocess.call([node.node, PARSER / "check.mjs", *documents], cwd=ROOT))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from app.assembly import topology_of
 from app.broker.dead_letters import open_dead_letters
 from dev.stack import Worker
 from tests.history import NO_FAULT, Get, History, Hit, Post
+from tests.listener import Heard
 from tests.service import Service
 from tests.site import Site
 
@@ -33,14 +34,16 @@ ENDED = ("COMPLETED", "FAILED_PERMANENT")
 END_EVENTS = (b'"metadata_final_state"', b'"metadata_permanent_failure"', b'"request_coalesced"')
 """What a worker logs when it has done with a request."""
 
-KINDS = ("lost", "stuck", "falsely failed", "stale", "dead")
+KINDS = ("lost", "stuck", "falsely failed", "stale", "untold", "mistold", "dead")
 """Ways to break a promise, in the order of the table's columns.
 
 lost: an accepted request without a record. stuck: a record that has not ended, or whose refresh has
 not, a request whose end no worker has logged, a message that is left over. falsely failed: a page
 that failed although its site answers 200. stale: content from before the last accepted POST, or
-older than what an earlier GET has answered. dead: a dead letter that is no malformed message, or a
-malformed message that is no dead letter.
+older than what an earlier GET has answered. untold: an outcome whose event nobody has heard.
+mistold: an event that came before its outcome was stored, or has none, or two copies of one event
+that differ. dead: a dead letter that is no malformed message, or a malformed message that is no
+dead letter.
 """
 
 
@@ -56,6 +59,17 @@ class Record:
     error_kind: str | None = None
     hit: int | None = None
     """The number of the site hit that the kept content came from."""
+    outcomes: int = 0
+    """How many outcomes the page has had."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """What the database says about one outcome of a page."""
+
+    url: str
+    event_id: str | None
+    """None if no event was stored with the outcome."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +82,10 @@ class Evidence:
     dead_letters: Sequence[bytes] = ()
     ended_requests: frozenset[str] = frozenset()
     """Requests whose end a worker has logged."""
+    outcomes: Sequence[StoredOutcome] = ()
+    """The outcomes of all pages, as their records keep them."""
+    heard: Sequence[Heard] | None = None
+    """Every event that a listener has heard, copies included. None if nobody has listened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,7 @@ def judge(
         *_leftovers(evidence),
         *_stale_content(last, hits, failing, evidence),
         *_reads_that_went_back(history.gets),
+        *_events(evidence, {post.url: post.fault for post in last.values()}),
         *_dead_letters(history.malformed, evidence),
     ]
     twice = _fetched_twice(accepted, hits)
@@ -208,6 +227,33 @@ def _reads_that_went_back(gets: Sequence[Get]) -> Iterator[Finding]:
                 yield Finding("stale", url, detail, get.fault)
 
 
+def _events(evidence: Evidence, faults: Mapping[str, str]) -> Iterator[Finding]:
+    """Compare outcomes with events: each is told, after it was stored, always in the same words."""
+    if evidence.heard is None:
+        return
+    bodies: defaultdict[str, set[bytes]] = defaultdict(set)
+    told: defaultdict[str, set[str]] = defaultdict(set)
+    for event in evidence.heard:
+        bodies[event.event_id].add(event.body)
+        told[event.url].add(event.event_id)
+        if not event.is_stored:
+            detail = f"event {event.event_id} came before its outcome was stored"
+            yield Finding("mistold", event.url, detail, faults.get(event.url, NO_FAULT))
+    for event_id, copies in bodies.items():
+        if len(copies) > 1:
+            yield Finding("mistold", f"event {event_id}", f"has {len(copies)} different copies")
+    for record in evidence.records:
+        # A record keeps the latest outcomes alone, but counts all.
+        count, fault = len(told[record.url]), faults.get(record.url, NO_FAULT)
+        if count != record.outcomes:
+            kind = "untold" if count < record.outcomes else "mistold"
+            yield Finding(kind, record.url, f"{count} events of {record.outcomes} outcomes", fault)
+    for outcome in evidence.outcomes:
+        if outcome.event_id not in bodies:
+            detail = f"nobody has heard of its outcome, event {outcome.event_id}"
+            yield Finding("untold", outcome.url, detail, faults.get(outcome.url, NO_FAULT))
+
+
 def _dead_letters(malformed: Iterable[bytes], evidence: Evidence) -> Iterator[Finding]:
     """Compare without counting copies: dead letters are delivered at least once."""
     sent, found = set(malformed), set(evidence.dead_letters)
@@ -256,11 +302,14 @@ def _is_at_rest(service: Service) -> bool:
 
 
 def _judge_now(service: Service, site: Site, may_fail: frozenset[str]) -> Report:
+    documents = list(service.pages.find({}, _EVIDENT))
     evidence = Evidence(
-        records=[_record(document) for document in service.pages.find({}, _EVIDENT)],
+        records=[_record(document) for document in documents],
         messages_left=_messages_left(service),
         dead_letters=asyncio.run(_dead_bodies(service)),
         ended_requests=frozenset(_ended_requests(service)),
+        outcomes=[it for document in documents for it in _outcomes(document)],
+        heard=list(service.listener.heard) if service.listener else None,
     )
     failing = site.failing_among(service.history) | may_fail
     return judge(service.history, list(site.seen), failing, evidence)
@@ -272,8 +321,16 @@ _EVIDENT = {
     "processing.finished": True,
     "processing.waiting": True,
     "processing.last_error": True,
+    "processing.outcome": True,
+    "processing.outcomes.event.event_id": True,
     "metadata.headers": True,
 }
+
+
+def _outcomes(document: Mapping[str, Any]) -> Iterator[StoredOutcome]:
+    for outcome in document["processing"].get("outcomes", ()):
+        event = outcome.get("event") or {}
+        yield StoredOutcome(document["url"], str(event["event_id"]) if event else None)
 
 
 def _record(document: Mapping[str, Any]) -> Record:
@@ -287,6 +344,7 @@ def _record(document: Mapping[str, Any]) -> Record:
         waiting=len(document["processing"].get("waiting", ())),
         error_kind=error and error["kind"],
         hit=hits[0] if hits else None,
+        outcomes=document["processing"].get("outcome", 0),
     )
 
 

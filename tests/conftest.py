@@ -1,9 +1,11 @@
 """What every test may ask for, in which order tests run, and what a failed one prints."""
 
+import gc
 import random
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -11,13 +13,25 @@ import pytest
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import running
 from tests import failure_report
+from tests.schedule import KeepingTogether
 from tests.service import Service
 from tests.site import Site, serving
 
 # --- Order and marks ------------------------------------------------------------------------------
 
-FOLDERS = ("unit", "contract", "integration", "browser", "faults")
-"""In the order in which they run: what answers soonest comes first."""
+TESTS = Path(__file__).parent
+
+FOLDERS = ("unit", "contract", "faults", "integration", "browser")
+"""In the order in which they run: what answers soonest comes first, and then what takes longest.
+
+Begun last, a long test would keep a single process busy at the end, while the other processes of
+pytest-xdist have nothing left to do.
+"""
+
+UNIT_FOLDERS = ("unit", "contract")
+"""Their tests are unit tests, but for those that need a server."""
+
+WITHOUT_UNIT_TESTS = {TESTS / folder for folder in FOLDERS if folder not in UNIT_FOLDERS}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,6 +43,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out the folders without a unit test where only unit tests are asked for.
+
+    Each process of pytest-xdist would import them, and what they import: the driver of Chromium
+    alone takes longer than most folders of tests.
+    """
+    if config.getoption("markexpr") == "unit" and collection_path in WITHOUT_UNIT_TESTS:
+        return True
+    return None  # let pytest decide
+
+
+@pytest.hookimpl(optionalhook=True)  # `-p no:xdist` leaves the hook out
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> KeepingTogether | None:
+    return KeepingTogether(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         _mark(item)
@@ -38,16 +68,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         random.Random(seed).shuffle(items)  # noqa: S311 (an order is no secret)
 
 
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector the modules and the tests, which live until the end.
+
+    Else it looks at all of them again and again, which takes a fourteenth of the unit tests' time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def _mark(item: pytest.Item) -> None:
     """Give a test the marks that follow from its folder; pyproject.toml explains them."""
     folder = _folder(item)
-    if folder in ("unit", "contract") and not _needs_servers(item):
+    if folder in UNIT_FOLDERS and not _needs_servers(item):
         item.add_marker("unit")
     if folder == "faults":
         item.add_marker("fault")
-    if folder == "browser":
-        # One Chromium is enough: the tests that share it stay together.
-        item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 def _needs_servers(item: pytest.Item) -> bool:
@@ -58,8 +94,7 @@ def _needs_servers(item: pytest.Item) -> bool:
 def _place(item: pytest.Item) -> tuple[int, bool]:
     """Sort by folder. Within one, the tests that start servers of their own come first.
 
-    They are the longest. Begun last, one of them would keep a single process busy at the end while
-    the other processes have nothing left to do.
+    They are the longest.
     """
     return FOLDERS.index(_folder(item)), "fragile" not in _fixtures(item)
 
@@ -69,7 +104,7 @@ def _fixtures(item: pytest.Item) -> set[str]:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(Path(__file__).parent).parts[0]
+    return item.path.relative_to(TESTS).parts[0]
 
 
 # --- What a failed test prints --------------------------------------------------------------------
@@ -128,6 +163,19 @@ def service(
 ) -> Iterator[Service]:
     """A deployment on the shared servers."""
     with closing(Service(tmp_path, rabbitmq, mongodb, unique_name)) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared_service(
+    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ, mongodb: MongoDB
+) -> Iterator[Service]:
+    """A deployment for the tests of a module, which is named in `TOGETHER`.
+
+    Each test is to use pages of its own: a `site` has another port for each.
+    """
+    folder, name = tmp_path_factory.mktemp("shared"), f"t{uuid4().hex[:12]}"
+    with closing(Service(folder, rabbitmq, mongodb, name)) as service:
         yield service
 
 

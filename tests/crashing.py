@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from app.broker.publisher import RetryPublisher
+from app.broker.publisher import EventPublisher, RetryPublisher
 from app.fetcher.client import HttpFetcher
 from app.store.pages import PageRepository
 from app.worker import handlers
@@ -31,6 +31,8 @@ STEPS: dict[str, tuple[Any, tuple[str, ...], str]] = {
     "after the outcome is written": (PageRepository, OUTCOMES, "after"),
     "before the retry is published": (RetryPublisher, ("publish",), "before"),
     "after the retry is published": (RetryPublisher, ("publish",), "after"),
+    "before the event is published": (EventPublisher, ("publish",), "before"),
+    "after the event is published": (EventPublisher, ("publish",), "after"),
     "before the acknowledgement": (handlers, ("_acknowledge",), "before"),
 }
 """Where the functions of each step are, and whether to die before or after they have run."""

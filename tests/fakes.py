@@ -16,9 +16,11 @@ from app.models import (
     Cookie,
     Delivery,
     ErrorKind,
+    EventKind,
     Header,
     NotModified,
     PageError,
+    PageEvent,
     PageMetadata,
     PageRecord,
     PageRequest,
@@ -26,6 +28,7 @@ from app.models import (
     Redirect,
     Refresh,
     RequestRecord,
+    StoredResult,
     Validators,
 )
 from app.store.claims import KEPT_OUTCOMES
@@ -125,10 +128,17 @@ class _Row:
     covered: dict[UUID, int] = field(default_factory=dict)
     """Requests, and the number of the outcome that is the answer to each."""
     outcomes: list[RequestRecord] = field(default_factory=list)
+    events: dict[UUID | None, PageEvent] = field(default_factory=dict)
+    """The event of the latest outcome of each request; that of a deletion has none."""
+    was_deleted: bool = False
     requested_at: datetime | None = None
     checked_at: datetime | None = None
     validators: Validators | None = None
     revision: int = 0
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.status is PageStatus.DELETED
 
     @property
     def refreshes(self) -> bool:
@@ -181,6 +191,7 @@ class FakePages:
         self._patience = patience
         self._now = clock
         self.failing: Callable[[], Exception] | None = None
+        self.outbox: FakeOutbox | None = None
 
     def pass_time(self, url: str, seconds: float) -> None:
         """Make a record as old as if so many seconds had passed."""
@@ -195,15 +206,19 @@ class FakePages:
 
     async def find(self, url: str, fields: frozenset[str] = METADATA_FIELDS) -> PageRecord | None:
         self._check()
-        row = self._rows.get(url)
+        row = self._known(url)
         return self._shown(row, fields) if row else None
 
     async def find_with_source(
         self, url: str, fields: frozenset[str] = METADATA_FIELDS
     ) -> PageRecord | None:
         self._check()
-        row = self._rows.get(url)
+        row = self._known(url)
         return _with_only(fields, self._record(row)) if row else None
+
+    def _known(self, url: str) -> _Row | None:
+        row = self._rows.get(url)
+        return None if row is None or row.is_deleted else row
 
     async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
         self._check()
@@ -269,7 +284,7 @@ class FakePages:
 
     async def note_queued(self, request: PageRequest) -> None:
         self._check()
-        is_new, now = request.url not in self._rows, self._now()
+        is_new, now = self._known(request.url) is None, self._now()
         row = self._row(request.url, now)
         if request.request_id in row.covered:
             return
@@ -282,7 +297,7 @@ class FakePages:
 
     async def reserve(self, request: PageRequest) -> bool:
         self._check()
-        if request.url in self._rows:
+        if self._known(request.url):
             return False
         now = self._now()
         row = self._row(request.url, now)
@@ -326,7 +341,12 @@ class FakePages:
 
     async def release(self, request: PageRequest) -> None:
         self._check()
-        if self._is_reserved(request):
+        if not self._is_reserved(request):
+            return
+        row = self._rows[request.url]
+        if row.was_deleted:
+            row.status, row.finished, row.waiting = PageStatus.DELETED, True, []
+        else:
             del self._rows[request.url]
 
     async def restore(self, record: PageRecord, request: PageRequest) -> None:
@@ -385,7 +405,7 @@ class FakePages:
             row.claim,
             lost_alone,
             len(row.outcomes),
-            result.body_sha256 if result else None,
+            _stored_result(result) if result else None,
             row.validators if refreshes else None,
         )
 
@@ -400,22 +420,28 @@ class FakePages:
         lease_is_over = not row.finished and row.claim is not None
         return not is_held and (request.request_id not in row.covered or lease_is_over)
 
-    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-        if ended := self._end(claim, PageStatus.COMPLETED, None, finishes=True):
+    async def complete(
+        self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
+    ) -> PageStatus | None:
+        if ended := self._end(claim, PageStatus.COMPLETED, None, event, finishes=True):
             self._rows[claim.url].metadata = metadata
             self._rows[claim.url].validators = validators_of(metadata)
         return ended
 
-    async def confirm(self, claim: Claim) -> PageStatus | None:
+    async def confirm(self, claim: Claim, event: PageEvent | None = None) -> PageStatus | None:
         result = self._rows[claim.url].metadata
         if result is None or result.body_sha256 != claim.body_sha256:
             return None
-        return self._end(claim, PageStatus.COMPLETED, None, finishes=True)
+        return self._end(claim, PageStatus.COMPLETED, None, event, finishes=True)
 
     async def fail(
-        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+        self,
+        claim: Claim,
+        error: PageError,
+        metadata: PageMetadata | None = None,
+        event: PageEvent | None = None,
     ) -> PageStatus | None:
-        ended = self._end(claim, PageStatus.FAILED_PERMANENT, error, finishes=True)
+        ended = self._end(claim, PageStatus.FAILED_PERMANENT, error, event, finishes=True)
         if ended and not claim.refreshes:
             self._rows[claim.url].metadata = metadata
         return ended
@@ -428,8 +454,41 @@ class FakePages:
         if self._release(claim, finishes=False):
             self._rows[claim.url].attempts = claim.attempt - 1
 
+    async def find_event(self, request: PageRequest) -> PageEvent | None:
+        self._check()
+        row = self._rows.get(request.url)
+        return row.events.get(request.request_id) if row else None
+
+    async def delete(self, url: str, *, tells: bool) -> PageEvent | None:
+        self._check()
+        row, now = self._known(url), self._now()
+        if row is None:
+            return None
+        previous = row.metadata.body_sha256 if row.metadata else None
+        event = PageEvent(
+            *(uuid4(), EventKind.DELETED, url, now, None, PageStatus.DELETED, 0),
+            previous_body_sha256=previous,
+        )
+        last = [] if row.request_id is None else [row.request_id]
+        row.covered |= dict.fromkeys([*row.waiting, *last], len(row.outcomes))
+        row.outcomes.append(RequestRecord(uuid4(), url, PageStatus.DELETED, 0, None, None))
+        row.status, row.finished, row.was_deleted = PageStatus.DELETED, True, True
+        row.waiting, row.request_id, row.claim, row.lease_expires_at = [], None, None, None
+        row.metadata, row.validators, row.checked_at, row.error = None, None, None, None
+        row.attempts, row.updated_at, row.events = 0, now, {None: event}
+        row.revision += 1
+        if tells and self.outbox is not None:
+            self.outbox.events.append(event)
+        return event if tells else None
+
     def _end(
-        self, claim: Claim, status: PageStatus, error: PageError | None, *, finishes: bool
+        self,
+        claim: Claim,
+        status: PageStatus,
+        error: PageError | None,
+        event: PageEvent | None = None,
+        *,
+        finishes: bool,
     ) -> PageStatus | None:
         self._check()
         row = self._rows[claim.url]
@@ -441,6 +500,8 @@ class FakePages:
             if finishes:
                 ended = (claim.url, status, claim.attempt, error, claim.request_id)
                 row.outcomes.append(RequestRecord(claim.request_id, *ended))
+            if event is not None:
+                row.events[claim.request_id] = event
         return row.status if row.ended_claim == claim.token else None
 
     def _release(self, claim: Claim, *, finishes: bool) -> bool:
@@ -453,11 +514,69 @@ class FakePages:
         return True
 
     def _row(self, url: str, now: datetime) -> _Row:
-        return self._rows.setdefault(url, _Row(url, created_at=now, updated_at=now))
+        row = self._rows.setdefault(url, _Row(url, created_at=now, updated_at=now))
+        row.created_at = now if row.is_deleted else row.created_at
+        return row
 
     def _check(self) -> None:
         if self.failing is not None:
             raise self.failing()
+
+
+def _stored_result(metadata: PageMetadata) -> StoredResult:
+    return StoredResult(
+        final_url=metadata.final_url,
+        status_code=metadata.status_code,
+        content_type=metadata.content_type,
+        title=metadata.document.title if metadata.document else None,
+        body_sha256=metadata.body_sha256,
+        fetched_at=metadata.fetched_at,
+    )
+
+
+class FakeOutbox:
+    """Events that are to be published, in memory; `failing` may be set to raise from all calls."""
+
+    def __init__(self) -> None:
+        self.events: list[PageEvent] = []
+        self.failing: Exception | None = None
+
+    def put_down_in(self, pages: FakePages) -> None:
+        """Have deletions of these pages put their events down here, as the database does."""
+        pages.outbox = self
+
+    async def put_down(self, event: PageEvent) -> bool:
+        self._check()
+        if event not in self.events:
+            self.events.append(event)
+        return True
+
+    async def unpublished(self, at_most: int) -> list[PageEvent]:
+        self._check()
+        return self.events[:at_most]
+
+    async def strike_out(self, event: PageEvent) -> None:
+        self._check()
+        self.events.remove(event)
+
+    def _check(self) -> None:
+        if self.failing is not None:
+            raise self.failing
+
+
+class FakeEventPublisher:
+    """Keeps what is published; takes nothing while `refusing` is set."""
+
+    def __init__(self) -> None:
+        self.published: list[PageEvent] = []
+        self.refusing = False
+
+    async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
+        del again
+        if self.refusing:
+            return False
+        self.published.append(event)
+        return True
 
 
 def _with_only(fields: frozenset[str], record: PageRecord) -> PageRecord:

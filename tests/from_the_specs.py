@@ -20,6 +20,9 @@ from jsonschema import Draft7Validator, FormatChecker
 
 DEADLINE_SECONDS = 30
 
+DELAY = "5s"
+"""The delay before the first retry, one of those that the document names."""
+
 
 class Contract:
     """One of the two documents."""
@@ -52,15 +55,19 @@ def check(schema: Any, value: Any) -> None:
     Draft7Validator(schema, format_checker=FormatChecker()).validate(value)
 
 
-async def declare(channel: AbstractChannel, operation: Any) -> AbstractQueue:
-    """Declare the queue of an operation; the broker refuses if an argument differs."""
+async def declare(channel: AbstractChannel, operation: Any, delay: str = "") -> AbstractQueue:
+    """Declare the queue of an operation; the broker refuses if an argument differs.
+
+    Where the channel has the parameter `delay` there is a queue for each of its values.
+    """
     binding = operation["channel"]["bindings"]["amqp"]
+    by_delay = binding.get("x-queue-arguments-by-delay", {}).get(delay, {})
     return await channel.declare_queue(
-        binding["queue"]["name"],
+        binding["queue"]["name"].replace("{delay}", delay),
         durable=binding["queue"]["durable"],
         exclusive=binding["queue"]["exclusive"],
         auto_delete=binding["queue"]["autoDelete"],
-        arguments=binding["x-queue-arguments"],
+        arguments=binding["x-queue-arguments"] | by_delay,
     )
 
 
@@ -124,14 +131,14 @@ def read(message: AbstractIncomingMessage, operation: Any) -> Any:
 async def main(folder: Path, broker: str, url: str) -> None:
     """Request the page, then print its first retry."""
     api, worker = Contract(folder / "api.yaml"), Contract(folder / "worker.yaml")
-    ask, retry = api.operation("requestMetadata"), worker.operation("retryIn5s")
+    ask, retry = api.operation("requestMetadata"), worker.operation("retryLater")
     async with (
         asyncio.timeout(DEADLINE_SECONDS),
         await aio_pika.connect(broker) as connection,
         connection.channel(publisher_confirms=True, on_return_raises=True) as channel,
     ):
         await declare(channel, ask)
-        delayed = await declare(channel, retry)
+        delayed = await declare(channel, retry, DELAY)
         request_id = await request(channel, ask, url)
         print(json.dumps(await see_retry(delayed, retry, request_id)))  # noqa: T201 (its output)
 

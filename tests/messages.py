@@ -10,8 +10,11 @@ from http import HTTPStatus
 from uuid import uuid4
 
 import aio_pika
+from pamqp.common import FieldValue
 from pydantic import ValidationError
 
+from app.assembly import topology_of
+from app.broker.cluster import connected
 from app.broker.messages import MetadataRequested
 from dev.servers import RabbitMQ
 from tests.history import History
@@ -55,6 +58,23 @@ async def publish_to(url: str, queue: str, bodies: list[bytes]) -> None:
             for body in bodies
         ]
         await asyncio.gather(*sending)
+
+
+def bind_to_events(service: Service, url: str, arguments: dict[str, FieldValue]) -> None:
+    """Bind one more queue to the events, as another team would; nobody consumes it."""
+
+    async def bind() -> None:
+        async with connected(url, timeout_seconds=10) as connection:
+            channel = await connection.channel()
+            exchange = await channel.declare_exchange(
+                topology_of(service.settings).events.name, "topic", durable=True
+            )
+            queue = await channel.declare_queue(
+                f"other-{service.name}", durable=True, arguments=arguments
+            )
+            await queue.bind(exchange, "page.*")
+
+    asyncio.run(bind())
 
 
 @contextmanager

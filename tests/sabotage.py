@@ -75,8 +75,8 @@ SABOTAGES = (
     Sabotage(
         "a late note does not undo what a worker has written",
         "app/store/pages.py",
-        '{"$and": [{"$not": [handled]}, {"$or": [_is_missing("status"), has_failed]}]}',
-        '{"$or": [_is_missing("status"), has_failed]}',
+        '{"$and": [{"$not": [handled]}, may_queue]}',
+        "may_queue",
         "test_clocks.py",
     ),
     Sabotage(
@@ -107,6 +107,37 @@ SABOTAGES = (
         "mandatory=True",
         "mandatory=False",
         "test_messages.py::test_a_queue_that_is_deleted_is_declared_again",
+    ),
+    Sabotage(
+        "the event of a worker that died is told by the redelivered message",
+        "app/services.py",
+        "if self._tells and isinstance(outcome, Coalesced):",
+        "if False:",
+        "test_crashes.py",
+    ),
+    Sabotage(
+        "a message is acknowledged after its event is published",
+        "app/worker/handlers.py",
+        "not await self._announcer.announce(event)",
+        "not asyncio.ensure_future(self._announcer.announce(event))",
+        "test_crashes.py",
+    ),
+    Sabotage(
+        "an event is published after its outcome is stored",
+        "app/store/claims.py",
+        "        return await self._ends(result)",
+        "        import asyncio\n"
+        "        loop = asyncio.get_running_loop()\n"
+        "        loop.call_later(1, lambda: asyncio.ensure_future(self._ends(result)))\n"
+        "        return PageStatus.COMPLETED",
+        "test_events.py::test_the_full_queue_of_a_listener_holds_up_no_page_and_no_other_listener",
+    ),
+    Sabotage(
+        "an event that the broker does not take is put down",
+        "app/events.py",
+        "await self._publisher.publish(event) or await self._put_down(event)",
+        "await self._publisher.publish(event) or True",
+        "test_cluster.py::test_a_queue_of_a_listener_that_is_away_holds_up_no_page",
     ),
 )
 

@@ -17,6 +17,7 @@ from app.runtime.settings import Settings
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, Worker
 from tests.history import NO_ANSWER, History
+from tests.listener import Listener
 
 T = TypeVar("T")
 
@@ -66,7 +67,9 @@ class Service:
         # on a connection that is just being closed.
         limits = httpx.Limits(keepalive_expiry=2)
         self._client = httpx.Client(timeout=60, trust_env=False, limits=limits)
-        self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(mongodb.url)
+        self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
+            mongodb.url, uuidRepresentation="standard"
+        )
         self.environment = {
             **QUICK,
             "BROKER_URL": rabbitmq.url,
@@ -74,7 +77,14 @@ class Service:
             "DATABASE_URL": mongodb.url,
             "DATABASE_NAME": name,
         }
+        self.listener: Listener | None = None
         self.all_open.append(self)
+
+    def listen(self, *, quorum: bool = False) -> None:
+        """Listen to all events from now on; `judged()` then compares them with the outcomes."""
+        exchange = topology_of(self.settings).events.name
+        url = self.environment["BROKER_URL"]
+        self.listener = Listener(url, exchange, self.pages, quorum=quorum).open()
 
     @property
     def settings(self) -> Settings:
@@ -106,6 +116,8 @@ class Service:
         self.all_open.remove(self)
         for process in reversed(self.processes):
             process.stop()
+        if self.listener is not None:
+            self.listener.close()
         self._client.close()
         self._mongo.close()
 
@@ -129,6 +141,10 @@ class Service:
         finally:
             self.history.note_get(url, sent, status, hit)
         return answer
+
+    def delete(self, api: Api, url: str) -> httpx.Response:
+        """Delete a page."""
+        return self._client.delete(f"{api.url}/metadata", params={"url": url})
 
     def request_state(self, api: Api, request_id: str) -> dict[str, Any]:
         """Return what the API says became of a request."""

@@ -106,6 +106,7 @@ def deployed() -> Iterator[Deployment]:
         rabbitmq, mongodb = RabbitMQ(folder / "rabbitmq", name="soak"), MongoDB(folder / "mongodb")
         stack.enter_context(running(rabbitmq, mongodb))
         service = stack.enter_context(closing(Service(folder, rabbitmq, mongodb, "soak")))
+        service.listen()
         site = stack.enter_context(serving())
         api = service.api(**SETTINGS).start()
         workers = (service.worker(**SETTINGS), service.worker(**SETTINGS, **a_clock("+0.5")))

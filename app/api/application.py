@@ -20,9 +20,11 @@ from app.api.middleware import BodyLimit, RequestObserver, blot_out_keys
 from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import add_problem_handlers, answer_unforeseen
 from app.assembly import Parts, assemble
-from app.broker.publisher import RequestPublisher
+from app.broker.publisher import EventPublisher, RequestPublisher
 from app.broker.queues import queues_watched
 from app.contract.documents import Documents
+from app.events import Announcer
+from app.models import EventKind
 from app.runtime.process import called_on_stop, stoppable_at_once
 from app.runtime.settings import Settings
 from app.runtime.tracing import stop_tracing
@@ -70,6 +72,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.inventory = Inventory(
         publisher=RequestPublisher(parts.sender, parts.topology),
         pages=parts.pages,
+        announcer=_announcer(parts) if settings.events else None,
         min_refresh_seconds=settings.api_min_refresh_seconds,
     )
     app.state.waiters = Waiters(parts.pages.answered, most=settings.api_max_waiters)
@@ -81,7 +84,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.broker = parts.broker
     app.include_router(routes.router)
     app.include_router(probes.router)
-    docs.serve_docs(app, Documents(parts.broker, parts.topology))
+    docs.serve_docs(app, Documents(parts.broker, parts.topology, tells=settings.events))
     complete_openapi(app)
     check_rules(app)
     add_problem_handlers(app)
@@ -97,6 +100,11 @@ def create_app(settings: Settings) -> FastAPI:
 def _known_keys(parts: Parts) -> KnownKeys:
     repository = KeyRepository(parts.database)
     return KnownKeys(repository.all, repository.note_uses)
+
+
+def _announcer(parts: Parts) -> Announcer:
+    publisher = EventPublisher(parts.sender, parts.topology, [EventKind.DELETED])
+    return Announcer(publisher, parts.outbox)
 
 
 @asynccontextmanager

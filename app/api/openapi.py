@@ -6,6 +6,7 @@ A route names its answers by `answer()` and `problems()`; FastAPI puts them into
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from functools import cache
 from http import HTTPStatus
 from inspect import getsource
 from itertools import groupby
@@ -212,6 +213,7 @@ def complete_openapi(app: FastAPI) -> None:
     """Correct what FastAPI generates: examples, schemas, keys, no answer 422."""
     generate = app.openapi
 
+    @cache  # FastAPI returns the same object each time, which is to be corrected once
     def openapi() -> dict[str, Any]:
         document = generate()
         declared = _declared_responses(app)

@@ -1,4 +1,4 @@
-"""`/metadata`: ask for a page, read it back."""
+"""`/metadata`: ask for a page, read it back, delete it."""
 
 from contextlib import suppress
 from http import HTTPStatus
@@ -172,6 +172,23 @@ async def read_metadata(query: Annotated[PageQuery, Query()], reader: ReaderDep)
     if patience.seconds and (awaited := (await look(NO_FIELDS)).to_come):
         await patience.wait(awaited)
     return await reader.answer(form, look, patience.applied)
+
+
+@router.delete(
+    "/metadata",
+    status_code=HTTPStatus.NO_CONTENT,
+    summary="Delete a page",
+    responses=problems(*OF_KEYS, INVALID_URL, INVALID_QUERY, DATABASE_UNAVAILABLE, INTERNAL_ERROR),
+)
+@needs(Scope.DELETE)
+async def delete_page(url: Annotated[str, Query(**PAGE_URL)], reader: ReaderDep) -> Response:
+    """Forget a page: its result, and every request for it that was accepted so far.
+
+    The page is unknown at once, and no message or fetch under way brings it back. Whoever asks for
+    it later has it fetched anew. The answer is the same for a page that is not known.
+    """
+    await reader.inventory.delete(canonical_url(url))
+    return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
 @router.head("/metadata/source", include_in_schema=False)

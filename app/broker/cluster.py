@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import aio_pika
-from aio_pika.abc import AbstractRobustConnection
+from aio_pika.abc import AbstractConnection, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
@@ -14,6 +14,7 @@ from app.errors import BrokerUnreachable
 
 AttemptT = TypeVar("AttemptT")
 ConnectionT = TypeVar("ConnectionT")
+OpenT = TypeVar("OpenT", bound=AbstractConnection)
 
 HEARTBEAT_SECONDS = 10
 """How often to exchange heartbeats, unless the URL says otherwise.
@@ -68,13 +69,31 @@ async def connected(url: str, *, timeout_seconds: float) -> AsyncIterator[Abstra
     `url` may name several hosts; each has `timeout_seconds` to answer. Raises `BrokerUnreachable`,
     also if the connection is lost while it is used.
     """
+    async with _connected(url, aio_pika.connect_robust, timeout_seconds) as connection:
+        yield connection
 
-    async def connect(host_url: str) -> AbstractRobustConnection:
+
+@asynccontextmanager
+async def connected_once(url: str, *, timeout_seconds: float) -> AsyncIterator[AbstractConnection]:
+    """Connect like `connected`, for a task that waits for deliveries.
+
+    A robust connection would be made anew after a loss, and the task would not learn of what it has
+    missed meanwhile.
+    """
+    async with _connected(url, aio_pika.connect, timeout_seconds) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _connected(
+    url: str, connect: Callable[[str], Awaitable[OpenT]], timeout_seconds: float
+) -> AsyncIterator[OpenT]:
+    async def connect_in_time(host_url: str) -> OpenT:
         # Not `connect(timeout=...)`, which does not bound the wait for a blocked connection.
         async with asyncio.timeout(timeout_seconds):
-            return await aio_pika.connect_robust(host_url)
+            return await connect(host_url)
 
-    connection = await first_connection(broker_urls(url), connect)
+    connection = await first_connection(broker_urls(url), connect_in_time)
     try:
         with connection_error_if_closed():
             async with connection:

@@ -127,7 +127,7 @@ class BrokerConnection:
     def why_not_ready(self) -> str | None:
         """Return why no message can be published (or received) now, or None if messages can be."""
         if self._missing:
-            return f"queues are missing: {', '.join(self._missing)}"
+            return f"missing at the broker: {', '.join(self._missing)}"
         if self._state is not ConnectionState.READY:
             return f"{self._role} is {self._state}"
         if self._connection is not None and is_blocked(self._connection):
@@ -227,7 +227,7 @@ class BrokerConnection:
         self._move(ConnectionState.CONFIRM_ENABLED)
         # Declaring has no timeout of its own and hangs if the connection is lost meanwhile.
         async with asyncio.timeout(self._declare_timeout_seconds):
-            await declare(connection, self.topology)
+            await declare(connection, self.topology, [self.topology.events])
         self._missing = ()
         self._move(ConnectionState.QUEUE_DECLARED)
         self._move(ConnectionState.READY)

@@ -5,15 +5,18 @@ generated from them. A `title` is the name of the operation in those documents;
 `app/contract/overlay.yaml` has the text for it.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 from faststream import AckPolicy
 from faststream.rabbit import Channel, RabbitBroker, RabbitMessage, RabbitQueue
 from faststream.rabbit.publisher import RabbitPublisher
 
+from app.broker.events import CONTENT_TYPE as EVENT_CONTENT_TYPE
+from app.broker.events import PageEventMessage, event_type, routing_key
 from app.broker.messages import CONTENT_TYPE, MESSAGE_TYPE, MetadataRequested
 from app.broker.topology import Topology, delay_label
+from app.models import EventKind
 
 Handle = Callable[[MetadataRequested, RabbitMessage], Awaitable[None]]
 
@@ -28,6 +31,28 @@ def retry_destinations(broker: RabbitBroker, topology: Topology) -> dict[float, 
     return {
         seconds: _destination(broker, queue, title=f"retryIn{delay_label(seconds)}")
         for seconds, queue in topology.retry_delays.items()
+    }
+
+
+def event_destinations(
+    broker: RabbitBroker, topology: Topology, kinds: Iterable[EventKind]
+) -> dict[EventKind, RabbitPublisher]:
+    """Return where a process sends the events of these kinds.
+
+    They are not mandatory: nobody has to listen.
+    """
+    return {
+        kind: broker.publisher(
+            exchange=topology.events,
+            routing_key=routing_key(kind),
+            mandatory=False,
+            persist=True,
+            content_type=EVENT_CONTENT_TYPE,
+            message_type=event_type(kind),
+            schema=PageEventMessage,
+            title=f"tellPage{kind.capitalize()}",
+        )
+        for kind in kinds
     }
 
 

@@ -1,14 +1,19 @@
 """Publishing: a message is confirmed by the broker, or an error says why it was not."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from time import perf_counter
 from uuid import uuid4
 
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS, DeliveryError, PublishError
+from aio_pika.exceptions import (
+    CONNECTION_EXCEPTIONS,
+    ChannelNotFoundEntity,
+    DeliveryError,
+    PublishError,
+)
 from faststream.rabbit import RabbitBroker
 from faststream.rabbit.publisher import RabbitPublisher
 from loguru import logger
@@ -17,19 +22,34 @@ from pamqp.common import FieldValue
 from app import errors
 from app.broker.cluster import connection_error_if_closed
 from app.broker.connection import BrokerConnection
+from app.broker.events import PageEventMessage
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
-from app.broker.operations import request_destination, retry_destinations
+from app.broker.operations import event_destinations, request_destination, retry_destinations
 from app.broker.topology import Topology
 from app.errors import PublishFault
-from app.models import PageRequest
+from app.models import EventKind, PageEvent, PageRequest
 from app.retries import REFUSED_RETRY
 from app.runtime import metrics
 
 Headers = dict[str, FieldValue]
 
 
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to be published. `about` goes into its log line."""
+
+    body: bytes
+    message_id: str
+    correlation_id: str
+    about: dict[str, object]
+    headers: Headers = field(default_factory=dict)
+
+    is_notable: bool = True
+    """Whether a success is logged. Events follow the log lines of what they tell."""
+
+
 class ConfirmedPublisher:
-    """Publishes messages that are persistent, mandatory and confirmed, or raises.
+    """Publishes messages that are persistent and confirmed, or raises.
 
     Many messages wait for their confirms at once; a lock held until the confirm would make
     publishing 3 to 5 times slower. None is needed: nothing is awaited between the check that the
@@ -56,17 +76,16 @@ class ConfirmedPublisher:
         await self._connection.close()
         logger.info("publisher_shutdown")
 
-    async def send(
-        self, destination: RabbitPublisher, request: PageRequest, headers: Headers | None = None
-    ) -> None:
-        """Publish a request and wait for the broker's confirm.
+    async def send(self, destination: RabbitPublisher, message: Outgoing) -> None:
+        """Publish a message and wait for the broker's confirm.
 
         Raises `PublisherNotReady` if nothing was sent, `PublishFailed` if it may have been.
         """
-        with _recorded(request, destination.queue.name):
+        target = destination_name(destination)
+        with _recorded(message, target):
             self._require_ready()
             with self._counted_in_flight():
-                await self._publish(destination, request, headers or {})
+                await self._publish(destination, message, target)
 
     def _require_ready(self) -> None:
         if not self._connection.is_ready:
@@ -83,41 +102,44 @@ class ConfirmedPublisher:
             if not self._in_flight:
                 self._idle.set()
 
-    async def _publish(
-        self, destination: RabbitPublisher, request: PageRequest, headers: Headers
-    ) -> None:
+    async def _publish(self, destination: RabbitPublisher, message: Outgoing, target: str) -> None:
         started = perf_counter()
         try:
             # FastStream's `timeout=` does not bound the wait for the confirm.
             async with asyncio.timeout(self._timeout_seconds):
                 with connection_error_if_closed():
                     await destination.publish(
-                        MetadataRequested.from_request(request).model_dump_json().encode(),
-                        message_id=str(uuid4()),
-                        correlation_id=str(request.request_id),
-                        headers=headers,
+                        message.body,
+                        message_id=message.message_id,
+                        correlation_id=message.correlation_id,
+                        headers=message.headers,
                     )
         except TimeoutError as exc:
-            # If no queue has confirmed a message since, the connection may be dead, so it is
-            # renewed. Otherwise only this queue is at fault.
+            # If no message was confirmed since, the connection may be dead, so it is renewed.
+            # Otherwise only this queue is at fault.
             if self._last_confirm < started:
                 self._connection.renew("confirm_timeout")
             raise errors.PublishFailed(PublishFault.CONFIRM_TIMEOUT) from exc
-        except PublishError as exc:
-            # No queue has that name: somebody has deleted it.
-            self._connection.declare_again([destination.queue.name])
+        except (PublishError, ChannelNotFoundEntity) as exc:
+            # There is no queue, or no exchange, of that name: somebody has deleted it.
+            self._connection.declare_again([target])
             raise errors.PublishFailed(PublishFault.UNROUTABLE) from exc
         except DeliveryError as exc:
-            self._connection.note_refusal(destination.queue.name)
+            self._connection.note_refusal(target)
             raise errors.PublishFailed(PublishFault.QUEUE_REJECTED) from exc
         except CONNECTION_EXCEPTIONS as exc:
             raise errors.PublishFailed(PublishFault.CONNECTION_LOST) from exc
         self._last_confirm = perf_counter()
-        self._connection.note_confirm(destination.queue.name)
+        self._connection.note_confirm(target)
+
+
+def destination_name(destination: RabbitPublisher) -> str:
+    """Return the name of the exchange or, if that is the default one, of the queue."""
+    return destination.exchange.name or destination.queue.name
 
 
 @contextmanager
-def _recorded(request: PageRequest, queue: str) -> Iterator[None]:
+def _recorded(message: Outgoing, target: str) -> Iterator[None]:
     """Time, count and log one publish, whatever its outcome."""
     started = perf_counter()
     outcome = "cancelled"  # unless one of the lines below says otherwise
@@ -130,8 +152,9 @@ def _recorded(request: PageRequest, queue: str) -> Iterator[None]:
     finally:
         seconds = perf_counter() - started
         metrics.PUBLISH_SECONDS.labels(outcome).observe(seconds)
-        with logger.contextualize(request_id=request.request_id, url=request.url, queue=queue):
-            _log(outcome, latency_ms=round(seconds * 1000, 1))
+        if message.is_notable or outcome != "success":
+            with logger.contextualize(**message.about, queue=target):
+                _log(outcome, latency_ms=round(seconds * 1000, 1))
 
 
 def _log(outcome: str, *, latency_ms: float) -> None:
@@ -144,6 +167,17 @@ def _log(outcome: str, *, latency_ms: float) -> None:
             logger.warning("publish_failed", reason=outcome, latency_ms=latency_ms)
 
 
+def request_message(request: PageRequest, headers: Headers | None = None) -> Outgoing:
+    """Return the message that asks for a page."""
+    return Outgoing(
+        body=MetadataRequested.from_request(request).model_dump_json().encode(),
+        message_id=str(uuid4()),
+        correlation_id=str(request.request_id),
+        about={"request_id": request.request_id, "url": request.url},
+        headers=headers or {},
+    )
+
+
 class RequestPublisher:
     """Publishes new requests to the request queue, for the API."""
 
@@ -153,7 +187,7 @@ class RequestPublisher:
 
     async def publish(self, request: PageRequest) -> None:
         """Return once the broker has confirmed the request. Raises `PublishError`."""
-        await self._sender.send(self._requests, request)
+        await self._sender.send(self._requests, request_message(request))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +237,7 @@ class RetryPublisher:
     async def _try(self, delay: "_DelayQueue", retry: Retry) -> bool:
         headers: Headers = {DEFERRALS_HEADER: retry.deferrals} if retry.deferrals else {}
         try:
-            await self._sender.send(delay.destination, retry.request, headers)
+            await self._sender.send(delay.destination, request_message(retry.request, headers))
         except errors.PublishError:
             delay.refuses = True
         else:
@@ -218,3 +252,43 @@ class _DelayQueue:
     destination: RabbitPublisher
     refuses: bool = False
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class EventPublisher:
+    """Publishes events to the exchange, for a process that publishes events of these kinds.
+
+    While the broker does not take an event, no other is tried, except with `again`: so pages do
+    not wait one after another for a confirm that does not come.
+    """
+
+    def __init__(
+        self, sender: ConfirmedPublisher, topology: Topology, kinds: Iterable[EventKind]
+    ) -> None:
+        self._sender = sender
+        self._destinations = event_destinations(sender.broker, topology, kinds)
+        self._refuses = False
+
+    async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
+        """Say whether the broker has taken the event."""
+        if self._refuses and not again:
+            return False
+        try:
+            await self._sender.send(self._destinations[event.kind], event_message(event))
+        except errors.PublishError as exc:
+            # The queue of one listener is full and refuses more. Every other listener has it.
+            self._refuses = exc.reason is not PublishFault.QUEUE_REJECTED
+        else:
+            self._refuses = False
+        metrics.EVENTS.labels(event.kind, "put down" if self._refuses else "published").inc()
+        return not self._refuses
+
+
+def event_message(event: PageEvent) -> Outgoing:
+    """Return the message that tells an event. Every copy of the event has the same `message_id`."""
+    return Outgoing(
+        body=PageEventMessage.of(event).model_dump_json().encode(),
+        message_id=str(event.event_id),
+        correlation_id=str(event.request_id or event.event_id),
+        about={"request_id": event.request_id, "url": event.url, "event_id": event.event_id},
+        is_notable=False,
+    )

@@ -1,19 +1,21 @@
-"""How many messages and consumers each queue has, as the broker answers a passive declaration."""
+"""What the broker answers to passive declarations: whether something exists, and who uses it."""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
-from faststream.rabbit import RabbitQueue
+from faststream.rabbit import RabbitExchange, RabbitQueue
 from loguru import logger
 
 from app.broker.cluster import connection_error_if_closed
 from app.broker.connection import BrokerConnection
 from app.runtime import metrics
+
+T = TypeVar("T")
 
 COUNT_TIMEOUT_SECONDS = 2.0
 CHECK_INTERVAL_SECONDS = 5.0
@@ -52,11 +54,22 @@ async def count_on(channel: AbstractChannel, name: str) -> QueueCounts:
     return QueueCounts(counts.message_count or 0, counts.consumer_count or 0)
 
 
+async def exchange_exists(
+    open_channel: Callable[[], AbstractChannel], exchange: RabbitExchange
+) -> bool:
+    """Say whether the exchange exists."""
+    with suppress(ChannelNotFoundEntity):
+        async with open_channel() as channel:
+            await channel.get_exchange(exchange.name)
+            return True
+    return False
+
+
 @asynccontextmanager
 async def queues_watched(
     connection: BrokerConnection, interval_seconds: float = CHECK_INTERVAL_SECONDS
 ) -> AsyncIterator[None]:
-    """Notice within the block if somebody deletes a queue, and have it declared again.
+    """Notice within the block if somebody deletes a queue, or the exchange, and declare it again.
 
     Also notes which queues have room, so that the connection can tell a wrong refusal from a full
     queue.
@@ -75,7 +88,8 @@ async def _watch(connection: BrokerConnection, interval_seconds: float) -> None:
     while True:
         await asyncio.sleep(interval_seconds)
         counts = await _counts_if_known(connection)
-        if missing := [name for name, one in counts.items() if one is None]:
+        missing = [name for name, one in counts.items() if one is None]
+        if missing := missing + await _missing_exchanges(connection):
             connection.declare_again(missing)
         connection.note_room(
             queue.name for queue in connection.topology if _has_room(queue, counts.get(queue.name))
@@ -107,12 +121,25 @@ async def observe(connection: BrokerConnection) -> None:
 
 async def _counts_if_known(connection: BrokerConnection) -> Counts:
     """Return the counts as `count_queues` does, or nothing if the broker does not answer."""
+    return await _answered(connection, count_queues(connection.channel, connection.topology), {})
+
+
+async def _missing_exchanges(connection: BrokerConnection) -> list[str]:
+    """Return the name of the exchange if it does not exist, nothing if the broker is silent."""
+    exchange = connection.topology.events
+    exists = await _answered(connection, exchange_exists(connection.channel, exchange), True)
+    return [] if exists else [exchange.name]
+
+
+async def _answered(connection: BrokerConnection, asking: Coroutine[Any, Any, T], silent: T) -> T:
+    """Return what the broker answers, or `silent` if it does not within its time."""
     if not connection.is_ready:
-        return {}
+        asking.close()
+        return silent
     try:
         with connection_error_if_closed():
             async with asyncio.timeout(COUNT_TIMEOUT_SECONDS):
-                return await count_queues(connection.channel, connection.topology)
+                return await asking
     except CONNECTION_EXCEPTIONS as exc:
         logger.warning("queues_not_counted", reason=type(exc).__name__)
-        return {}
+        return silent

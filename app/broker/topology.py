@@ -1,4 +1,4 @@
-"""The queues, as data. Both processes declare all of them, from this file only.
+"""The queues and the exchange, as data. Both processes declare all of them, from this file only.
 
     API ──▶ metadata.requests ──▶ worker ──(retry)──▶ metadata.retry.<delay>
                    │                ▲                        │ after its TTL
@@ -8,16 +8,20 @@
 
 Retries come back on a queue of their own, `metadata.retries`, which has no length limit. On the
 request queue, which has one, a retry would be refused while new requests fill it.
+
+Events of pages go to the exchange `metadata.events`. Listeners bind queues of their own to it; the
+service has none there.
 """
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aio_pika.abc import AbstractRobustChannel, AbstractRobustConnection
+from aio_pika.abc import AbstractRobustConnection
 from aio_pika.exceptions import ChannelPreconditionFailed
-from faststream.rabbit import QueueType, RabbitQueue
+from faststream.rabbit import ExchangeType, QueueType, RabbitExchange, RabbitQueue
 
 from app.errors import TopologyMismatch
 
@@ -32,19 +36,25 @@ From RabbitMQ 4 on a quorum queue without the argument has a limit of 20, and dr
 """
 
 _INEQUIVALENT = re.compile(
-    r"inequivalent arg '(?P<argument>[^']+)' for queue '(?P<queue>[^']+)'"
+    r"inequivalent arg '(?P<argument>[^']+)' for (?:queue|exchange) '[^']+'"
     r".*?: (?P<difference>received .*)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All queues of the service. `retry_delays` maps each delay in seconds to its queue."""
+    """All queues of the service, and the exchange of its events.
+
+    `retry_delays` maps each delay in seconds to its queue.
+    """
 
     requests: RabbitQueue
     retries: RabbitQueue
     dead: RabbitQueue
     retry_delays: dict[float, RabbitQueue]
+    events: RabbitExchange
+    retry_address: str
+    """The name of a retry queue, with `{delay}` for its delay."""
 
     @property
     def consumed(self) -> tuple[RabbitQueue, RabbitQueue]:
@@ -74,15 +84,18 @@ def build_topology(
     retries = _queue(f"{prefix}.retries", kind, to_dead)
     bounded = {"x-max-length": max_length, "x-overflow": "reject-publish"}
     requests = _queue(queue_name, kind, bounded | to_dead)
-    delays = {s: _retry_queue(prefix, s, retries) for s in sorted(set(retry_delays_seconds))}
-    return Topology(requests, retries, dead, delays)
+    address = f"{prefix}.retry.{{delay}}"
+    delays = {s: _retry_queue(address, s, retries) for s in sorted(set(retry_delays_seconds))}
+    # Not robust, like the queues: see `declare()`.
+    events = RabbitExchange(f"{prefix}.events", ExchangeType.TOPIC, durable=True, robust=False)
+    return Topology(requests, retries, dead, delays, events, address)
 
 
-def _retry_queue(prefix: str, seconds: float, retries: RabbitQueue) -> RabbitQueue:
+def _retry_queue(address: str, seconds: float, retries: RabbitQueue) -> RabbitQueue:
     # Always a quorum queue, because a classic queue can lose a message that it dead-letters.
     kind = QueueType.QUORUM
     ttl = {"x-message-ttl": round(seconds * 1000)}
-    name = f"{prefix}.retry.{delay_label(seconds)}"
+    name = address.format(delay=delay_label(seconds))
     return _queue(name, kind, ttl | _dead_letters_to(retries, kind))
 
 
@@ -123,37 +136,54 @@ def delay_label(seconds: float) -> str:
     return f"{milliseconds}ms"
 
 
-async def declare(connection: AbstractRobustConnection, queues: Iterable[RabbitQueue]) -> None:
-    """Declare the queues. For a queue that exists, this only compares its arguments.
+async def declare(
+    connection: AbstractRobustConnection,
+    queues: Iterable[RabbitQueue],
+    exchanges: Iterable[RabbitExchange] = (),
+) -> None:
+    """Declare queues and exchanges. For what exists, this only compares its arguments.
 
-    Raises `TopologyMismatch` if one exists with other arguments.
+    Raises `TopologyMismatch` if something exists with other arguments.
     """
     async with connection.channel(publisher_confirms=False) as channel:
         for queue in queues:
-            await _declare_one(channel, queue)
+            with _mismatch_told("queue", queue.name):
+                await channel.declare_queue(
+                    queue.name,
+                    durable=queue.durable,
+                    arguments=queue.arguments,
+                    # aio-pika would declare a robust queue again after each reconnection, and
+                    # repeat that without end if the arguments differ. `BrokerConnection` does it
+                    # and can say so.
+                    robust=False,
+                )
+        for exchange in exchanges:
+            with _mismatch_told("exchange", exchange.name):
+                await channel.declare_exchange(
+                    exchange.name, exchange.type.value, durable=exchange.durable, robust=False
+                )
 
 
-async def _declare_one(channel: AbstractRobustChannel, queue: RabbitQueue) -> None:
+@contextmanager
+def _mismatch_told(what: str, name: str) -> Iterator[None]:
     try:
-        await channel.declare_queue(
-            queue.name,
-            durable=queue.durable,
-            arguments=queue.arguments,
-            # aio-pika would declare a robust queue again after each reconnection, and repeat that
-            # without end if the arguments differ. `BrokerConnection` does it and can say so.
-            robust=False,
-        )
+        yield
     except ChannelPreconditionFailed as exc:
-        raise TopologyMismatch(_explain(queue, str(exc))) from exc
+        raise TopologyMismatch(_explain(what, name, str(exc))) from exc
 
 
-def _explain(queue: RabbitQueue, answer: str) -> str:
+def _explain(what: str, name: str, answer: str) -> str:
     match = _INEQUIVALENT.search(answer)
     if match is None:
-        return f"queue {queue.name!r} could not be declared: {answer}"
+        return f"{what} {name!r} could not be declared: {answer}"
     return (
-        f"queue {queue.name!r} exists with another {match['argument']}: {match['difference']}. "
-        "Change the settings to what the queue has, or set BROKER_QUEUE_NAME to a name that is "
-        "not in use, or delete the queue once it is empty "
-        f"(rabbitmqctl delete_queue {queue.name})."
+        f"{what} {name!r} exists with another {match['argument']}: {match['difference']}. "
+        f"Change the settings to what the {what} has, or set BROKER_QUEUE_NAME to a name that is "
+        f"not in use, or delete the {what} {_HOW_TO_DELETE[what].format(name)}."
     )
+
+
+_HOW_TO_DELETE = {
+    "queue": "once it is empty (rabbitmqctl delete_queue {})",
+    "exchange": "(rabbitmqadmin delete exchange name={})",
+}

@@ -48,7 +48,10 @@ class Finding:
     advice: str = ""
 
 
-OTHER_INDEXES = {"created_at", "processing.waiting", "processing.covered.request_id"}
+OTHER_INDEXES = {
+    *("created_at", "processing.waiting", "processing.covered.request_id"),
+    *("unpublished.event_id", "deleted_at"),
+}
 
 
 def doctor(*, api: ApiUrl = DEFAULT_API, as_json: Json = False) -> None:
@@ -172,7 +175,11 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
         yield Finding("pages", Verdict.PROBLEM, "the collection does not exist", START_THE_SERVICE)
         return
     if facts.indexes.get("url") and facts.indexes.keys() >= OTHER_INDEXES:
-        yield Finding("indexes", Verdict.OK, "url (unique), created_at and those of requests")
+        yield Finding(
+            "indexes",
+            Verdict.OK,
+            "url (unique), created_at and those of requests, events and deletions",
+        )
     else:
         found = f"only these indexes exist: {', '.join(facts.indexes)}"
         yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)

@@ -11,8 +11,9 @@ import typer
 
 from app.cli import dead_letter_commands, keys
 from app.cli.doctor import doctor
+from app.cli.event_commands import events, republish
 from app.cli.migrate import migrate
-from app.cli.page_commands import get, submit
+from app.cli.page_commands import delete, get, submit
 from app.cli.queue_commands import queues, watch
 from app.cli.reextract import reextract
 
@@ -31,7 +32,10 @@ def prepare() -> None:
     logging.basicConfig(level=logging.CRITICAL)
 
 
-for command in (submit, get, watch, queues, migrate, reextract, doctor):
+for command in (
+    *(submit, get, delete, watch, queues, events, republish),
+    *(migrate, reextract, doctor),
+):
     app.command()(command)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")

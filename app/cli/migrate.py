@@ -36,10 +36,10 @@ class Step(StrEnum):
 
 
 _SAID = {
-    Step.MOVE: "to move to the canonical spelling of their URL",
+    Step.MOVE: "to move to the canonical spelling of the URL",
     Step.MERGE: "to merge with the record under the canonical spelling, the newer result staying",
-    Step.INVALID: "with a URL that is not taken any more: they stay as they are",
-    Step.BUSY: "left, because their pages were being fetched; run the command again",
+    Step.INVALID: "with a URL that is not taken any more, left as before",
+    Step.BUSY: "left, because a fetch was under way; run the command again",
 }
 
 
@@ -72,7 +72,11 @@ def _has_work(planned: Counter[Step]) -> bool:
 
 
 def _ending(left: int) -> str:
-    return f"{left} records {_SAID[Step.BUSY]}" if left else "Nothing is left to do."
+    return _said(Step.BUSY, left) if left else "Nothing is left to do."
+
+
+def _said(step: Step, count: int) -> str:
+    return f"{count} {'record' if count == 1 else 'records'} {_SAID[step]}"
 
 
 def _plan(respelling: Respelling, *, shows: bool) -> Counter[Step]:
@@ -84,7 +88,7 @@ def _plan(respelling: Respelling, *, shows: bool) -> Counter[Step]:
             console.print(f"{step}: {page.url} {_target(page)}", soft_wrap=True)
     if shows:
         for step, count in planned.items():
-            console.print(f"{count} records {_SAID[step]}", soft_wrap=True)
+            console.print(_said(step, count), soft_wrap=True)
     return planned
 
 

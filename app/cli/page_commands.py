@@ -1,9 +1,10 @@
-"""`submit` and `get`: request pages and read results through the HTTP API."""
+"""`submit`, `get` and `delete`: request pages, read and delete results through the HTTP API."""
 
 import asyncio
 import math
 import time
 from contextlib import aclosing
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +31,9 @@ MAX_WAIT_SECONDS = 60
 
 MIN_WAIT_SECONDS = 2
 
+DELETE_TIMEOUT_SECONDS = 60.0
+"""How long to try again while the API answers 503."""
+
 SUMMARY_FIELDS = ("status_code", "body_bytes", "document")
 """What `submit` reports of a page's metadata. Nothing else of it is asked for."""
 
@@ -52,6 +56,7 @@ Fields = Annotated[
     str | None,
     typer.Option("--fields", help="Names of fields of the metadata, separated by commas"),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
 Timeout = Annotated[float, typer.Option("--timeout", help="Seconds after which to stop waiting")]
 
 
@@ -119,6 +124,25 @@ def get(  # noqa: PLR0913 - each is an option of its own
         raise typer.Exit(EXIT_BAD_RESULT)
 
 
+def delete(url: str, *, yes: Yes = False, api: ApiUrl = DEFAULT_API, as_json: Json = False) -> None:
+    """Delete a page: its result, and every request for it so far. Asks first.
+
+    The answer is the same for a page that is not known. Whoever asks for the page later has it
+    fetched anew.
+
+    Exit code: 0, 1 if the answer was no or the API refuses, 2 if the API does not answer.
+    """
+    if not yes:
+        typer.confirm(f"Delete {url} for good?", abort=True, err=as_json)
+    answer = run(_delete(ApiClient(api, DELETE_TIMEOUT_SECONDS), url))
+    if as_json:
+        print_json(answer)
+    else:
+        show_answers([answer], {"DELETED"})
+    if answer["status"] != "DELETED":
+        raise typer.Exit(EXIT_BAD_RESULT)
+
+
 class ApiClient:
     """Calls the API, and tries again after 429 and 503 until the timeout is over.
 
@@ -171,6 +195,10 @@ class ApiClient:
         """Return the record of a page once it is COMPLETED or has failed, or at the timeout."""
         return await self._until_final(url, {202, 429, 503}, "GET", params=self._query(url))
 
+    async def delete(self, url: str) -> Answer:
+        """Have a page deleted, and try again while the answer is 503."""
+        return await self._until_final(url, {503}, "DELETE", params={"url": url})
+
     def _query(self, url: str) -> dict[str, str | int]:
         return {"url": url} | self._max_age | self._fields
 
@@ -216,6 +244,8 @@ async def _pause(answer: httpx.Response) -> None:
 
 def _parsed(url: str, answer: httpx.Response) -> Answer:
     """Return the record in an answer; a problem becomes `status: ERROR` with its detail."""
+    if answer.status_code == HTTPStatus.NO_CONTENT:
+        return {"status": "DELETED", "url": url}
     try:
         body = answer.json()
     except ValueError:
@@ -224,6 +254,11 @@ def _parsed(url: str, answer: httpx.Response) -> Answer:
         return body
     detail = body.get("detail", answer.reason_phrase) if isinstance(body, dict) else str(body)
     return {"status": "ERROR", "url": url, "error": {"kind": "refused", "message": detail}}
+
+
+async def _delete(client: ApiClient, url: str) -> Answer:
+    async with aclosing(client):
+        return await client.delete(url)
 
 
 async def _get(client: ApiClient, url: str, *, wait: bool) -> Answer:

@@ -39,7 +39,7 @@ def _table(answers: list[Answer]) -> Table:
     for heading in ("status", "url", *(["title"] if has_titles else []), "reason"):
         table.add_column(heading, overflow="fold")
     for answer in answers:
-        title = [Text(_one_line(answer.get("title") or ""))] if has_titles else []
+        title = [Text(one_line(answer.get("title") or ""))] if has_titles else []
         table.add_row(answer["status"], Text(answer["url"]), *title, Text(_reason(answer)))
     return table
 
@@ -77,10 +77,10 @@ def _preview(document: Answer) -> Answer:
         "image": (document.get("image") or {}).get("url"),
         "language": document.get("language"),
     }
-    return {name: _one_line(text) for name, text in texts.items() if text}
+    return {name: one_line(text) for name, text in texts.items() if text}
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return a text of a page for the terminal: without line breaks and control characters."""
     printable = "".join(it if it.isprintable() else " " for it in text)
     short = " ".join(printable.split())

@@ -16,14 +16,18 @@ from faststream.rabbit import RabbitBroker, RabbitMessage, RabbitQueue
 from faststream.specification import AsyncAPI
 
 from app import __version__
+from app.broker.events import PageEventMessage
 from app.broker.messages import MetadataRequested
-from app.broker.operations import retry_destinations, subscribe
+from app.broker.operations import event_destinations, retry_destinations, subscribe
 from app.broker.topology import Topology, delay_label
+from app.contract.examples import EVENTS
+from app.models import EventKind
 
 JsonObject = dict[str, Any]
 
 OVERLAY = Path(__file__).with_name("overlay.yaml")
 SERVER = "rabbitmq"
+TTL = "x-message-ttl"
 BINDING_VERSION = {"bindingVersion": "0.3.0"}
 
 
@@ -45,11 +49,15 @@ def worker_specification(
 
 
 class Documents:
-    """Both documents, for a process that is only one of the two. Each is built on first use."""
+    """Both documents, for a process that is only one of the two. Each is built on first use.
 
-    def __init__(self, broker: RabbitBroker, topology: Topology) -> None:
+    `tells`: whether events are published.
+    """
+
+    def __init__(self, broker: RabbitBroker, topology: Topology, *, tells: bool) -> None:
         self._broker = broker
         self._topology = topology
+        self._tells = tells
 
     @cached_property
     def api(self) -> JsonObject:
@@ -64,6 +72,7 @@ class Documents:
         broker = RabbitBroker(specification_url=url)
         subscribe(broker, self._topology, _never, qos=1)
         retry_destinations(broker, self._topology)
+        event_destinations(broker, self._topology, EventKind if self._tells else ())
         return worker_specification(broker, broker, self._topology)
 
 
@@ -81,30 +90,38 @@ def _generated(*brokers: RabbitBroker) -> JsonObject:
 
 
 def _overlay(process: str, topology: Topology) -> JsonObject:
-    """Read the overlay, with the names of these queues and an entry for each retry delay."""
+    """Read the overlay, with the names of these queues and an entry for each kind of event."""
     overlay: JsonObject = yaml.safe_load(OVERLAY.read_text("utf-8"))
     names = {
         "version": __version__,
         "requests": topology.requests.name,
         "retries": topology.retries.name,
+        "retry": topology.retry_address,
         "dead": topology.dead.name,
+        "events": topology.events.name,
         **overlay["processes"][process],
     }
-    delays = [
-        {"delay": delay_label(seconds), "retry": queue.name}
-        for seconds, queue in topology.retry_delays.items()
+    kinds = [
+        {"kind": kind, "Kind": kind.capitalize(), "about": about}
+        for kind, about in overlay["events"].items()
     ]
-    for section in ("channels", "operations"):
-        overlay[section] = dict(_for_each_delay(overlay[section], delays))
+    for section in ("channels", "operations", "messages"):
+        overlay[section] = dict(_for_each_kind(overlay[section], kinds))
+    for event in EVENTS:
+        name = f"Page{event.kind.capitalize()}"
+        example = {"name": name, "payload": PageEventMessage.of(event).model_dump(mode="json")}
+        overlay["messages"][name]["examples"] = [example]
+    (delay,) = overlay["channels"]["retriesLater"]["parameters"].values()
+    delay["enum"] = [delay_label(seconds) for seconds in topology.retry_delays]
     filled: JsonObject = _filled(overlay, names)
     return filled
 
 
-def _for_each_delay(
-    entries: JsonObject, delays: list[dict[str, str]]
+def _for_each_kind(
+    entries: JsonObject, kinds: list[dict[str, str]]
 ) -> Iterator[tuple[str, JsonObject]]:
     for name, entry in entries.items():
-        for names in delays if "{delay}" in name else [{}]:
+        for names in kinds if "{Kind}" in name else [{}]:
             yield _filled(name, names), _filled(entry, names)
 
 
@@ -126,6 +143,7 @@ def _filled(node: Any, names: dict[str, str]) -> Any:
 def _merged(process: str, generated: JsonObject, topology: Topology) -> JsonObject:
     overlay = _overlay(process, topology)
     (server,) = generated["servers"].values()
+    generated = _with_one_retry_operation(generated, topology)
     bindings = _channel_bindings(generated, topology, vhost=server["pathname"])
     channel_of = _channel_names(generated, overlay)
     channels = {
@@ -145,6 +163,25 @@ def _merged(process: str, generated: JsonObject, topology: Topology) -> JsonObje
         },
         "components": _components(generated, overlay, channels),
     }
+
+
+def _with_one_retry_operation(generated: JsonObject, topology: Topology) -> JsonObject:
+    """Replace the operations and channels of all delays by one, whose address has a parameter.
+
+    The delays are a setting. A document in which the setting does not change the names of channels
+    can be compared, and code generated from it stays the same.
+    """
+    addresses = {queue.name for queue in topology.retry_delays.values()}
+    channels = generated["channels"]
+    names = [name for name, it in channels.items() if it["address"] in addresses]
+    if not names:
+        return generated
+    address = topology.retry_address
+    others = {name: it for name, it in channels.items() if name not in names}
+    operations = {n: it for n, it in generated["operations"].items() if n not in names}
+    operations["retryLater"] = generated["operations"][names[0]]
+    others["retryLater"] = channels[names[0]] | {"address": address}
+    return generated | {"channels": others, "operations": operations}
 
 
 def _channel_names(generated: JsonObject, overlay: JsonObject) -> dict[str, str]:
@@ -168,7 +205,9 @@ def _only(names: Iterable[str], entries: JsonObject) -> list[tuple[str, JsonObje
 def _channel_bindings(generated: JsonObject, topology: Topology, *, vhost: str) -> JsonObject:
     """Return the binding of each address: of our queues as declared, else as FastStream has it."""
     found = {it["address"]: it["bindings"]["amqp"] for it in generated["channels"].values()}
-    return found | {queue.name: _queue_binding(queue, vhost) for queue in topology}
+    ours = {queue.name: _queue_binding(queue, vhost) for queue in topology}
+    retries = _retry_binding(topology, vhost)
+    return found | ours | {retries["queue"]["name"]: retries}
 
 
 def _queue_binding(queue: RabbitQueue, vhost: str) -> JsonObject:
@@ -186,9 +225,22 @@ def _queue_binding(queue: RabbitQueue, vhost: str) -> JsonObject:
     }
 
 
+def _retry_binding(topology: Topology, vhost: str) -> JsonObject:
+    """Return the binding of the retry queues. Each has a TTL of its own."""
+    queues = {delay_label(seconds): queue for seconds, queue in topology.retry_delays.items()}
+    binding = _queue_binding(next(iter(queues.values())), vhost)
+    binding["queue"]["name"] = topology.retry_address
+    del binding["x-queue-arguments"][TTL]
+    by_delay = {label: {TTL: queue.arguments[TTL]} for label, queue in queues.items()}
+    return binding | {"x-queue-arguments-by-delay": by_delay}
+
+
 def _channel(described: JsonObject, binding: JsonObject, meanings: dict[str, str]) -> JsonObject:
     arguments = binding.get("x-queue-arguments", {})
     rows = [(name, value, meanings[name]) for name, value in arguments.items()]
+    if by_delay := binding.get("x-queue-arguments-by-delay"):
+        ttls = ", ".join(f"{delay}: {it[TTL]}" for delay, it in by_delay.items())
+        rows.append((TTL, ttls, meanings[TTL]))
     messages = {name: _reference("components", "messages", name) for name in described["messages"]}
     return {
         **described,
@@ -225,7 +277,8 @@ def _components(generated: JsonObject, overlay: JsonObject, channels: JsonObject
     carried = [name for channel in channels.values() for name in channel["messages"]]
     return {
         "messages": {name: _message(name, it) for name, it in _only(carried, overlay["messages"])},
-        "schemas": generated["components"]["schemas"],
+        # FastStream collects them in a set, so their order differs from process to process.
+        "schemas": dict(sorted(generated["components"]["schemas"].items())),
         "securitySchemes": overlay["securitySchemes"],
     }
 

@@ -6,15 +6,22 @@ the tree is built of an excerpt, and this module finds the excerpt. It knows as 
 as it takes to tell tags from text: how attributes are quoted, comments, and elements whose content
 is text (HTML standard, section 13.2.5).
 
+Most of a page is tags and text that say nothing about it. They are not read one by one: a search
+finds the next start tag with a notable name, and a look at the quotes before it shows that it is no
+part of an attribute, as in `<p title="<title>">`. Only where they do not show that, the tags before
+it are read.
+
 Every step costs no more than the characters it passes. Repetitions are possessive (`*+`) and
-never give back what they have matched, and one match passes a bounded number of tags, so that
-other threads get their turn while a large page is read.
+never give back what they have matched, and one search or match passes a bounded number of
+characters or tags, so that other threads get their turn while a large page is read.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from itertools import islice
 
 MAX_EXCERPT_CHARACTERS = 262_144
 MAX_TAG_CHARACTERS = 16_384
@@ -22,14 +29,18 @@ MAX_ATTRIBUTES = 64
 """Of an element that is taken. Lexbor compares every attribute of a tag with all the others."""
 
 MAX_STEPS = 10_000
-"""How many steps are made through one page: each passes a notable element, or up to
-`_TAGS_IN_A_STEP` tags and texts."""
+"""How many steps are made through one page: each reads a notable element, or passes what is before
+it, of which up to `_TAGS_IN_A_STEP` tags and texts may have to be read."""
 
 TEXT_WINDOW = 2000
 """In how many characters the end of a heading or a byline is looked for."""
 
 _TAGS_IN_A_STEP = 100
-_SIGNS_IN_A_STEP = 50
+_SEARCHED_AT_ONCE = 65_536
+"""In how many characters a notable element is searched for by one call."""
+
+_MAX_SIGNS = 5000
+"""How often the author of a page is looked for around one of the `_SIGNS`."""
 
 _LISTED = {"meta": 400, "link": 300, "script": 50}
 """How many elements of each kind are taken. What is left out is missing in the document."""
@@ -60,29 +71,56 @@ _PLAIN_TAG = r"""[a-zA-Z](?:[^"'<>=]*+="[^"]*+"){0,100}+[^"'<>=]*+>"""
 _ANY_TAG = rf"{_NAME}(?:{_ATTRIBUTE}){{0,400}}+[ \t\n\f\r/]*+>?+"
 
 
-def _passing_over_all_but(names: Iterable[str]) -> re.Pattern[str]:
-    """Return what matches text, and tags up to the next comment or start tag of `names`."""
+def _any_of(names: Iterable[str]) -> str:
+    """Return what matches the names, in upper or lower case."""
     by_initial: dict[str, list[str]] = {}
     for name in sorted(names):
         by_initial.setdefault(name[0], []).append(name[1:])
-    notable = "|".join(
+    return "|".join(
         f"[{initial}{initial.upper()}](?i:{'|'.join(rests)})"
         for initial, rests in by_initial.items()
     )
-    return re.compile(
-        rf"[^<]*+(?:(?:<(?!(?:{notable})[ \t\n\f\r/>])(?:{_PLAIN_TAG}|{_ANY_TAG})|</[^>]*+>?+"
-        rf"|<[?!](?!--)[^>]*+>?+|<++(?![a-zA-Z/?!])|<++(?=<))[^<]*+){{0,{_TAGS_IN_A_STEP}}}+"
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """How the next of some elements is found, or the next comment."""
+
+    start: re.Pattern[str]
+    """Finds what may be its beginning.
+
+    Most tags are told from these by their first two letters, and that is the fastest test. Only
+    then the expression looks back at the whole.
+    """
+
+    passed_over: re.Pattern[str]
+    """Matches text, and tags up to its beginning."""
+
+
+@cache
+def _search_for(names: frozenset[str]) -> _Search:
+    first, second = ("".join({it[at] + it[at].upper() for it in names}) for at in (0, 1))
+    tag = rf"(?:{_any_of(names)})[ \t\n\f\r/>]"
+    start = rf"<[!{first}][-{second}](?<=(?=<(?:!--|{tag}))...)"
+    passed_over = (
+        rf"[^<]*+(?:(?:<(?!{tag})(?:{_PLAIN_TAG}|{_ANY_TAG})|</[^>]*+>?+"
+        rf"|<(?:[?]|!(?!--))[^>]*+>?+|<(?![a-zA-Z/?!]))[^<]*+){{0,{_TAGS_IN_A_STEP}}}+"
     )
+    return _Search(re.compile(start), re.compile(passed_over))
 
 
 _NOTABLE = frozenset({*_LISTED, *_SEARCHED, *_TEXT_CONTENT, *_FOREIGN_CONTENT})
-_PASSED_OVER = _passing_over_all_but(_NOTABLE)
-_PASSED_OVER_LATER = _passing_over_all_but(_NOTABLE - {"img", "time", "h1"})
-"""For when enough images have been found: a page may have thousands."""
+_LONGEST_START = len("<plaintext>")
+
+_DROPPED = {"meta": {"meta"}, "link": {"link"}, "img": {"img", "time", "h1"}}
+"""What is passed over as well once enough elements of a kind were found: a page may have
+thousands."""
+
+_BEFORE_A_VALUE = frozenset("= \t\n\f\r")
 
 _START_TAG = re.compile(rf"<({_NAME})((?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)[ \t\n\f\r/]*+>")
 _NAME_ALONE = re.compile(rf"<({_NAME})")
-_COMMENT_START = re.compile(r"<!--(?:-?>)?")
+_EMPTY_COMMENT = re.compile(r"<!---?>")
 
 _SIGNS = ("itemprop", "uthor", "yline")
 """Parts of words: an element whose attributes have one may name an author (`author`, `Byline`), or
@@ -122,7 +160,10 @@ class _Reader:
         self._characters = 0
         self._taken: Counter[str] = Counter()
         self._never_closed: set[str] = set()
-        self._next_signs = dict.fromkeys(_SIGNS, -1)
+        self._notable = _NOTABLE
+        self._next_notable = -1
+        self._doubtful = -1
+        self._signs_left = _MAX_SIGNS
         self._truncated = False
 
     def read(self) -> Excerpt:
@@ -135,19 +176,57 @@ class _Reader:
         return Excerpt("<!doctype html>" + "\n".join(self._pieces), truncated=cut_short)
 
     def _step(self, at: int) -> int:
-        """Read on from `at`; return how far."""
-        has_images = self._taken["img"] >= _SEARCHED["img"]
-        passed_over = _PASSED_OVER_LATER if has_images else _PASSED_OVER
-        passed = passed_over.match(self._html, at)
-        if not passed or passed.end() == at:
-            return self._read_notable(at)
-        self._take_signed(at, passed.end())
-        return passed.end()
+        """Read on from `at`, where no tag is open; return how far."""
+        notable = self._find_notable(at)
+        if self._html.find("<", at, notable) < 0:
+            return self._read_notable(notable)
+        end = notable if self._is_outside_of_tags(notable, at) else self._pass_tags(at)
+        self._take_signed(at, end)
+        return end
+
+    def _find_notable(self, at: int) -> int:
+        """Return where, at or after `at`, a notable element or a comment may begin."""
+        if self._next_notable < at:
+            self._next_notable = self._search(at)
+        return self._next_notable
+
+    def _search(self, at: int) -> int:
+        search = _search_for(self._notable).start.search
+        while at < len(self._html):
+            if found := search(self._html, at, at + _SEARCHED_AT_ONCE):
+                return found.start()
+            at += _SEARCHED_AT_ONCE - _LONGEST_START
+        return len(self._html)
+
+    def _is_outside_of_tags(self, notable: int, at: int) -> bool:
+        """Return whether it is certain that no tag between `at` and `notable` is still open.
+
+        It does not matter at the end of the page.
+        """
+        if notable in (self._doubtful, len(self._html)):
+            return notable != self._doubtful
+        end = self._html.rfind(">", at, notable)
+        if self._html.find("<", max(at, end), notable) >= 0 or self._may_be_quoted(end, at):
+            self._doubtful = notable
+        return notable != self._doubtful
+
+    def _may_be_quoted(self, end: int, at: int) -> bool:
+        """Return whether the `>` at `end` may be part of a quoted value that begins after `at`.
+
+        The last quote before it opens that value then, and has `=` or white space in front.
+        """
+        quotes = (self._html.rfind(quote, at, end) for quote in "\"'")
+        return any(it >= 0 and self._html[it - 1] in _BEFORE_A_VALUE for it in quotes)
+
+    def _pass_tags(self, at: int) -> int:
+        """Read some tags and texts; return where they end, at the latest at a notable element."""
+        passed = _search_for(self._notable).passed_over.match(self._html, at)
+        return passed.end() if passed else at + 1
 
     def _read_notable(self, at: int) -> int:
         """Read the element or the comment that begins at `at`; return where to go on."""
-        if comment := _COMMENT_START.match(self._html, at):
-            return comment.end() if comment[0].endswith(">") else self._behind("-->", comment.end())
+        if self._html.startswith("<!--", at):
+            return self._end_of_comment(at)
         tag = _START_TAG.match(self._html, at)
         if not tag:
             return self._pass_oversized(at)
@@ -158,6 +237,12 @@ class _Reader:
             return self._end_of(name, tag.end(), otherwise=tag.end())[1]
         self._take(name, tag)
         return tag.end()
+
+    def _end_of_comment(self, at: int) -> int:
+        if empty := _EMPTY_COMMENT.match(self._html, at):
+            return empty.end()
+        end = self._html.find("-->", at + len("<!--"))
+        return len(self._html) if end < 0 else end + len("-->")
 
     def _pass_oversized(self, at: int) -> int:
         """Pass over a start tag with too many attributes, or without an end."""
@@ -189,33 +274,34 @@ class _Reader:
             self._never_closed.add(name)
         return otherwise, otherwise
 
-    def _behind(self, mark: str, start: int) -> int:
-        at = self._html.find(mark, start)
-        return len(self._html) if at < 0 else at + len(mark)
-
     def _take_signed(self, start: int, end: int) -> None:
         """Take the elements between `start` and `end` whose attributes have one of the signs.
 
         There are only text and tags of other kinds there.
         """
-        for _ in range(_SIGNS_IN_A_STEP):
-            sign = self._next_sign(start)
-            if sign >= end or self._taken["signed"] >= _MAX_SIGNED:
+        for sign in self._signs_between(start, end):
+            self._signs_left -= 1
+            if self._signs_left < 0 or self._taken["signed"] >= _MAX_SIGNED:
                 return
-            tag_start = self._html.rfind("<", max(start, sign - MAX_TAG_CHARACTERS), sign)
-            tag = _START_TAG.match(self._html, tag_start) if tag_start >= 0 else None
-            start = sign + 1
-            if tag and tag.end() > sign:
+            if sign >= start and (tag := self._tag_around(sign, start)):
                 self._take("signed", tag)
                 start = tag.end()
 
-    def _next_sign(self, start: int) -> int:
-        """Return where the first sign at or after `start` is. `start` never goes back."""
-        for sign, at in self._next_signs.items():
-            if at < start:
-                found = self._html.find(sign, start)
-                self._next_signs[sign] = len(self._html) if found < 0 else found
-        return min(self._next_signs.values())
+    def _signs_between(self, start: int, end: int) -> list[int]:
+        return sorted(
+            at for sign in _SIGNS for at in islice(self._places(sign, start, end), _MAX_SIGNS)
+        )
+
+    def _places(self, sign: str, start: int, end: int) -> Iterator[int]:
+        at = self._html.find(sign, start, end)
+        while at >= 0:
+            yield at
+            at = self._html.find(sign, at + 1, end)
+
+    def _tag_around(self, sign: int, start: int) -> re.Match[str] | None:
+        begin = self._html.rfind("<", max(start, sign - MAX_TAG_CHARACTERS), sign)
+        tag = _START_TAG.match(self._html, begin, sign + MAX_TAG_CHARACTERS) if begin >= 0 else None
+        return tag if tag and tag.end() > sign else None
 
     def _take(self, kind: str, tag: re.Match[str]) -> None:
         if kind == "link" and _LOADS_SOMETHING.search(tag[2]):
@@ -238,6 +324,8 @@ class _Reader:
 
     def _keep(self, kind: str, piece: str, most: int) -> None:
         self._taken[kind] += 1
+        if self._taken[kind] > most:
+            self._notable -= _DROPPED.get(kind, set())
         is_too_long = len(piece) > MAX_TAG_CHARACTERS and kind != "script"
         is_too_much = self._characters + len(piece) > MAX_EXCERPT_CHARACTERS
         if is_too_long or is_too_much or self._taken[kind] > most:

@@ -24,6 +24,7 @@ from app.models import (
     Coalesced,
     Completed,
     Deferred,
+    EventKind,
     FailedPermanently,
     NotModified,
     Outcome,
@@ -137,6 +138,12 @@ DEFERRED = Counter(
     "Messages deferred, their attempt unused: database away, host busy, page being fetched.",
     registry=REGISTRY,
 )
+EVENTS = Counter(
+    "page_metadata_events_total",
+    "Events of pages by their kind, and whether they were published or put down for later.",
+    ["kind", "outcome"],
+    registry=REGISTRY,
+)
 DEAD_LETTERS = Counter(
     "page_metadata_dead_letters_total",
     "Messages this worker rejected: malformed, or unhandled because of an error in the code.",
@@ -159,6 +166,9 @@ DATABASE_UNAVAILABLE = Counter(
 # Prometheus computes the first increase only if it has seen the zero before it.
 for outcome in ("success", *PublishFault):
     PUBLISH_SECONDS.labels(outcome)
+for kind in EventKind:
+    for outcome in ("published", "put down"):
+        EVENTS.labels(kind, outcome)
 for reason in ("malformed", "unhandled"):
     DEAD_LETTERS.labels(reason)
 
@@ -191,7 +201,7 @@ def count_outcome(outcome: Outcome) -> None:
             RETRIES.labels(f"{delay_seconds:g}").inc()
         case FailedPermanently(error=error):
             OUTCOMES.labels("failed", error.kind).inc()
-        case Coalesced(reason):
+        case Coalesced(reason=reason):
             OUTCOMES.labels("coalesced", "").inc()
             COALESCED.labels(reason).inc()
         case Deferred():

@@ -168,6 +168,9 @@ class Settings(BaseSettings):
     worker_extract: bool = True
     """Read what HTML pages say about themselves: title, description, image and so on"""
 
+    events: bool = True
+    """Publish an event for each page that is completed, unchanged, failed or deleted"""
+
     fetch_connect_timeout_seconds: Seconds = 5
     """Bound on opening one connection"""
 

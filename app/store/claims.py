@@ -24,7 +24,7 @@ Those that only tell what has happened:
 
     waiting_since     when the first of the waiting requests was noted
     requested_at      when what is being fetched was asked for
-    outcomes          the latest outcomes: {number, request_id, status, attempts, error}
+    outcomes          the latest outcomes: {number, request_id, status, attempts, error, event}
     validators        what the server gave with the result, and the SHA-256 of that result's body
     revision          grows with each change that a reader of the record can see
 """
@@ -37,7 +37,16 @@ from uuid import UUID, uuid4
 from pymongo import UpdateOne
 from pymongo.errors import OperationFailure
 
-from app.models import ENDED_STATUSES, Busy, Claim, Coalesced, Delivery, PageStatus, Validators
+from app.models import (
+    ENDED_STATUSES,
+    Busy,
+    Claim,
+    Coalesced,
+    Delivery,
+    PageStatus,
+    StoredResult,
+    Validators,
+)
 from app.store.batching import Batcher
 from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
 from app.urls import host_of
@@ -63,7 +72,13 @@ KEPT_OUTCOMES = 10
 _DECIDING_FIELDS = {
     "url": True,
     "status": True,
-    "metadata.body_sha256": True,
+    **{
+        f"metadata.{name}": True
+        for name in (
+            *("final_url", "status_code", "content_type", "document.title"),
+            *("body_sha256", "fetched_at"),
+        )
+    },
     **{
         f"processing.{name}": True
         for name in (
@@ -73,10 +88,13 @@ _DECIDING_FIELDS = {
     },
 }
 
+IS_DELETED = {"$eq": ["$status", PageStatus.DELETED]}
+IS_KNOWN = {"status": {"$ne": PageStatus.DELETED}}
+"""Matches the records that readers see."""
 HAS_RESULT = {"$eq": ["$status", PageStatus.COMPLETED]}
 COVERED = {"$ifNull": ["$processing.covered", []]}
 WAITING = {"$ifNull": ["$processing.waiting", []]}
-_OUTCOME = {"$ifNull": ["$processing.outcome", 0]}
+OUTCOME = {"$ifNull": ["$processing.outcome", 0]}
 NEXT_REVISION = {"$add": [{"$ifNull": ["$processing.revision", 0]}, 1]}
 _TOKEN = {"$ifNull": ["$processing.claim", None]}
 _IS_CLAIMED = {"$ne": [_TOKEN, None]}
@@ -102,11 +120,14 @@ def is_covered(request_id: UUID) -> Bson:
 
 
 def record_head(url: str) -> Bson:
-    """Return the fields that the first write of a record sets and later ones keep."""
+    """Return the fields that the first write of a record sets and later ones keep.
+
+    The first write after a deletion is one too.
+    """
     return {
         "host": {"$ifNull": ["$host", {"$literal": host_of(url)}]},
         "metadata": {"$ifNull": ["$metadata", None]},
-        "created_at": {"$ifNull": ["$created_at", "$$NOW"]},
+        "created_at": _if(IS_DELETED, "$$NOW", {"$ifNull": ["$created_at", "$$NOW"]}),
     }
 
 
@@ -206,8 +227,8 @@ class ClaimRequest:
             "claim": self.token,
             "finished": False,
             "waiting": [],
-            "covered": self._covered(),
-            "outcome": _OUTCOME,
+            "covered": covering([request.request_id]),
+            "outcome": OUTCOME,
             "alone": self.alone,
             "suspect": {"$or": [was_suspect, left_behind]},
             "lost_alone": lost_alone,
@@ -215,20 +236,24 @@ class ClaimRequest:
         }
         return {"$mergeObjects": ["$processing", claimed]}
 
-    def _covered(self) -> Bson:
-        """Return the latest requests that were covered before, then those that are now."""
-        now_covered = {"$setUnion": [WAITING, [self.delivery.request.request_id]]}
-        is_listed_below = {"$in": ["$$this.request_id", now_covered]}
-        earlier = {"$filter": {"input": COVERED, "as": "this", "cond": {"$not": [is_listed_below]}}}
-        entry = {"request_id": "$$this", "outcome": _OUTCOME}
-        added = {"$map": {"input": now_covered, "as": "this", "in": entry}}
-        return {"$concatArrays": [{"$slice": [earlier, -KEPT_COVERED]}, added]}
+
+def covering(requests: Any) -> Bson:
+    """Return the latest requests that were covered before, then those that are now.
+
+    Those are the waiting ones, and `requests`: an expression, or a list of request ids.
+    """
+    now_covered = {"$setUnion": [WAITING, requests]}
+    is_listed_below = {"$in": ["$$this.request_id", now_covered]}
+    earlier = {"$filter": {"input": COVERED, "as": "this", "cond": {"$not": [is_listed_below]}}}
+    entry = {"request_id": "$$this", "outcome": OUTCOME}
+    added = {"$map": {"input": now_covered, "as": "this", "in": entry}}
+    return {"$concatArrays": [{"$slice": [earlier, -KEPT_COVERED]}, added]}
 
 
 def _claim(document: Bson) -> Claim:
     processing = document["processing"]
-    body_sha256 = (document.get("metadata") or {}).get("body_sha256")
     refreshes = document["status"] == PageStatus.COMPLETED
+    result = _stored_result(document.get("metadata") or {}) if refreshes else None
     return Claim(
         url=document["url"],
         request_id=processing["last_request_id"],
@@ -237,8 +262,20 @@ def _claim(document: Bson) -> Claim:
         token=processing["claim"],
         lost_alone=processing["lost_alone"],
         outcome=processing["outcome"],
-        body_sha256=body_sha256 if refreshes else None,
-        validators=_validators(processing, body_sha256) if refreshes else None,
+        result=result,
+        validators=_validators(processing, result.body_sha256) if result else None,
+    )
+
+
+def _stored_result(metadata: Bson) -> StoredResult:
+    """Return what is read of a result. An older version may have stored less."""
+    return StoredResult(
+        final_url=metadata.get("final_url"),
+        status_code=metadata.get("status_code"),
+        content_type=metadata.get("content_type"),
+        title=(metadata.get("document") or {}).get("title"),
+        body_sha256=metadata.get("body_sha256"),
+        fetched_at=metadata.get("fetched_at"),
     )
 
 

@@ -22,6 +22,7 @@ from pymongo.errors import (
 )
 
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
+from app.models import PageStatus
 from app.retries import Backoff
 from app.runtime import metrics
 
@@ -40,6 +41,13 @@ DUPLICATE_KEY = 11000
 SOME_WAIT = {"processing.waiting.0": {"$exists": True}}
 """Matches the records with waiting requests. The index of these requests has only such records, and
 serves only queries that name this condition."""
+
+SOME_UNPUBLISHED = {"unpublished.0": {"$exists": True}}
+"""Matches the records with events that are to be published; for their index as `SOME_WAIT` is."""
+
+DELETED_KEPT_SECONDS = 7 * 24 * 3600
+"""How long the record of a deleted page is kept, so that no message that was on its way when the
+page was deleted has it fetched again. The database removes the record then."""
 
 UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError)
 """What the driver raises for a document that it cannot encode. It then sends nothing of a bulk."""
@@ -165,6 +173,14 @@ class Database:
             # By these two a request is found by its id. Most records have no waiting request.
             await self.pages.create_index("processing.waiting", partialFilterExpression=SOME_WAIT)
             await self.pages.create_index("processing.covered.request_id")
+            await self.pages.create_index(
+                "unpublished.event_id", partialFilterExpression=SOME_UNPUBLISHED
+            )
+            await self.pages.create_index(
+                "deleted_at",
+                expireAfterSeconds=DELETED_KEPT_SECONDS,
+                partialFilterExpression={"status": PageStatus.DELETED},
+            )
 
 
 @contextmanager

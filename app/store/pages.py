@@ -7,7 +7,7 @@ database's own (`$$NOW`, `$currentDate`), whichever machine wrote it.
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from typing import Any, get_type_hints
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from loguru import logger
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +23,7 @@ from app.models import (
     Coalesced,
     Delivery,
     PageError,
+    PageEvent,
     PageMetadata,
     PageRecord,
     PageRequest,
@@ -35,20 +36,25 @@ from app.store.batching import Batcher
 from app.store.claims import (
     COVERED,
     HAS_RESULT,
+    IS_DELETED,
     IS_FINISHED,
+    IS_KNOWN,
     MAX_WAITING,
     NEXT_REVISION,
+    OUTCOME,
     WAITING,
     AttemptResult,
     Bson,
     ClaimRequest,
     Claims,
+    covering,
     held,
     is_covered,
     record_head,
     released,
 )
 from app.store.mongo import Database, translated_errors, upsert_all
+from app.store.outbox import deletion, event_as_bson, event_of, last_unpublished, with_event_of
 from app.store.progress import (
     as_bson,
     error_of,
@@ -121,7 +127,7 @@ class PageRepository:
         """
         projection = self._fields | _whole_metadata_fields(fields)
         with translated_errors():
-            document = await self._database.pages.find_one({"url": url}, projection)
+            document = await self._database.pages.find_one({"url": url} | IS_KNOWN, projection)
         return _record(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.answered")
@@ -143,19 +149,19 @@ class PageRepository:
     @TRACER.start_as_current_span("pages.reserve")
     async def reserve(self, request: PageRequest) -> bool:
         """Insert a QUEUED record; False if there is a record already. One caller wins."""
-        insert = {name: _unless_present(name, value) for name, value in _queued(request).items()}
+        insert = {name: _unless_known(name, value) for name, value in _queued(request).items()}
         with translated_errors():
             try:
                 before = await self._database.pages.find_one_and_update(
                     {"url": request.url},
                     [{"$set": insert}],
-                    projection={"_id": True},
+                    projection={"status": True},
                     upsert=True,
                     return_document=ReturnDocument.BEFORE,
                 )
             except DuplicateKeyError:  # another process inserted it at the same moment
                 return False
-        return before is None
+        return before is None or before["status"] == PageStatus.DELETED
 
     @TRACER.start_as_current_span("pages.reserve_again")
     async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool:
@@ -220,7 +226,13 @@ class PageRepository:
     @TRACER.start_as_current_span("pages.release")
     async def release(self, request: PageRequest) -> None:
         """Take back what `reserve()` inserted, if nothing has happened to it since."""
+        was_deleted = {"deleted_at": {"$exists": True}}
+        deleted_again = {"status": PageStatus.DELETED, "processing.finished": True}
         with translated_errors():
+            await self._database.pages.update_one(
+                _reserved(request) | was_deleted,
+                _without_waiting(request) | {"$set": deleted_again},
+            )
             await self._database.pages.delete_one(_reserved(request))
 
     @TRACER.start_as_current_span("pages.restore")
@@ -269,8 +281,10 @@ class PageRepository:
             return await self._claims.claim(ClaimRequest(delivery, lease_seconds, alone))
 
     @TRACER.start_as_current_span("pages.complete")
-    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-        """Keep the result of a claimed page.
+    async def complete(
+        self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
+    ) -> PageStatus | None:
+        """Keep the result of a claimed page, and the event that tells of it.
 
         Returns the status as the database has it now, None if the claim is void.
         """
@@ -282,11 +296,11 @@ class PageRepository:
             "processing.validators": validators and asdict(validators) | kept,
         }
         return await self._end_attempt(
-            AttemptResult(claim, changes, _outcome(claim, PageStatus.COMPLETED), checks=True)
+            AttemptResult(claim, changes, _outcome(claim, PageStatus.COMPLETED, event), checks=True)
         )
 
     @TRACER.start_as_current_span("pages.confirm")
-    async def confirm(self, claim: Claim) -> PageStatus | None:
+    async def confirm(self, claim: Claim, event: PageEvent | None = None) -> PageStatus | None:
         """Keep that the result of a claimed page still holds, as its server says.
 
         Returns as `complete()` does; None also if the result is no longer the one that the claim
@@ -296,7 +310,7 @@ class PageRepository:
             AttemptResult(
                 claim,
                 _COMPLETED,
-                _outcome(claim, PageStatus.COMPLETED),
+                _outcome(claim, PageStatus.COMPLETED, event),
                 checks=True,
                 result_is={"metadata.body_sha256": claim.body_sha256},
             )
@@ -304,7 +318,11 @@ class PageRepository:
 
     @TRACER.start_as_current_span("pages.fail")
     async def fail(
-        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+        self,
+        claim: Claim,
+        error: PageError,
+        metadata: PageMetadata | None = None,
+        event: PageEvent | None = None,
     ) -> PageStatus | None:
         """Keep a failure that is final, with the last response if there was one.
 
@@ -313,7 +331,7 @@ class PageRepository:
         changes = _failed(claim, PageStatus.FAILED_PERMANENT, error)
         if not claim.refreshes:
             changes["metadata"] = metadata and _METADATA.dump_python(metadata)
-        outcome = _outcome(claim, PageStatus.FAILED_PERMANENT, error)
+        outcome = _outcome(claim, PageStatus.FAILED_PERMANENT, event, error)
         return await self._end_attempt(
             AttemptResult(claim, changes, outcome, checks=not claim.refreshes)
         )
@@ -330,6 +348,32 @@ class PageRepository:
         uncounted = {"processing.attempts": claim.attempt - 1}
         with translated_errors():
             await self._database.pages.update_one(held(claim), released(claim, uncounted))
+
+    @TRACER.start_as_current_span("pages.find_event")
+    async def find_event(self, request: PageRequest) -> PageEvent | None:
+        """Return the event of the outcome that a request had, if its page's record keeps it."""
+        shown = {"processing.outcomes.request_id": True, "processing.outcomes.event": True}
+        with translated_errors():
+            document = await self._database.pages.find_one(with_event_of(request), shown)
+        return event_of(request, document)
+
+    @TRACER.start_as_current_span("pages.delete")
+    async def delete(self, url: str, *, tells: bool) -> PageEvent | None:
+        """Forget a page, and have every request for it answered that was accepted so far.
+
+        The claim of a fetch under way becomes void. What is left for a while is a record that lists
+        those requests, so that their messages fetch nothing. With `tells` its event is kept as one
+        to be published, and returned. Returns None if the page is unknown.
+        """
+        event_id = uuid4()
+        with translated_errors():
+            document = await self._database.pages.find_one_and_update(
+                {"url": url} | IS_KNOWN,
+                [{"$set": _deleted(deletion(event_id) if tells else None)}, {"$unset": _FORGOTTEN}],
+                projection={"unpublished": True},
+                return_document=ReturnDocument.AFTER,
+            )
+        return last_unpublished(document) if document and tells else None
 
     @TRACER.start_as_current_span("pages.find_request")
     async def find_request(self, request_id: UUID) -> RequestRecord | None:
@@ -357,7 +401,7 @@ class PageRepository:
 
     def _find_some(self, urls: set[str], fields: Fields) -> Any:
         projection = self._fields | _metadata_fields(fields)
-        return self._database.pages.find({"url": {"$in": list(urls)}}, projection)
+        return self._database.pages.find({"url": {"$in": list(urls)}} | IS_KNOWN, projection)
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
         await upsert_all(self._database.pages, [_note(request) for request in requests])
@@ -373,8 +417,52 @@ _COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
 """What a record says of a page whose result was stored or confirmed."""
 
 
-def _outcome(claim: Claim, status: PageStatus, error: PageError | None = None) -> Bson:
-    return {"status": status, "attempts": claim.attempt, "error": as_bson(error)}
+def _outcome(
+    claim: Claim, status: PageStatus, event: PageEvent | None, error: PageError | None = None
+) -> Bson:
+    return {
+        "status": status,
+        "attempts": claim.attempt,
+        "error": as_bson(error),
+        "event": event_as_bson(event),
+    }
+
+
+def _deleted(event: Bson | None) -> Bson:
+    """Return the fields of the record of a page that is deleted, as expressions."""
+    outcome = {
+        "number": OUTCOME,
+        "request_id": None,
+        "status": PageStatus.DELETED,
+        "attempts": 0,
+        "error": None,
+        "event": event,
+    }
+    # The last request may not be listed in a record of version 0.1.0.
+    last_request = {"$ifNull": [["$processing.last_request_id"], []]}
+    unpublished = {"$ifNull": ["$unpublished", []]}
+    return {
+        "status": PageStatus.DELETED,
+        "metadata": None,
+        "processing": {
+            "$mergeObjects": [
+                _unclaimed(None),
+                {
+                    "finished": True,
+                    "waiting": [],
+                    "covered": covering(last_request),
+                    "outcome": {"$add": [OUTCOME, 1]},
+                    "outcomes": [outcome],
+                },
+            ]
+        },
+        "unpublished": {"$concatArrays": [unpublished, [event]]} if event else unpublished,
+        "updated_at": "$$NOW",
+        "deleted_at": "$$NOW",
+    }
+
+
+_FORGOTTEN = ["checked_at"]
 
 
 def _unchanged(record: PageRecord) -> Bson:
@@ -404,7 +492,8 @@ def _note(request: PageRequest) -> UpdateOne:
     """
     handled = is_covered(request.request_id)
     has_failed = {"$eq": ["$status", PageStatus.FAILED_PERMANENT]}
-    queues = {"$and": [{"$not": [handled]}, {"$or": [_is_missing("status"), has_failed]}]}
+    may_queue = {"$or": [_is_missing("status"), has_failed, IS_DELETED]}
+    queues = {"$and": [{"$not": [handled]}, may_queue]}
     is_listed = {
         "$or": [
             handled,
@@ -446,14 +535,19 @@ def _queued(request: PageRequest) -> Bson:
         "status": PageStatus.QUEUED,
         "host": {"$literal": host_of(request.url)},
         "metadata": None,
-        "processing": _unclaimed(request.request_id)
-        | {"waiting": [request.request_id], "waiting_since": "$$NOW"},
+        "processing": {
+            "$mergeObjects": [
+                "$processing",
+                _unclaimed(request.request_id),
+                {"waiting": [request.request_id], "waiting_since": "$$NOW"},
+            ]
+        },
         "created_at": "$$NOW",
         "updated_at": "$$NOW",
     }
 
 
-def _unclaimed(request_id: UUID) -> Bson:
+def _unclaimed(request_id: UUID | None) -> Bson:
     """Return what `processing` says of a request that waits for its first attempt."""
     return {
         "attempts": 0,
@@ -469,8 +563,8 @@ def _unclaimed(request_id: UUID) -> Bson:
     }
 
 
-def _unless_present(name: str, value: Any) -> Bson:
-    return {"$cond": [_is_missing(name), value, f"${name}"]}
+def _unless_known(name: str, value: Any) -> Bson:
+    return {"$cond": [{"$or": [_is_missing("status"), IS_DELETED]}, value, f"${name}"]}
 
 
 def _is_missing(name: str) -> Bson:

@@ -90,7 +90,10 @@ class Respelling:
             "waiting_since": {"$ifNull": ["$processing.waiting_since", "$$NOW"]},
             "revision": NEXT_REVISION,
         }
-        change = {"processing": {"$mergeObjects": ["$processing", processing]}}
+        change = {
+            "processing": {"$mergeObjects": ["$processing", processing]},
+            "updated_at": "$$NOW",
+        }
         if not self._pages.update_one(_unchanged(kept), [{"$set": change}]).matched_count:
             return False
         # As the database has just counted it: `_respell()` finds the record by its revision.

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -16,9 +16,11 @@ from app.broker.cluster import connection_error_if_closed
 from app.broker.connection import BrokerConnection
 from app.broker.operations import subscribe
 from app.broker.private_api import consumed_queue, consuming_channel, subscribers_of
-from app.broker.publisher import RetryPublisher
+from app.broker.publisher import EventPublisher, RetryPublisher
 from app.broker.queues import queues_watched
+from app.events import Announcer
 from app.fetcher.client import HttpFetcher
+from app.models import EventKind
 from app.retries import RetryPolicy
 from app.runtime import metrics
 from app.runtime.process import end_with_failure, stoppable_at_once
@@ -68,9 +70,16 @@ class Worker:
         prefetch = settings.worker_concurrency * settings.worker_prefetch_count
         held = HeldMessages(ExtraConsumers(self.consumer.broker, prefetch=prefetch))
         self._fetcher = _make_fetcher(settings)
-        self._handler = _make_handler(settings, self.parts, self._fetcher, held)
+        self._announcer = Announcer(
+            EventPublisher(
+                self.parts.sender, self.parts.topology, EventKind if settings.events else ()
+            ),
+            self.parts.outbox,
+        )
+        self._handler = _make_handler(settings, self.parts, self._fetcher, self._announcer, held)
         self._watchdog = Watchdog(self.consumer, self._handler)
         self._guard_exemptions = [str(network) for network in settings.fetch_allowed_networks]
+        self._tells = settings.events
         self._started = asyncio.Event()
         subscribe(self.consumer.broker, self.consumer.topology, self._handler.handle, qos=prefetch)
         metrics.WORKER_SLOTS.set(settings.worker_concurrency)
@@ -84,15 +93,17 @@ class Worker:
             await self.consumer.open()
         if self._guard_exemptions:
             logger.warning("fetch_guard_is_off", networks=self._guard_exemptions)
-        watching = asyncio.create_task(self._watchdog.watch())
+        beside = [asyncio.create_task(self._watchdog.watch())]
+        if self._tells:
+            beside.append(asyncio.create_task(self._announcer.sweep_forever()))
         try:
             async with queues_watched(self.parts.connection):
                 yield
         except BaseException:  # FastStream could not subscribe
-            await self._close(watching)
+            await self._close(beside)
             end_with_failure()
             raise
-        await self._close(watching)
+        await self._close(beside)
 
     async def note_start(self) -> None:
         """Say that messages can arrive."""
@@ -116,8 +127,9 @@ class Worker:
         self.consumer.start_closing()
         await self.consumer.close()
 
-    async def _close(self, watching: "asyncio.Task[None]") -> None:
-        watching.cancel()
+    async def _close(self, beside: Iterable["asyncio.Task[None]"]) -> None:
+        for task in beside:
+            task.cancel()
         await self._fetcher.aclose()
         await self.parts.database.close()
         await asyncio.to_thread(stop_tracing)
@@ -141,7 +153,7 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
 
 
 def _make_handler(
-    settings: Settings, parts: Parts, fetcher: Fetcher, held: HeldMessages
+    settings: Settings, parts: Parts, fetcher: Fetcher, announcer: Announcer, held: HeldMessages
 ) -> MessageHandler:
     policy = RetryPolicy(settings.worker_max_attempts, settings.worker_retry_delays_seconds)
     collector = Collector(
@@ -149,10 +161,12 @@ def _make_handler(
         pages=parts.pages,
         retries=policy,
         lease_seconds=settings.worker_lease_seconds,
+        tells=settings.events,
     )
     return MessageHandler(
         collector,
         RetryPublisher(parts.sender, parts.topology),
+        announcer,
         held,
         concurrency=settings.worker_concurrency,
     )

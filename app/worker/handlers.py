@@ -1,7 +1,8 @@
 """Messages in, one use case called, one acknowledgement out.
 
 Acknowledgement is manual. A message is acknowledged only once its outcome is durable: a result or
-a final failure in the database, a retry confirmed by its queue. A message that is no request is
+a final failure in the database, with its event published or put down, or a retry confirmed by its
+queue. A message that is no request is
 rejected to `metadata.dead` by `rejections.py`.
 """
 
@@ -15,6 +16,7 @@ from loguru import logger
 
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import Retry, RetryPublisher
+from app.events import Announcer
 from app.models import (
     Coalesced,
     Completed,
@@ -22,6 +24,7 @@ from app.models import (
     Delivery,
     FailedPermanently,
     Outcome,
+    PageEvent,
     RetryLater,
 )
 from app.runtime import metrics
@@ -45,12 +48,14 @@ class MessageHandler:
         self,
         collector: Collector,
         retries: RetryPublisher,
+        announcer: Announcer,
         held: HeldMessages,
         *,
         concurrency: int,
     ) -> None:
         self._collector = collector
         self._retries = retries
+        self._announcer = announcer
         self._held = held
         self._slots = Slots(concurrency)
         self.received: Counter[str] = Counter()
@@ -97,12 +102,14 @@ class MessageHandler:
                 return await self._collector.collect(delivery, alone=alone)
 
     async def _is_followed_up(self, outcome: Outcome, queue: str) -> bool:
-        """Publish the retry that an outcome asks for, if any, and log the outcome.
+        """Publish the retry or the event that an outcome asks for, if any, and log the outcome.
 
-        Return whether the broker has taken the retry.
+        Return whether the broker has taken it. An event may also have been put down for later.
         """
-        retry = _retry(outcome)
+        retry, event = _retry(outcome), _event(outcome)
         if retry is not None and not await self._is_published(retry, queue):
+            return False
+        if event is not None and not await self._announcer.announce(event):
             return False
         metrics.count_outcome(outcome)
         _log(outcome)
@@ -134,6 +141,14 @@ def _retry(outcome: Outcome) -> Retry | None:
             return None
 
 
+def _event(outcome: Outcome) -> PageEvent | None:
+    match outcome:
+        case Completed(event=event) | FailedPermanently(event=event) | Coalesced(event=event):
+            return event
+        case _:
+            return None
+
+
 def _log(outcome: Outcome) -> None:
     match outcome:
         case Completed(status, is_unchanged):
@@ -153,7 +168,7 @@ def _log(outcome: Outcome) -> None:
             )
         case Deferred(reason=reason, delay_seconds=delay_seconds):
             logger.warning("request_deferred", reason=reason, delay_seconds=delay_seconds)
-        case Coalesced(reason):
+        case Coalesced(reason=reason):
             logger.info("request_coalesced", reason=reason)
 
 
@@ -175,6 +190,6 @@ async def _acknowledge(message: RabbitMessage) -> None:
 
 
 async def _requeue(message: RabbitMessage) -> None:
-    logger.warning("message_requeued", reason="its retry was not taken in time")
+    logger.warning("message_requeued", reason="its retry, or its event, was not taken")
     with suppress(*CONNECTION_EXCEPTIONS):  # without a connection it goes back anyway
         await message.nack(requeue=True)

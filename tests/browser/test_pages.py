@@ -45,7 +45,7 @@ async def test_the_queues_and_their_arguments_are_visible(visit: Open, path: str
     page = (await visit(path)).page
     for channel in DOCUMENTS[path]["channels"].values():
         await is_visible(page, exactly(channel["address"]))
-        for name, value in channel["bindings"]["amqp"]["x-queue-arguments"].items():
+        for name, value in channel["bindings"]["amqp"].get("x-queue-arguments", {}).items():
             await is_visible(page, exactly(f"channel.x-queue-arguments.{name}{value}"))
 
 

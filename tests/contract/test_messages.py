@@ -3,6 +3,7 @@
 import copy
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ Document = dict[str, Any]
 Change = Callable[[Document], object]
 
 
+@cache
 def document(path: Path) -> Document:
+    """Return a document of the repository. Only read it: all tests get the same one."""
     loaded: Document = yaml.safe_load(path.read_text())
     return loaded
 
@@ -32,7 +35,13 @@ def asyncapi() -> Draft7Validator:
 
 @pytest.fixture
 def released() -> Document:
-    return document(RELEASED / "worker.yaml")
+    return copy.deepcopy(document(RELEASED / "worker.yaml"))
+
+
+@pytest.fixture
+def now() -> Document:
+    """Today's document, for what the last release did not have."""
+    return document(FOLDER / "worker.yaml")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.yaml")), ids=lambda path: path.stem)
@@ -188,3 +197,147 @@ def test_a_compatible_change_is_not_reported(released: Document, change: Change)
     current = copy.deepcopy(released)
     change(current)
     assert breaking_changes(released, current) == []
+
+
+# --- Events, and channels with a parameter, which the last release did not have ---
+
+
+def event(document: Document) -> Any:
+    return document["components"]["schemas"]["PageEventMessage"]
+
+
+def data(document: Document) -> Any:
+    return document["components"]["schemas"]["EventData"]
+
+
+def exchange(document: Document, channel: str = "pageFailed") -> Any:
+    return document["channels"][channel]["bindings"]["amqp"]["exchange"]
+
+
+def by_delay(document: Document) -> Any:
+    return document["channels"]["retriesLater"]["bindings"]["amqp"]["x-queue-arguments-by-delay"]
+
+
+def delays(document: Document) -> Any:
+    return document["channels"]["retriesLater"]["parameters"]["delay"]["enum"]
+
+
+BREAKING_NOW: dict[str, tuple[Change, str]] = {
+    "a field of the event is removed": (
+        lambda it: event(it)["properties"].pop("subject"),
+        "page.failed: payload.subject is gone",
+    ),
+    "a field of its data is removed": (
+        lambda it: data(it)["properties"].pop("final_url"),
+        "page.completed: payload.data.final_url is gone",
+    ),
+    "a field of its error is removed": (
+        lambda it: it["components"]["schemas"]["EventError"]["properties"].pop("kind"),
+        "page.failed: payload.data.error.kind is gone",
+    ),
+    "a field of the data is checked in another way": (
+        lambda it: data(it)["properties"]["url"].update(anyOf=[{"minLength": 1}]),
+        "page.completed: payload.data.url.anyOf was [], now [{'minLength': 1}]",
+    ),
+    "a field of the data has another type": (
+        lambda it: data(it)["properties"]["status_code"]["anyOf"][0].update(type="string"),
+        "page.completed: payload.data.status_code.type was 'integer', now 'string'",
+    ),
+    "the type of an event has another version": (
+        lambda it: it["components"]["messages"]["PageFailed"]["bindings"]["amqp"].update(
+            messageType="v2"
+        ),
+        "page.failed: bindings.amqp.messageType was 'page-metadata.page.failed.v1', now 'v2'",
+    ),
+    "the events have another content type": (
+        lambda it: it["components"]["messages"]["PageFailed"].update(contentType="text/plain"),
+        "page.failed: contentType was 'application/cloudevents+json', now 'text/plain'",
+    ),
+    "the exchange is of another type": (
+        lambda it: exchange(it).update(type="fanout"),
+        "page.failed.exchange.type was 'topic', now 'fanout'",
+    ),
+    "the exchange has another name": (
+        lambda it: exchange(it).update(name="metadata.news"),
+        "page.failed.exchange.name was 'metadata.events', now 'metadata.news'",
+    ),
+    "the exchange is not durable any more": (
+        lambda it: exchange(it).update(durable=False),
+        "page.failed.exchange.durable was True, now False",
+    ),
+    "a routing key is removed": (
+        lambda it: (it["channels"].pop("pageUnchanged"), it["operations"].pop("tellPageUnchanged")),
+        "page.unchanged: the routing key is gone",
+    ),
+    "a routing key is changed": (
+        lambda it: it["channels"]["pageUnchanged"].update(address="page.same"),
+        "page.unchanged: the routing key is gone",
+    ),
+    "a value of a parameter is removed": (
+        lambda it: delays(it).remove("30s"),
+        "metadata.retry.30s: the queue is gone",
+    ),
+    "an argument differs for one value of a parameter": (
+        lambda it: by_delay(it)["2m"].update({"x-message-ttl": 1}),
+        "metadata.retry.2m.x-queue-arguments.x-message-ttl was 120000, now 1",
+    ),
+    "an argument differs for every value of a parameter": (
+        lambda it: queue(it, "retriesLater")["x-queue-arguments"].update({"x-max-length": 5}),
+        "metadata.retry.10m.x-queue-arguments.x-max-length was None, now 5",
+    ),
+    "an operation has another channel": (
+        lambda it: it["operations"]["tellPageFailed"]["channel"].update(
+            {"$ref": "#/channels/pageDeleted"}
+        ),
+        "tellPageFailed: address was 'page.failed', now 'page.deleted'",
+    ),
+}
+
+HARMLESS_NOW: dict[str, Change] = {
+    "a field of the event is added": lambda it: event(it)["properties"].update(
+        traceparent={"type": "string"}
+    ),
+    "a field of its data is added": lambda it: data(it)["properties"].update(
+        host={"type": "string"}
+    ),
+    "a field of its error is added": lambda it: it["components"]["schemas"]["EventError"][
+        "properties"
+    ].update(advice={"type": "string"}),
+    "the text of a field of its data is changed": lambda it: data(it)["properties"]["url"].update(
+        title="URL", description="A page"
+    ),
+    "a schema has another name": lambda it: (
+        it["components"]["schemas"].update(Data=data(it)),
+        event(it)["properties"].update(data={"$ref": "#/components/schemas/Data"}),
+    ),
+    "a value of a parameter is added": lambda it: (
+        delays(it).append("1h"),
+        by_delay(it).update({"1h": {"x-message-ttl": 3_600_000}}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "says"), BREAKING_NOW.values(), ids=BREAKING_NOW.keys())
+def test_a_breaking_change_of_what_is_new_is_reported(
+    now: Document, change: Change, says: str
+) -> None:
+    current = copy.deepcopy(now)
+    change(current)
+    assert says in breaking_changes(now, current)
+
+
+@pytest.mark.parametrize("change", HARMLESS_NOW.values(), ids=HARMLESS_NOW.keys())
+def test_a_compatible_change_of_what_is_new_is_not_reported(now: Document, change: Change) -> None:
+    current = copy.deepcopy(now)
+    change(current)
+    assert breaking_changes(now, current) == []
+
+
+def test_a_channel_for_each_delay_is_the_same_as_one_with_a_parameter(
+    released: Document, now: Document
+) -> None:
+    changes = breaking_changes(released, now)
+    assert [change for change in changes if change.startswith("metadata.retry.")] == []
+    assert {"metadata.retry.5s", "metadata.retry.10m"} <= {
+        channel["address"] for channel in released["channels"].values()
+    }

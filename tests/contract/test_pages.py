@@ -588,6 +588,7 @@ async def test_opening_a_second_time_keeps_the_indexes(
     assert set(indexes) == {
         *("_id_", "url_1", "created_at_1"),
         *("processing.waiting_1", "processing.covered.request_id_1"),
+        *("unpublished.event_id_1", "deleted_at_1"),
     }
 
 

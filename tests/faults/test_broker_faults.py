@@ -164,7 +164,7 @@ def test_readiness_names_a_missing_queue_that_can_not_be_declared(fragile: Servi
     fragile.rabbitmq.ctl("set_permissions", "guest", "^$", ".*", ".*")  # it may declare nothing
     fragile.rabbitmq.ctl("delete_queue", dead)
     eventually(lambda: fragile.is_ready(api), lambda ready: not ready)
-    api.wait_for_event("readiness_failed", reason=f"queues are missing: {dead}")
+    api.wait_for_event("readiness_failed", reason=f"missing at the broker: {dead}")
     api.wait_for_event("rmq_connect_failed", count=2)
     fragile.rabbitmq.ctl("set_permissions", "guest", ".*", ".*", ".*")
     eventually(lambda: fragile.is_ready(api), bool)

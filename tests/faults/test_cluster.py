@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aio_pika.exceptions import AMQPException
+from pamqp.common import FieldValue
 
 from app.assembly import topology_of
 from app.broker.cluster import connected
@@ -16,7 +17,7 @@ from app.broker.topology import declare
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, running
 from tests.load import Load, assert_nothing_is_lost
-from tests.messages import move_dead_letters_within, publish
+from tests.messages import bind_to_events, move_dead_letters_within, publish
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -45,6 +46,7 @@ def clustered(
     hosts = ",".join(f"127.0.0.1:{node.port}" for node in nodes)
     service.environment["BROKER_URL"] = f"amqp://guest:guest@{hosts}/"
     with closing(service):
+        service.listen(quorum=True)
         yield service
 
 
@@ -151,3 +153,26 @@ def test_dead_letters_are_not_lost_while_their_queue_has_no_leader(
         nodes[2].start()
     expected = 5 + letters_before
     eventually(lambda: clustered.queue("dead").ready, lambda count: count == expected, within=60)
+
+
+def test_a_queue_of_a_listener_that_is_away_holds_up_no_page(
+    clustered: Service, nodes: list[RabbitMQ], site: Site
+) -> None:
+    """The broker confirms no event while one of the queues it goes to is on a node that is away.
+
+    Then events are put down in the records of their pages, and published by a sweep later.
+    """
+    alone: dict[str, FieldValue] = {"x-queue-type": "quorum", "x-quorum-initial-group-size": 1}
+    bind_to_events(clustered, nodes[2].url, alone)
+    environment = {"BROKER_PUBLISH_TIMEOUT_SECONDS": "2"}
+    api, worker = started(clustered.api(**environment), clustered.worker(**environment))
+    load = load_of(clustered, api, site).start()
+    worker.wait_for_event("metadata_persisted", count=50)
+    nodes[2].kill()
+    worker.wait_for_event("event_put_down", deadline=60)
+    finished = len(worker.events("metadata_persisted"))
+    worker.wait_for_event("metadata_persisted", count=finished + 50, deadline=60)
+    load.stop()
+    nodes[2].start()
+    worker.wait_for_event("events_swept", deadline=120)
+    assert_nothing_is_lost(clustered, site, within=120)

@@ -48,6 +48,7 @@ def replicated(
     hosts = ",".join(f"{LOOPBACK}:{member.port}" for member in members)
     with closing(Service(tmp_path, rabbitmq, members[0], unique_name)) as service:
         service.environment["DATABASE_URL"] = f"mongodb://{hosts}/?replicaSet=pages"
+        service.listen()
         yield service
 
 

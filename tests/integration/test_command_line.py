@@ -3,20 +3,23 @@
 import asyncio
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 import aio_pika
+import httpx
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 from typer.testing import Result
 
-from dev.servers import MongoDB, RabbitMQ
 from dev.stack import ROOT, Api
 from tests.command_line import pagemeta
 from tests.messages import publish
@@ -37,20 +40,11 @@ def api(service: Service) -> Api:
 
 
 @pytest.fixture(scope="module")
-def both(
-    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ, mongodb: MongoDB
-) -> Iterator[Service]:
+def both(shared_service: Service) -> Service:
     """A deployment with an API and a worker, for the tests that only add pages to it."""
-    folder, name = tmp_path_factory.mktemp("both"), f"t{uuid4().hex[:12]}"
-    with closing(Service(folder, rabbitmq, mongodb, name)) as service:
-        api, _ = started(service.api(), service.worker())
-        service.environment["API"] = api.url
-        yield service
-
-
-# Keeps the tests that share this deployment in one process of pytest-xdist, so that it is started
-# once.
-on_both = pytest.mark.xdist_group("command line")
+    api, _ = started(shared_service.api(), shared_service.worker())
+    shared_service.environment["API"] = api.url
+    return shared_service
 
 
 # --- The program ---
@@ -76,7 +70,6 @@ def test_the_program_starts_and_reports_a_missing_broker_in_one_line(service: Se
 # --- submit and get ---
 
 
-@on_both
 def test_submitted_pages_are_waited_for_and_reported(both: Service, site: Site) -> None:
     urls = [site.url("/page"), site.url("/status/404")]
     ran = pagemeta(both, "submit", *urls, "--wait", "--json", "--api", both.environment["API"])
@@ -88,7 +81,6 @@ def test_submitted_pages_are_waited_for_and_reported(both: Service, site: Site) 
     ]
 
 
-@on_both
 def test_submitted_pages_are_shown_with_their_titles(both: Service, site: Site) -> None:
     urls = [site.url("/page"), site.url("/other")]
     ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
@@ -101,7 +93,6 @@ def test_submitted_pages_are_shown_with_their_titles(both: Service, site: Site) 
     ]
 
 
-@on_both
 def test_one_page_that_fails_makes_the_exit_code_1(both: Service, site: Site) -> None:
     urls = [site.url("/page"), "http://no-such-host.invalid/"]
     ran = pagemeta(both, "submit", *urls, "--wait", "--api", both.environment["API"])
@@ -110,7 +101,6 @@ def test_one_page_that_fails_makes_the_exit_code_1(both: Service, site: Site) ->
     assert "1 COMPLETED, 1 FAILED_PERMANENT" in ran.stdout
 
 
-@on_both
 def test_a_page_that_is_submitted_again_is_waited_for_again(both: Service, site: Site) -> None:
     url, at = site.url("/again"), ("--api", both.environment["API"])
     for hits in (1, 2):
@@ -119,7 +109,6 @@ def test_a_page_that_is_submitted_again_is_waited_for_again(both: Service, site:
         assert site.hits["/again"] == hits
 
 
-@on_both
 def test_waiting_for_a_page_polls_nothing(both: Service, site: Site) -> None:
     (api,) = (it for it in both.processes if isinstance(it, Api))
     url = site.url("/slow/2000/page")
@@ -129,7 +118,6 @@ def test_waiting_for_a_page_polls_nothing(both: Service, site: Site) -> None:
     assert len(calls) == 1
 
 
-@on_both
 def test_only_the_named_fields_are_shown(both: Service, site: Site) -> None:
     url, at = site.url("/page"), ("--api", both.environment["API"])
     named = ("--fields", "status_code,cookies")
@@ -143,7 +131,6 @@ def test_only_the_named_fields_are_shown(both: Service, site: Site) -> None:
     assert "the known fields are" in wrong.stdout
 
 
-@on_both
 def test_a_wait_ends_with_the_timeout(both: Service, site: Site) -> None:
     url, at = site.url("/held/for-ever"), ("--api", both.environment["API"])
     ran = pagemeta(both, "submit", url, "--wait", "--timeout", "2", "--json", *at)
@@ -189,7 +176,6 @@ def test_submitting_nothing_is_a_usage_error(service: Service) -> None:
     assert pagemeta(service, "submit", "--file", "/nowhere").exit_code == 2
 
 
-@on_both
 def test_a_page_is_shown_as_a_table_or_as_its_whole_record(both: Service, site: Site) -> None:
     at = ("--api", both.environment["API"])
     first = pagemeta(both, "get", site.url("/page"), *at)
@@ -253,7 +239,6 @@ def verdicts(found: dict[str, tuple[str, str]]) -> dict[str, str]:
     return {check: verdict for check, (verdict, _) in found.items()}
 
 
-@on_both
 def test_a_service_at_work_has_no_problem(both: Service) -> None:
     assert verdicts(examined(both)) == {
         **dict.fromkeys(("settings", "broker", "queues", "workers"), "ok"),
@@ -313,7 +298,8 @@ def test_a_queue_with_other_arguments_is_a_problem(service: Service) -> None:
 def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
     assert api.running
     service.pages.drop_index("url_1")
-    left = "_id, created_at, processing.waiting, processing.covered.request_id"
+    requests = "processing.waiting, processing.covered.request_id"
+    left = f"_id, created_at, {requests}, unpublished.event_id, deleted_at"
     assert examined(service)["indexes"] == ("problem", f"only these indexes exist: {left}")
 
 
@@ -337,3 +323,187 @@ def test_settings_that_cannot_be_used_are_named(service: Service) -> None:
     ran = pagemeta(service, "doctor", BROKER_QUEUE_TYPE="stream")
     assert ran.exit_code != 0
     assert "BROKER_QUEUE_TYPE" in ran.output
+
+
+# --- delete, events and republish ---
+
+
+@pytest.fixture
+def told(service: Service, site: Site) -> Service:
+    """A deployment that has told of one page, completed, and of another one, failed."""
+    api, _ = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="1"))
+    service.environment["API"] = api.url
+    tell_of(service, site.url("/page"), told=1)
+    tell_of(service, "http://no-such-host.invalid/", told=2)
+    return service
+
+
+def tell_of(service: Service, url: str, *, told: int) -> None:
+    """Have a page fetched, and return once the worker has published so many events."""
+    api, worker = service.processes
+    assert isinstance(api, Api)
+    service.post(api, url)
+    counters = re.compile(r'^page_metadata_events_total{.*"published"} (.+)$', re.MULTILINE)
+    eventually(
+        lambda: sum(map(float, counters.findall(httpx.get(f"{worker.url}/metrics").text))),
+        lambda published: published == told,
+    )
+
+
+def test_a_page_is_deleted_after_a_question(told: Service, site: Site) -> None:
+    at = ("--api", told.environment["API"])
+    url = site.url("/page")
+    refused = pagemeta(told, "delete", url, *at, typed="n\n")
+    assert refused.exit_code == 1
+    assert told.pages.count_documents({"url": url, "status": "COMPLETED"}) == 1
+    deleted = pagemeta(told, "delete", url, *at, typed="y\n")
+    assert (deleted.exit_code, deleted.stdout.split()[-1]) == (0, "DELETED")
+    assert told.pages.count_documents({"url": url, "status": "DELETED"}) == 1
+    again = pagemeta(told, "delete", url, "--yes", "--json", *at)
+    assert as_json(again) == {"status": "DELETED", "url": url}
+
+
+def test_what_is_no_url_is_not_deleted(service: Service, api: Api) -> None:
+    ran = pagemeta(service, "delete", "nonsense", "--yes", "--json", "--api", api.url)
+    assert ran.exit_code == 1
+    assert as_json(ran)["status"] == "ERROR"
+
+
+class Following:
+    """`pagemeta events` as a process of its own, from when its queue is bound."""
+
+    def __init__(self, service: Service, *options: str) -> None:
+        self.output = service.folder / "events.out"
+        self.errors = service.folder / "events.err"
+        with self.output.open("w") as out, self.errors.open("w") as err:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "app.cli.main", "events", *options],
+                env={**os.environ, **service.environment, "PYTHONPATH": str(ROOT)},
+                cwd=service.folder,
+                stdout=out,
+                stderr=err,
+            )
+        bindings = ("--quiet", "list_bindings", "--no-table-headers", "source_name")
+        exchange = f"{service.name}.events"
+        eventually(lambda: exchange in service.rabbitmq.ctl(*bindings).split(), bool, within=40)
+
+    def lines(self, count: int) -> list[str]:
+        """Return what it has printed, once that is so many lines."""
+        return eventually(
+            lambda: self.output.read_text().splitlines(), lambda lines: len(lines) >= count
+        )
+
+    def ended(self, by: signal.Signals | None = None) -> int:
+        if by is not None:
+            self.process.send_signal(by)
+        return self.process.wait(30)
+
+
+@contextmanager
+def following(service: Service, *options: str) -> Iterator[Following]:
+    followed = Following(service, *options)
+    try:
+        yield followed
+    finally:
+        followed.process.kill()
+        followed.process.wait()
+
+
+def test_events_are_followed_until_ctrl_c_and_told_again(told: Service, site: Site) -> None:
+    with following(told) as followed:
+        first = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z", "--json")
+        assert as_json(first) == {"published": 2, "refused": 0}
+        words = sorted(line.split(maxsplit=3)[1:] for line in followed.lines(2))
+        url = site.url("/page")
+        assert words == [
+            ["completed", url, "/page"],
+            ["failed", "http://no-such-host.invalid/", "the host name could not be resolved"],
+        ]
+        assert followed.ended(signal.SIGINT) == 130
+    assert followed.errors.read_text() == ""
+
+
+def test_only_the_events_of_the_named_kinds_are_followed(told: Service, site: Site) -> None:
+    with following(told, "--json", "--kind", "failed", "--kind", "deleted") as followed:
+        assert pagemeta(told, "republish", "--since", "2026-01-01").exit_code == 0
+        at = ("--api", told.environment["API"])
+        assert pagemeta(told, "delete", site.url("/page"), "--yes", *at).exit_code == 0
+        failed, deleted = (json.loads(line) for line in followed.lines(2))
+    assert failed["type"] == "page-metadata.page.failed.v1"
+    assert deleted["type"] == "page-metadata.page.deleted.v1"
+    # It is gone with its connection, however the program has ended.
+    eventually(told.queue_names, lambda names: not any(it.startswith("events.") for it in names))
+
+
+def test_following_ends_with_the_connection(told: Service) -> None:
+    with following(told) as followed:
+        told.rabbitmq.ctl("close_all_connections", "for a test")
+        assert followed.ended() == 2
+    (line,) = followed.errors.read_text().splitlines()
+    assert line.startswith("error: the connection to RabbitMQ was lost")
+
+
+def test_an_event_that_is_told_again_is_the_same_message(told: Service) -> None:
+    first, second = asyncio.run(_told_twice(told))
+    for name in ("body", "content_type", "delivery_mode", "message_id", "correlation_id", "type"):
+        assert getattr(first, name) == getattr(second, name), name
+    assert isinstance(second.timestamp, datetime)
+
+
+async def _told_twice(service: Service) -> tuple[AbstractIncomingMessage, AbstractIncomingMessage]:
+    """Return the message of a failed page as the worker has sent it, then as the command does."""
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(f"{service.name}.events", "page.failed")
+        url = "http://no-such-host.invalid/again"
+        await asyncio.to_thread(tell_of, service, url, told=3)
+        sent = await queue.get(no_ack=True)
+        again = ("republish", "--since", sent_at(sent))
+        ran = await asyncio.to_thread(pagemeta, service, *again)
+        assert ran.exit_code == 0
+        # Perhaps the other page has failed in the same second.
+        while (copy := await queue.get(no_ack=True)).message_id != sent.message_id:
+            pass
+        return sent, copy
+
+
+def sent_at(message: AbstractIncomingMessage) -> str:
+    at = datetime.fromisoformat(json.loads(message.body)["time"])
+    return at.replace(microsecond=0).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def test_a_dry_run_only_counts(told: Service) -> None:
+    asyncio.run(_bind_a_queue(told, {}))
+    ran = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z", "--dry-run", "--json")
+    assert as_json(ran) == {"events": 2, "refused": 0}
+    late = pagemeta(told, "republish", "--since", "2100-01-01T01:00:00+01:00", "--dry-run")
+    assert late.stdout == "0 events to publish\n"
+    assert told.queue("listener").ready == 0
+
+
+def test_a_queue_that_is_full_and_refuses_makes_the_exit_code_1(told: Service) -> None:
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+    asyncio.run(_bind_a_queue(told, full))
+    ran = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z")
+    assert ran.exit_code == 1
+    assert ran.stdout == "2 events published\n"
+    assert ran.stderr == (
+        "1 of them were refused by the full queue of a listener; others have them\n"
+    )
+
+
+async def _bind_a_queue(service: Service, arguments: dict[str, Any]) -> None:
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(
+            f"{service.name}.listener", durable=True, arguments=arguments
+        )
+        await queue.bind(f"{service.name}.events", "page.*")
+
+
+@pytest.mark.parametrize("command", [("events",), ("republish", "--since", "2026-01-01")])
+def test_a_missing_exchange_is_named(service: Service, command: tuple[str, ...]) -> None:
+    ran = pagemeta(service, *command)
+    assert ran.exit_code == 2
+    assert ran.stderr.startswith(f"error: there is no exchange {service.name}.events")

@@ -10,15 +10,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aio_pika
+import httpx
 import pytest
 import yaml
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from jsonschema import Draft7Validator, FormatChecker
 
+from app.broker.events import CONTENT_TYPE as EVENT_CONTENT_TYPE
 from dev.specs import FOLDER
+from dev.stack import Api
 from tests.command_line import pagemeta
 from tests.messages import publish
-from tests.service import Service, eventually
+from tests.service import Service, eventually, started
 from tests.site import Site
 
 DOCUMENT = yaml.safe_load((FOLDER / "worker.yaml").read_text())
@@ -53,8 +56,11 @@ def check(schema: Any, value: Any) -> None:
     Draft7Validator(whole, format_checker=FormatChecker()).validate(value)
 
 
-def assert_is_as_described(message: AbstractIncomingMessage, name: str) -> None:
-    """Compare a message that the service has sent with everything its description says."""
+def assert_is_as_described(message: AbstractIncomingMessage, name: str) -> Any:
+    """Compare a message that the service has sent with everything its description says.
+
+    Returns its body.
+    """
     described = MESSAGES[name]
     body = json.loads(message.body)
     check(described["payload"], body)
@@ -70,7 +76,17 @@ def assert_is_as_described(message: AbstractIncomingMessage, name: str) -> None:
     check(described["x-amqp-properties"], sent)
     assert message.content_type == described["contentType"]
     assert message.type == described["bindings"]["amqp"]["messageType"]
-    assert message.correlation_id == body["request_id"]
+    assert message.correlation_id == correlated(described, body)
+    return body
+
+
+def correlated(described: Any, body: Any) -> Any:
+    """Return what the correlation id of a message is to be, which has no request if it is null."""
+    location = described["correlationId"]["location"].removeprefix("$message.payload#/")
+    value = body
+    for part in location.split("/"):
+        value = value[part]
+    return value or body["id"]
 
 
 def check_headers(described: Any, message: AbstractIncomingMessage) -> None:
@@ -120,6 +136,51 @@ def test_a_dead_letter_is_as_described(service: Service) -> None:
     assert message.headers["x-first-death-reason"] == "rejected"
 
 
+def test_every_event_is_as_described(service: Service, site: Site) -> None:
+    api, _ = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="1"))
+    url, broken = site.url("/tagged/page"), "http://no-such-host.invalid/"
+    events = [channel for channel in DOCUMENT["channels"].values() if is_routing_key(channel)]
+    asyncio.run(bind(service, events))
+    for _ in range(2):
+        request_id = service.post(api, url).json()["request_id"]
+        wait_until_completed(service, api, request_id)
+    service.post(api, broken)
+    service.ended(api, broken)
+    httpx.delete(f"{api.url}/metadata", params={"url": url})
+    for channel in events:
+        (name,) = channel["messages"]
+        body = assert_is_as_described(only_message(service, channel["address"]), name)
+        subject = broken if name == "PageFailed" else url
+        assert body["subject"] == body["data"]["url"] == subject
+        assert httpx.get(f"{api.url}{body['data']['href']}").json()["url"] == subject
+
+
+def is_routing_key(channel: Any) -> bool:
+    return bool(channel["bindings"]["amqp"]["is"] == "routingKey")
+
+
+async def bind(service: Service, channels: list[Any]) -> None:
+    """Declare a queue for each routing key, named like it, and the exchange as it is published."""
+    async with a_channel(service) as channel:
+        for described in channels:
+            published = described["bindings"]["amqp"]["exchange"]
+            exchange = await channel.declare_exchange(
+                published["name"].replace("metadata", service.name),
+                published["type"],
+                durable=published["durable"],
+                auto_delete=published["autoDelete"],
+            )
+            queue = await channel.declare_queue(f"{service.name}.{described['address']}")
+            await queue.bind(exchange, described["address"])
+
+
+def wait_until_completed(service: Service, api: Api, request_id: str) -> None:
+    eventually(
+        lambda: service.request_state(api, request_id)["status"],
+        lambda status: status == "COMPLETED",
+    )
+
+
 def request(service: Service, url: str) -> None:
     """Publish the example of a request with the URL of another page."""
     example = MESSAGES["MetadataRequested"]["examples"][0]
@@ -138,6 +199,8 @@ class Example(NamedTuple):
 
 def examples() -> Iterator[Example]:
     for message, described in MESSAGES.items():
+        if described.get("contentType") == EVENT_CONTENT_TYPE:
+            continue  # no worker takes it
         queue = "retries" if message == "MetadataRequestedAgain" else "requests"
         for example in described["examples"]:
             yield Example(message, example["name"], queue)
@@ -200,20 +263,36 @@ def run_from_the_specs(service: Service, url: str) -> Any:
 async def declare_as_published(service: Service) -> None:
     """Declare every queue with the published arguments; the broker would refuse any others."""
     async with a_channel(service) as channel:
-        for described in DOCUMENT["channels"].values():
-            binding = described["bindings"]["amqp"]
+        for queue in published_queues():
             await channel.declare_queue(
-                described["address"],
-                durable=binding["queue"]["durable"],
-                arguments=binding["x-queue-arguments"],
+                queue.name, durable=queue.durable, arguments=queue.arguments
             )
 
 
+class PublishedQueue(NamedTuple):
+    name: str
+    durable: bool
+    arguments: dict[str, Any]
+
+
+def published_queues() -> Iterator[PublishedQueue]:
+    """Yield every queue of the document; a channel with a parameter has one for each value."""
+    for described in DOCUMENT["channels"].values():
+        if is_routing_key(described):
+            continue
+        binding = described["bindings"]["amqp"]
+        durable, arguments = binding["queue"]["durable"], binding["x-queue-arguments"]
+        for delay, more in binding.get("x-queue-arguments-by-delay", {"": {}}).items():
+            name = described["address"].replace("{delay}", delay)
+            yield PublishedQueue(name, durable, arguments | more)
+
+
 async def delete_published(service: Service) -> None:
-    """Delete the queues with default names, which other tests may declare differently."""
+    """Delete what has default names, which other tests may declare differently."""
     async with a_channel(service) as channel:
-        for described in DOCUMENT["channels"].values():
-            await channel.queue_delete(described["address"])
+        for queue in published_queues():
+            await channel.queue_delete(queue.name)
+        await channel.exchange_delete("metadata.events")
 
 
 # --- HTTP ---
@@ -241,5 +320,5 @@ def test_schemathesis_finds_nothing(service: Service, tmp_path: Path, auth: str)
         command, cwd=tmp_path, capture_output=True, check=False, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout
-    assert "6 selected / 6 total" in done.stdout
+    assert "7 selected / 7 total" in done.stdout
     assert api.events("unhandled_error") == []

@@ -22,15 +22,26 @@ from tests.site import Site
 Processes = tuple[Api, Api, Worker]
 
 
-@pytest.fixture
-def processes(service: Service) -> Processes:
-    """Two APIs and a worker, which makes two attempts at a page."""
+def two_apis_and_a_worker(service: Service) -> Processes:
+    """Start two APIs and a worker, which makes two attempts at a page."""
     first, second, worker = service.api(), service.api(), service.worker(WORKER_MAX_ATTEMPTS="2")
     for process in (first, second, worker):
         process.launch()
     for process in (first, second, worker):
         process.wait_until_ready()
     return first, second, worker
+
+
+@pytest.fixture
+def processes(service: Service) -> Processes:
+    """Processes for a test that counts everything they do."""
+    return two_apis_and_a_worker(service)
+
+
+@pytest.fixture(scope="module")
+def shared(shared_service: Service) -> Processes:
+    """Processes for tests that look only at their own pages."""
+    return two_apis_and_a_worker(shared_service)
 
 
 def stored(service: Service, api: Api, url: str) -> dict[str, Any]:
@@ -129,16 +140,16 @@ def reserve_and_die(service: Service, url: str) -> None:
 
 
 def test_a_refresh_that_fails_is_shown_beside_the_result_that_stays(
-    service: Service, site: Site, processes: Processes
+    shared_service: Service, site: Site, shared: Processes
 ) -> None:
-    api, _, worker = processes
+    api, _, worker = shared
     url = site.url("/failing/page")
-    before = stored(service, api, url)
+    before = stored(shared_service, api, url)
     site.failing = True
-    request_id = service.post(api, url).json()["request_id"]
+    request_id = shared_service.post(api, url).json()["request_id"]
     worker.wait_for_event("metadata_retryable_failure", request_id=request_id)
-    retrying = service.get(api, url).json()
-    failed = refreshed(service, api, url)
+    retrying = shared_service.get(api, url).json()
+    failed = refreshed(shared_service, api, url)
     assert retrying["refresh"] == {
         "status": "FAILED_RETRYABLE",
         "request_id": request_id,
@@ -151,31 +162,31 @@ def test_a_refresh_that_fails_is_shown_beside_the_result_that_stays(
     for body in (retrying, failed):
         assert body["metadata"] == before["metadata"]
         assert (body["status"], body["checked_at"]) == ("COMPLETED", before["checked_at"])
-    state = service.request_state(api, request_id)
+    state = shared_service.request_state(api, request_id)
     assert (state["status"], state["attempts"], state["url"]) == ("FAILED_PERMANENT", 2, url)
     assert state["error"] == failed["refresh"]["error"]
     site.failing = False
-    service.post(api, url)
-    assert refreshed(service, api, url)["refresh"] is None
+    shared_service.post(api, url)
+    assert refreshed(shared_service, api, url)["refresh"] is None
 
 
 @pytest.mark.parametrize("path", ["/tagged/page", "/moved/tagged/page"])
 def test_a_refresh_asks_the_server_whether_the_page_has_changed(
-    service: Service, site: Site, processes: Processes, path: str
+    shared_service: Service, site: Site, shared: Processes, path: str
 ) -> None:
-    api, _, worker = processes
+    api, _, worker = shared
     url, first_etag = site.url(path), site.etag
-    before = stored(service, api, url)
-    service.get(api, url, max_age=0)
-    confirmed = refreshed(service, api, url)
+    before = stored(shared_service, api, url)
+    shared_service.get(api, url, max_age=0)
+    confirmed = refreshed(shared_service, api, url)
     assert confirmed["metadata"] == before["metadata"]
     assert confirmed["checked_at"] > before["checked_at"]
     site.edition = 2
-    service.get(api, url, max_age=0)
-    changed = refreshed(service, api, url)
+    shared_service.get(api, url, max_age=0)
+    changed = refreshed(shared_service, api, url)
     assert changed["metadata"]["body_sha256"] != before["metadata"]["body_sha256"]
-    service.get(api, url, max_age=0)
-    refreshed(service, api, url)
+    shared_service.get(api, url, max_age=0)
+    refreshed(shared_service, api, url)
     log = [hit for hit in site.seen if hit.url == site.url("/tagged/page")]
     assert [(hit.status, hit.if_none_match) for hit in log] == [
         (200, None),
@@ -184,8 +195,8 @@ def test_a_refresh_asks_the_server_whether_the_page_has_changed(
         (304, site.etag),
     ]
     assert {hit.if_none_match for hit in site.seen if hit not in log} <= {None}
-    worker.wait_for_event("metadata_persisted", count=4)  # logged just after the write
-    told = [event["unchanged"] for event in worker.events("metadata_persisted")]
+    worker.wait_for_event("metadata_persisted", count=4, url=url)  # logged just after the write
+    told = [event["unchanged"] for event in worker.events("metadata_persisted", url=url)]
     assert told == [False, True, False, True]
 
 
@@ -229,27 +240,27 @@ def test_a_read_with_queue_false_has_nothing_fetched(service: Service, site: Sit
 
 
 def test_requests_that_share_a_fetch_are_all_told_what_became_of_them(
-    service: Service, site: Site, processes: Processes
+    shared_service: Service, site: Site, shared: Processes
 ) -> None:
-    first, second, worker = processes
+    first, second, worker = shared
     url = site.url("/held/page")
-    leader = service.post(first, url).json()["request_id"]
+    leader = shared_service.post(first, url).json()["request_id"]
     worker.wait_for_event("fetch_started", request_id=leader)
-    sharing = [service.post(second, url).json()["request_id"] for _ in range(5)]
-    assert service.request_state(second, leader)["status"] == "IN_PROGRESS"
-    assert {service.request_state(first, it)["status"] for it in sharing} == {"QUEUED"}
+    sharing = [shared_service.post(second, url).json()["request_id"] for _ in range(5)]
+    assert shared_service.request_state(second, leader)["status"] == "IN_PROGRESS"
+    assert {shared_service.request_state(first, it)["status"] for it in sharing} == {"QUEUED"}
     site.release()
     states = [
         eventually(
-            lambda it=it: service.request_state(first, it),  # type: ignore[misc]  # its own `it`
+            lambda it=it: shared_service.request_state(first, it),  # type: ignore[misc]  # its own `it`
             lambda state: state["status"] == "COMPLETED",
         )
         for it in sharing
     ]
     assert len({state["answered_by"] for state in states}) == 1
     assert states[0]["answered_by"] in sharing
-    assert service.request_state(second, leader)["answered_by"] == leader
-    unknown = service.request_state(first, str(uuid4()))
+    assert shared_service.request_state(second, leader)["answered_by"] == leader
+    unknown = shared_service.request_state(first, str(uuid4()))
     assert unknown["type"] == "urn:page-metadata:problem:unknown-request"
 
 

@@ -1,12 +1,17 @@
 """The service with the rights that Compose gives it, on the real servers."""
 
+import asyncio
 import re
 from collections.abc import Iterator
+from contextlib import aclosing
+from typing import Any
 
 import httpx
 import pymongo
 import pytest
 
+from app.assembly import topology_of
+from app.broker.event_stream import open_events
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import ROOT
 from tests.command_line import pagemeta
@@ -61,3 +66,22 @@ def test_the_rights_of_compose_are_enough_for_the_whole_service(
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
     service.post(api, site.url("/status/503/page"))
     worker.wait_for_event("metadata_retryable_failure")
+    # Those of the command line, which declares a queue of its own, are enough too.
+    event = asyncio.run(followed(service, settings))
+    assert event["subject"] == site.url("/page")
+
+
+async def followed(service: Service, settings: dict[str, str]) -> dict[str, Any]:
+    """Publish the events of stored outcomes again until one is seen by whoever follows them."""
+    topology = topology_of(service.settings.model_copy(update={"broker_queue_name": "metadata.r"}))
+    async with (
+        asyncio.timeout(30),
+        open_events(settings["BROKER_URL"], topology, timeout_seconds=5) as stream,
+        aclosing(stream.follow([])) as events,
+    ):
+        first = asyncio.create_task(anext(events))
+        while not first.done():
+            again = ("republish", "--since", "2026-01-01")
+            ran = await asyncio.to_thread(pagemeta, service, *again, **settings)
+            assert ran.exit_code == 0, ran.output
+        return await first

@@ -83,6 +83,8 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(pages: Service) -
     collection(pages).insert_many([record(OLD), record(NEW), record("http://0x7f.1/")])
     collection(pages).insert_one(record("http://e.test:99999/"))
     before = stored(pages)
+    told = pagemeta(pages, "migrate", "--dry-run").stdout
+    assert "1 record to move to the canonical spelling of the URL\n" in told
     ran = pagemeta(pages, "migrate", "--dry-run", "--json")
     assert (ran.exit_code, json.loads(ran.stdout)) == (
         0,
@@ -141,20 +143,21 @@ def test_requests_that_wait_in_the_record_that_goes_wait_in_the_one_that_stays(
     (page,) = stored(pages).values()
     last: UUID = queued["processing"]["last_request_id"]
     assert set(page["processing"]["waiting"]) == {kept, waiting, last}
+    assert page["updated_at"] > NOW
 
 
 @pytest.mark.parametrize("url_of_claimed", [OLD, NEW])
 def test_a_page_that_is_being_fetched_is_left_for_the_next_run(
     pages: Service, url_of_claimed: str
 ) -> None:
-    held = {"claim": uuid4(), "lease_expires_at": NOW + timedelta(minutes=5)}
+    held = {"claim": uuid4(), "lease_expires_at": NOW + timedelta(hours=1)}
     collection(pages).insert_one(record(OLD, title="old"))
     collection(pages).insert_one(record(NEW, title="new"))
     change = {f"processing.{name}": value for name, value in held.items()}
     collection(pages).update_one({"url": url_of_claimed}, {"$set": change})
     ran = pagemeta(pages, "migrate", "--yes")
     assert ran.exit_code == 1
-    assert "1 records left, because their pages were being fetched" in ran.stdout
+    assert "1 record left, because a fetch was under way" in ran.stdout
     assert set(stored(pages)) == {OLD, NEW}
     over = {"processing.lease_expires_at": NOW - timedelta(minutes=5)}
     collection(pages).update_one({"url": url_of_claimed}, {"$set": over})

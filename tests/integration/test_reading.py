@@ -17,11 +17,11 @@ SIZE = 5_000_000
 SMALL = "http://example.com/small"
 
 
-@pytest.fixture
-def stocked(service: Service) -> Api:
-    api = service.api().start()
-    store_page(service, large(0), "x" * SIZE)
-    store_page(service, SMALL, "<p>" * 1000)
+@pytest.fixture(scope="module")
+def stocked(shared_service: Service) -> Api:
+    api = shared_service.api().start()
+    store_page(shared_service, large(0), "x" * SIZE)
+    store_page(shared_service, SMALL, "<p>" * 1000)
     return api
 
 
@@ -48,13 +48,13 @@ def profile(service: Service) -> None:
 
 
 def test_what_is_not_asked_for_is_not_read_from_the_database(
-    service: Service, stocked: Api, client: httpx.Client
+    shared_service: Service, stocked: Api, client: httpx.Client
 ) -> None:
     query = {"url": large(0)}
     source = client.get(f"{stocked.url}/metadata/source", params=query)
     assert source.content == b"x" * SIZE
     whole = client.get(f"{stocked.url}/metadata", params=query)
-    profile(service)
+    profile(shared_service)
     some = client.get(f"{stocked.url}/metadata", params={**query, "fields": "status_code,headers"})
     assert set(some.json()["metadata"]) == {"status_code", "headers"}
     for path, answer in (("/metadata", whole), ("/metadata/source", source)):
@@ -62,13 +62,13 @@ def test_what_is_not_asked_for_is_not_read_from_the_database(
         again = client.get(f"{stocked.url}{path}", params=query, headers=known)
         assert (again.status_code, again.content) == (304, b"")
         assert client.head(f"{stocked.url}{path}", params=query).status_code == 200
-    assert largest_reply(service) < 2000
+    assert largest_reply(shared_service) < 2000
 
 
 def test_a_304_is_given_by_each_process_for_the_tag_of_another(
-    service: Service, stocked: Api, client: httpx.Client
+    shared_service: Service, stocked: Api, client: httpx.Client
 ) -> None:
-    other = service.api().start()
+    other = shared_service.api().start()
     tag = client.get(f"{stocked.url}/metadata", params={"url": SMALL}).headers["etag"]
     answer = client.get(
         f"{other.url}/metadata", params={"url": SMALL}, headers={"If-None-Match": tag}

@@ -1,9 +1,7 @@
 """`pagemeta reextract` on a real database."""
 
-from contextlib import closing
 from datetime import timedelta
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from bson import BSON
@@ -11,7 +9,6 @@ from bson import BSON
 from app.cli import reextract as command
 from app.extractor.document import EXTRACTOR_VERSION, extract
 from app.store.rereading import Head, StoredPages
-from dev.servers import MongoDB, RabbitMQ
 from tests.command_line import pagemeta
 from tests.service import Service, started
 from tests.site import serving
@@ -21,21 +18,16 @@ MAX_RECORD_BYTES = 16 * 1024 * 1024
 PAGE = "<!doctype html><title>As stored</title><p>Text"
 
 
-# Keeps the tests in one process of pytest-xdist, so that the record is made once.
-pytestmark = pytest.mark.xdist_group("reextract")
-
-
 @pytest.fixture(scope="module")
-def record(
-    tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ, mongodb: MongoDB
-) -> dict[str, Any]:
+def record(shared_service: Service) -> dict[str, Any]:
     """A record as a worker writes it, of an HTML page that nobody has read."""
-    folder, name = tmp_path_factory.mktemp("writer"), f"t{uuid4().hex[:12]}"
-    with closing(Service(folder, rabbitmq, mongodb, name)) as service, serving() as site:
-        api, worker = started(service.api(), service.worker())
-        service.post(api, site.url("/slow/1/1"))
+    api, worker = started(shared_service.api(), shared_service.worker())
+    with serving() as site:
+        shared_service.post(api, site.url("/slow/1/1"))
         worker.wait_for_event("metadata_persisted")
-        (record,) = service.pages.find({}, {"_id": False})
+    (record,) = shared_service.pages.find({}, {"_id": False})
+    for process in (api, worker):
+        process.stop()
     record["metadata"] |= {"content_type": "text/html", "page_source": PAGE, "document": None}
     return record
 
@@ -134,7 +126,8 @@ def test_a_record_that_would_get_too_large_is_named_and_keeps_its_document(
 ) -> None:
     add(service, record, "1", page_source="")
     (page,) = service.pages.find({"url": "http://stored.test/1"})
-    room = MAX_RECORD_BYTES - len(BSON.encode(page)) - 100  # a document takes more than that
+    size = len(BSON.encode(page, codec_options=service.pages.codec_options))
+    room = MAX_RECORD_BYTES - size - 100  # a document takes more than that
     source = PAGE + " " * (room - len(PAGE))
     service.pages.update_one({"_id": page["_id"]}, {"$set": {"metadata.page_source": source}})
     ran = pagemeta(service, "reextract")

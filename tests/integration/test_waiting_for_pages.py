@@ -56,12 +56,25 @@ def calls() -> Iterator[Calls]:
         yield calls
 
 
-@pytest.fixture
-def apis(service: Service) -> tuple[Api, Api]:
+def two_apis(service: Service) -> tuple[Api, Api]:
     first, second = service.api(API_MAX_WAITERS="20").launch(), service.api().launch()
     for api in (first, second):
         api.wait_until_ready()
     return first, second
+
+
+@pytest.fixture
+def apis(service: Service) -> tuple[Api, Api]:
+    """Two APIs without a worker: what is asked for stays queued."""
+    return two_apis(service)
+
+
+@pytest.fixture(scope="module")
+def served(shared_service: Service) -> tuple[Api, Api]:
+    """Two APIs with a worker."""
+    apis = two_apis(shared_service)
+    shared_service.worker().start()
+    return apis
 
 
 def hit_of(answer: httpx.Response) -> int:
@@ -78,15 +91,14 @@ def wait_until_waiting(service: Service, url: str, calls: int = 1) -> None:
 
 
 def test_callers_of_both_processes_are_answered_when_any_worker_has_fetched_the_page(
-    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+    shared_service: Service, site: Site, served: tuple[Api, Api], calls: Calls
 ) -> None:
-    first, second = apis
+    first, second = served
     url = site.url("/held/page")
-    service.worker().start()
-    waiting = [calls.get(api, url) for api in apis * 5]
-    waiting += [calls.post(api, url) for api in apis * 5]
+    waiting = [calls.get(api, url) for api in served * 5]
+    waiting += [calls.post(api, url) for api in served * 5]
     eventually(lambda: site.hits["/held/page"], lambda hits: hits == 1)
-    wait_until_waiting(service, url, len(waiting))
+    wait_until_waiting(shared_service, url, len(waiting))
     assert not any(call.done() for call in waiting)
     site.release()
     answers = [call.result(QUICK_SECONDS) for call in waiting]
@@ -97,16 +109,17 @@ def test_callers_of_both_processes_are_answered_when_any_worker_has_fetched_the_
 
 
 def test_a_post_gets_content_no_older_than_itself(
-    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+    shared_service: Service, site: Site, served: tuple[Api, Api], calls: Calls
 ) -> None:
-    first, second = apis
+    first, second = served
     url = site.url("/held/refreshed")
-    service.worker().start()
     early = calls.post(first, url)
     eventually(lambda: site.hits["/held/refreshed"], lambda hits: hits == 1)
     late = [calls.post(api, url) for api in (first, second)]
     eventually(
-        lambda: [len(page["processing"]["waiting"]) for page in service.pages.find({"url": url})],
+        lambda: [
+            len(page["processing"]["waiting"]) for page in shared_service.pages.find({"url": url})
+        ],
         lambda waiting: waiting == [2],
     )
     site.release()
@@ -117,14 +130,13 @@ def test_a_post_gets_content_no_older_than_itself(
 
 
 def test_every_one_of_many_posts_in_a_row_is_answered_in_time(
-    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+    site: Site, served: tuple[Api, Api], calls: Calls
 ) -> None:
     # Each fetch is followed by the next at once, so a finished request is soon an earlier one.
     url = site.url("/busy")
-    service.worker().start()
     waiting = []
     for number in range(60):
-        waiting.append(calls.post(apis[1], url))
+        waiting.append(calls.post(served[1], url))
         if number % 3 == 0:
             time.sleep(0.03)
     answers = [call.result(QUICK_SECONDS * 2) for call in waiting]
@@ -133,12 +145,11 @@ def test_every_one_of_many_posts_in_a_row_is_answered_in_time(
 
 
 def test_a_page_that_fails_for_good_ends_the_wait_too(
-    service: Service, apis: tuple[Api, Api], calls: Calls
+    served: tuple[Api, Api], calls: Calls
 ) -> None:
-    service.worker().start()
     url = "http://no-such-host.invalid/"
-    posted = calls.post(apis[0], url).result(QUICK_SECONDS)
-    read = calls.get(apis[1], url).result(QUICK_SECONDS)
+    posted = calls.post(served[0], url).result(QUICK_SECONDS)
+    read = calls.get(served[1], url).result(QUICK_SECONDS)
     for answer in (posted, read):
         assert (answer.status_code, answer.json()["status"]) == (200, "FAILED_PERMANENT")
 

@@ -10,7 +10,8 @@ from app.assembly import Parts, assemble, assemble_consumer
 from app.broker.connection import BrokerConnection
 from app.broker.operations import subscribe
 from app.broker.private_api import consumed_queue, consuming_channel
-from app.broker.publisher import RetryPublisher
+from app.broker.publisher import EventPublisher, RetryPublisher
+from app.events import Announcer
 from app.models import Coalesced, Delivery, Outcome
 from app.runtime.settings import Settings
 from app.services import Collector
@@ -37,7 +38,8 @@ class _NothingToCollect(Collector):
 def _handler(parts: Parts) -> MessageHandler:
     retries = RetryPublisher(parts.sender, parts.topology)
     held = HeldMessages(ExtraConsumers(parts.broker, prefetch=2))
-    return MessageHandler(_NothingToCollect(), retries, held, concurrency=2)
+    announcer = Announcer(EventPublisher(parts.sender, parts.topology, ()), parts.outbox)
+    return MessageHandler(_NothingToCollect(), retries, announcer, held, concurrency=2)
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from typing import Any, Self
 import aiormq.abc
 from aio_pika import RobustConnection
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
-from faststream.rabbit import RabbitBroker, RabbitQueue
+from faststream.rabbit import RabbitBroker, RabbitExchange, RabbitQueue
 from faststream.rabbit.publisher import RabbitPublisher
 from faststream.rabbit.testing import PatchedMessage
 from pamqp import commands
@@ -53,6 +53,20 @@ class FakeChannel:
 
     async def __aexit__(self, *_exception: object) -> None:
         self.is_open = False
+
+    async def declare_exchange(self, name: str, kind: Any, **options: Any) -> Any:
+        await self.answering.wait()
+        answer = self.answers.popleft() if self.answers else None
+        if answer is not None:
+            raise answer
+        self.missing.discard(name)
+        self.declared.append(name)
+        self.options[name] = {"type": kind, **options}
+
+    async def get_exchange(self, name: str) -> Any:
+        await self.answering.wait()
+        if name in self.missing:
+            raise ChannelNotFoundEntity(f"no exchange '{name}'")
 
     async def declare_queue(self, name: str, *, passive: bool = False, **options: Any) -> Any:
         await self.answering.wait()
@@ -164,6 +178,7 @@ class FakeDestination(RabbitPublisher):
 
     def __init__(self, answer: Callable[[], asyncio.Event | None] = lambda: None) -> None:
         self.queue = RabbitQueue("metadata.requests")
+        self.exchange = RabbitExchange()
         self.answer = answer
         self.sent: list[dict[str, Any]] = []
         self.confirmed = 0

@@ -5,11 +5,21 @@ import logging
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import pytest
+import pytest_asyncio
+from fastapi import FastAPI
 from loguru import logger
+from starlette.datastructures import State
 
+from app.api.answers import READING_BYTES, SENDING_BYTES, LargePages, Room
+from app.api.application import create_app
 from app.runtime.settings import Settings
+from app.waiting import Waiters
+from dev.specs import default_settings
+from tests.fakes import FakePages
 from tests.unit.recorded import Log
 
 
@@ -53,6 +63,38 @@ def settings(bare_environment: pytest.MonkeyPatch) -> Settings:
     """The defaults, whatever this machine's environment and `.env` say."""
     del bare_environment
     return Settings(_env_file=None)
+
+
+@pytest.fixture(scope="session")
+def built_api() -> FastAPI:
+    """The API with the default settings, for `default_api` alone."""
+    return create_app(default_settings())
+
+
+@pytest.fixture
+def default_api(built_api: FastAPI) -> Iterator[FastAPI]:
+    """The API with the default settings, and with a state that no other test sees.
+
+    FastAPI completes a route when it is first called, which takes longer than most tests. So all
+    tests of a process share the routes and the middleware, which do not change. What a test puts
+    into the state is gone after it, and what counts callers there is new for each.
+    """
+    as_built = built_api.state
+    counters = {
+        "waiters": Waiters(FakePages().answered, most=1000),
+        "large_pages": LargePages(Room(READING_BYTES), Room(SENDING_BYTES)),
+    }
+    built_api.state = State({name: as_built[name] for name in as_built} | counters)
+    yield built_api
+    built_api.state = as_built
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def openapi() -> Any:
+    """The OpenAPI document as it is served, which takes half a second to build. Only read it."""
+    transport = httpx.ASGITransport(create_app(default_settings()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        return (await client.get("/openapi.json")).json()
 
 
 @pytest.fixture

@@ -23,12 +23,13 @@ from faststream.rabbit import RabbitMessage
 from app.broker.messages import DEFERRALS_HEADER, MetadataRequested
 from app.broker.publisher import Retry, RetryPublisher
 from app.errors import PublishError, PublishFailed, PublishFault, StoreUnavailable
+from app.events import Announcer
 from app.models import PageMetadata, PageRecord, PageRequest, Validators
 from app.retries import RetryPolicy
 from app.services import Collector, Inventory, Pages
 from app.worker.handlers import MessageHandler
 from app.worker.held import ExtraConsumers, HeldMessages
-from tests.fakes import NOW, FakePages, a_page
+from tests.fakes import NOW, FakeEventPublisher, FakeOutbox, FakePages, a_page
 
 T = TypeVar("T")
 
@@ -407,6 +408,7 @@ class Deployment:
         handler = MessageHandler(
             collector,
             DelayingPublisher(self.broker, self.steps),
+            Announcer(FakeEventPublisher(), FakeOutbox()),
             HeldMessages(NoExtraConsumers()),
             concurrency=SLOTS,
         )

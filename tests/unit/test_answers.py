@@ -10,10 +10,8 @@ from dirty_equals import IsPartialDict
 from fastapi import FastAPI
 
 from app.api.answers import LargePages, Room
-from app.api.application import create_app
 from app.api.problems import Refusal
 from app.models import Claim, Delivery, PageError, PageMetadata, PageRecord, PageStatus
-from app.runtime.settings import Settings
 from app.services import Inventory
 from tests.fakes import MAX_INLINE_SOURCE_BYTES, URL, FakePages, FakePublisher, a_page, a_request
 
@@ -26,10 +24,9 @@ def pages() -> FakePages:
 
 
 @pytest.fixture
-def app(settings: Settings, pages: FakePages) -> FastAPI:
-    app = create_app(settings)
-    app.state.inventory = Inventory(publisher=FakePublisher(), pages=pages)
-    return app
+def app(default_api: FastAPI, pages: FakePages) -> FastAPI:
+    default_api.state.inventory = Inventory(publisher=FakePublisher(), pages=pages)
+    return default_api
 
 
 @pytest.fixture

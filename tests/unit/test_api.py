@@ -95,12 +95,11 @@ def pages() -> FakePages:
 
 
 @pytest.fixture
-def app(settings: Settings, publisher: FakePublisher, pages: FakePages) -> FastAPI:
-    app = create_app(settings)
-    app.state.connection = FakeConnection()
-    app.state.database = FakeDatabase()
-    put_together(app, publisher, pages)
-    return app
+def app(default_api: FastAPI, publisher: FakePublisher, pages: FakePages) -> FastAPI:
+    default_api.state.connection = FakeConnection()
+    default_api.state.database = FakeDatabase()
+    put_together(default_api, publisher, pages)
+    return default_api
 
 
 def put_together(app: FastAPI, publisher: FakePublisher, pages: FakePages) -> None:
@@ -727,7 +726,7 @@ async def test_an_unforeseen_error_is_logged_with_its_traceback_and_not_shown_to
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/nothing", 404), ("DELETE", "/metadata", 405)]
+    ("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/metadata", 405)]
 )
 async def test_an_unknown_path_is_answered_with_a_problem(
     client: httpx.AsyncClient, method: str, path: str, status: int
@@ -738,8 +737,49 @@ async def test_an_unknown_path_is_answered_with_a_problem(
 async def test_the_answer_to_a_wrong_method_names_the_allowed_ones(
     client: httpx.AsyncClient,
 ) -> None:
-    answer = await client.delete("/metadata")
-    assert answer.headers["allow"] == "GET, HEAD, POST"
+    answer = await client.put("/metadata")
+    assert answer.headers["allow"] == "DELETE, GET, HEAD, POST"
+
+
+# --- Deleting ---
+
+
+async def test_a_deleted_page_is_unknown(client: httpx.AsyncClient) -> None:
+    await client.post("/metadata", json={"url": URL})
+    answer = await client.delete("/metadata", params={"url": URL})
+    assert (answer.status_code, answer.content) == (204, b"")
+    answer = await client.get("/metadata", params={"url": URL, "queue": "false"})
+    assert answer.status_code == 404
+
+
+async def test_a_page_is_deleted_under_any_of_its_spellings(client: httpx.AsyncClient) -> None:
+    await client.post("/metadata", json={"url": "https://example.com/a"})
+    await client.delete("/metadata", params={"url": "HTTPS://EXAMPLE.com:443/b/../a#c"})
+    answer = await client.get(
+        "/metadata", params={"url": "https://example.com/a", "queue": "false"}
+    )
+    assert answer.status_code == 404
+
+
+async def test_deleting_a_page_that_is_not_known_changes_nothing(client: httpx.AsyncClient) -> None:
+    answer = await client.delete("/metadata", params={"url": URL})
+    assert answer.status_code == 204
+
+
+@pytest.mark.parametrize("query", ["", "?url=", "?url=ftp://example.com/"])
+async def test_a_page_without_a_valid_url_is_not_deleted(
+    client: httpx.AsyncClient, query: str
+) -> None:
+    answer = await client.delete(f"/metadata{query}")
+    assert answer.status_code == 400
+
+
+async def test_nothing_is_deleted_while_the_database_is_away(
+    pages: FakePages, client: httpx.AsyncClient
+) -> None:
+    pages.failing = lambda: StoreUnavailable("away")
+    answer = await client.delete("/metadata", params={"url": URL})
+    assert answer.status_code == 503
 
 
 # --- Health ---
@@ -823,11 +863,6 @@ async def test_a_page_of_the_docs_loads_everything_from_this_server(
         assert (file.status_code, bool(file.content)) == (200, True)
 
 
-@pytest.fixture
-async def openapi(client: httpx.AsyncClient) -> Any:
-    return (await client.get("/openapi.json")).json()
-
-
 async def test_the_openapi_document_describes_the_calls(openapi: Any) -> None:
     assert openapi["openapi"].startswith("3.1")
     assert set(openapi["paths"]) >= {"/metadata", "/health/live", "/health/ready"}
@@ -849,7 +884,8 @@ async def test_the_asyncapi_document_is_served_as_yaml(client: httpx.AsyncClient
     assert answer.headers["content-type"].startswith("application/yaml")
     document = yaml.safe_load(answer.text)
     assert document["asyncapi"] == "3.0.0"
-    assert [it["address"] for it in document["channels"].values()] == ["metadata.requests"]
+    addresses = [it["address"] for it in document["channels"].values()]
+    assert addresses == ["metadata.requests", "page.deleted"]
 
 
 @pytest.mark.parametrize("path", ["/asyncapi", "/asyncapi/try"])

@@ -6,6 +6,7 @@ from bench.report import HEADINGS, Reading, Target, markdown_table, picture, row
 
 FAST = Target("POST", "a second", "no-op", 0.4, at_least=True)
 SMALL = Target("memory", "MiB", "", 250, at_least=False)
+MORE = Target("worker, documents filled", "a second", "worker")
 
 
 def test_a_row_is_the_median_of_its_rounds_held_against_its_target() -> None:
@@ -17,6 +18,14 @@ def test_a_row_is_the_median_of_its_rounds_held_against_its_target() -> None:
         "| POST | 420 a second | no-op: 1000 | 0.42 (0.3 to 0.5) | ≥ 0.4 | yes | API 1.25 |",
         "| memory | 300 MiB |  | 300 (300 to 300) | ≤ 250 | **no** |  |",
     ]
+
+
+def test_a_row_without_a_target_has_figures_but_no_bar() -> None:
+    rows = rows_of([MORE], [Reading("worker, documents filled", 300, 400)])
+    assert rows[0].cells() == [
+        "worker, documents filled", "300 a second", "worker: 400", "0.75 (0.75 to 0.75)", "", "", ""
+    ]  # fmt: skip
+    assert "documents" not in picture(rows)
 
 
 def test_a_bar_is_as_long_as_the_share_of_the_target_that_is_reached() -> None:

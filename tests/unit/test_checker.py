@@ -1,9 +1,12 @@
 """The checker is shown a history for each way to break a promise, and has to find it."""
 
+from dataclasses import replace
+
 import pytest
 
-from tests.checker import Evidence, Finding, Record, Report, judge
+from tests.checker import Evidence, Finding, Record, Report, StoredOutcome, judge
 from tests.history import Get, History, Hit, Post
+from tests.listener import Heard
 
 URL = "http://site/page"
 
@@ -155,8 +158,55 @@ def test_the_table_has_a_row_for_each_fault_and_a_sum() -> None:
     posts = (a_post(1, fault="worker killed"), a_post(3, "r2", fault="broker killed"))
     text = str(judged(evidence(COMPLETED), posts=posts)).splitlines()
     rows = [line.split() for line in text if line.strip().startswith(("worker", "broker", "all"))]
-    assert [row[-7:] for row in rows] == [
-        ["1", "0", "0", "0", "1", "0", "0"],
-        ["1", "0", "0", "0", "0", "0", "0"],
-        ["2", "0", "0", "0", "1", "0", "0"],
+    assert [row[-9:] for row in rows] == [
+        ["1", "0", "0", "0", "1", "0", "0", "0", "0"],
+        ["1", "0", "0", "0", "0", "0", "0", "0", "0"],
+        ["2", "0", "0", "0", "1", "0", "0", "0", "0"],
     ]
+
+
+# --- Events ---
+
+TOLD = Record(URL, "COMPLETED", hit=1, outcomes=1)
+EVENT = Heard("e1", URL, b"{}", is_stored=True)
+OUTCOME = StoredOutcome(URL, "e1")
+
+
+def test_an_outcome_whose_event_was_heard_is_fine() -> None:
+    assert judged(evidence(TOLD, outcomes=[OUTCOME], heard=[EVENT])).is_clean
+
+
+def test_a_copy_of_an_event_is_fine() -> None:
+    assert judged(evidence(TOLD, outcomes=[OUTCOME], heard=[EVENT, EVENT])).is_clean
+
+
+def test_nothing_is_said_of_events_if_nobody_has_listened() -> None:
+    assert judged(evidence(TOLD, outcomes=[OUTCOME], heard=None)).is_clean
+
+
+@pytest.mark.parametrize("outcome", [OUTCOME, StoredOutcome(URL, None)])
+def test_an_outcome_that_nobody_has_heard_of_is_untold(outcome: StoredOutcome) -> None:
+    found = kinds(judged(evidence(TOLD, outcomes=[outcome], heard=[])))
+    assert found == ["untold", "untold"]
+
+
+def test_an_early_outcome_that_the_record_does_not_keep_is_counted_all_the_same() -> None:
+    twice = replace(TOLD, outcomes=2)
+    assert kinds(judged(evidence(twice, outcomes=[OUTCOME], heard=[EVENT]))) == ["untold"]
+
+
+def test_an_event_without_an_outcome_is_mistold() -> None:
+    ghost = replace(EVENT, event_id="e2")
+    found = kinds(judged(evidence(TOLD, outcomes=[OUTCOME], heard=[EVENT, ghost])))
+    assert found == ["mistold"]
+
+
+def test_an_event_that_came_before_its_outcome_was_stored_is_mistold() -> None:
+    early = replace(EVENT, is_stored=False)
+    assert kinds(judged(evidence(TOLD, outcomes=[OUTCOME], heard=[early]))) == ["mistold"]
+
+
+def test_two_copies_of_an_event_that_differ_are_mistold() -> None:
+    other = replace(EVENT, body=b"[]")
+    found = kinds(judged(evidence(TOLD, outcomes=[OUTCOME], heard=[EVENT, other])))
+    assert found == ["mistold"]

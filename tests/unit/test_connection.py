@@ -27,7 +27,9 @@ from tests.unit.amqp import (
 from tests.unit.recorded import Log
 
 TO_READY = ["CONNECTED", "CHANNEL_OPEN", "CONFIRM_ENABLED", "QUEUE_DECLARED", "READY"]
-QUEUES = [queue.name for queue in TOPOLOGY]
+QUEUES = [*(queue.name for queue in TOPOLOGY), TOPOLOGY.events.name]
+"""What is declared, in this order: the exchange comes last."""
+
 MISMATCH = ChannelPreconditionFailed("inequivalent arg 'x-max-length' for queue 'metadata.dead'")
 
 
@@ -345,7 +347,7 @@ async def test_queues_that_are_missing_are_declared_again_before_it_is_ready(
 ) -> None:
     link.queues.answering.clear()
     opened.declare_again(["metadata.dead"])
-    assert opened.why_not_ready() == "queues are missing: metadata.dead"
+    assert opened.why_not_ready() == "missing at the broker: metadata.dead"
     assert log.one("queues_missing") == IsPartialDict(level="ERROR", queues=["metadata.dead"])
     link.queues.answering.set()
     await until(lambda: opened.is_ready)

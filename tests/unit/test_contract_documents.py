@@ -27,6 +27,7 @@ from app.contract.documents import (
     as_yaml,
     worker_specification,
 )
+from app.models import EventKind
 from app.runtime.settings import Settings
 from app.urls import canonical_url
 from app.worker.application import Worker
@@ -93,18 +94,22 @@ def test_a_document_has_a_title_a_version_and_a_license(either: Any) -> None:
     assert "contact" not in either["info"]
 
 
-def test_the_api_sends_requests_and_nothing_else(api: Any) -> None:
-    assert operations(api) == {("requestMetadata", "send", "pages.requests")}
+def test_the_api_sends_requests_and_tells_of_deletions(api: Any) -> None:
+    assert operations(api) == {
+        ("requestMetadata", "send", "pages.requests"),
+        ("tellPageDeleted", "send", "page.deleted"),
+    }
 
 
-def test_the_worker_receives_requests_and_retries_and_sends_retries_and_dead_letters(
+def test_the_worker_receives_requests_and_retries_and_sends_retries_dead_letters_and_events(
     worker: Any,
 ) -> None:
     assert operations(worker) == {
         ("collectMetadata", "receive", "pages.requests"),
         ("collectMetadataAgain", "receive", "pages.retries"),
-        *((f"retryIn{delay}", "send", f"pages.retry.{delay}") for delay in DELAYS),
+        ("retryLater", "send", "pages.retry.{delay}"),
         ("rejectMessage", "send", "pages.dead"),
+        *((f"tellPage{kind.capitalize()}", "send", f"page.{kind}") for kind in EventKind),
     }
 
 
@@ -112,13 +117,15 @@ def test_channels_and_messages_have_names_a_person_would_choose(worker: Any) -> 
     assert list(worker["channels"]) == [
         "requests",
         "retries",
-        *(f"retriesIn{delay}" for delay in DELAYS),
+        "retriesLater",
         "deadLetters",
+        *(f"page{kind.capitalize()}" for kind in EventKind),
     ]
     assert list(worker["components"]["messages"]) == [
         "MetadataRequested",
         "MetadataRequestedAgain",
         "DeadLetter",
+        *(f"Page{kind.capitalize()}" for kind in EventKind),
     ]
     titles = {field["title"] for field in fields(worker).values()}
     assert titles == {"Page URL", "Request ID", "Time of the request", "Attempt"}
@@ -159,8 +166,10 @@ def test_each_queue_is_described_with_the_arguments_that_are_declared(
     worker: Any, topology: Topology
 ) -> None:
     channels = {channel["address"]: channel for channel in worker["channels"].values()}
-    assert set(channels) == {queue.name for queue in topology}
-    for queue in topology:
+    shared = (topology.requests, topology.retries, topology.dead)
+    events = {f"page.{kind}" for kind in EventKind}
+    assert set(channels) == {*(it.name for it in shared), "pages.retry.{delay}", *events}
+    for queue in shared:
         binding = channels[queue.name]["bindings"]["amqp"]
         assert binding["is"] == "queue"
         assert binding["queue"] == {
@@ -173,18 +182,80 @@ def test_each_queue_is_described_with_the_arguments_that_are_declared(
         assert binding["x-queue-arguments"] == queue.arguments
 
 
+def test_the_retry_queues_are_one_channel_whose_parameter_is_the_delay(
+    worker: Any, topology: Topology
+) -> None:
+    channel = worker["channels"]["retriesLater"]
+    assert channel["parameters"]["delay"]["enum"] == list(DELAYS)
+    binding = channel["bindings"]["amqp"]
+    described = {
+        binding["queue"]["name"].replace("{delay}", delay): {
+            **binding["x-queue-arguments"],
+            **binding["x-queue-arguments-by-delay"][delay],
+        }
+        for delay in DELAYS
+    }
+    assert described == {queue.name: queue.arguments for queue in topology.retry_delays.values()}
+    assert channel["address"] == binding["queue"]["name"]
+
+
+def test_another_setting_of_the_delays_changes_no_name_of_the_document(worker: Any) -> None:
+    settings = Settings(_env_file=None, worker_retry_delays_seconds="1,2")
+    other = create_api(settings).state.documents.worker
+    for part in ("channels", "operations"):
+        assert other[part].keys() == worker[part].keys()
+    assert other["channels"]["retriesLater"]["parameters"]["delay"]["enum"] == ["1s", "2s"]
+
+
+def test_an_event_is_described_with_the_exchange_that_is_declared(
+    worker: Any, topology: Topology
+) -> None:
+    for kind in EventKind:
+        channel = worker["channels"][f"page{kind.capitalize()}"]
+        assert channel["bindings"]["amqp"] == {
+            "is": "routingKey",
+            "bindingVersion": "0.3.0",
+            "exchange": {
+                "name": topology.events.name,
+                "type": "topic",
+                "durable": True,
+                "autoDelete": False,
+                "vhost": "/vhost",
+            },
+        }
+
+
+def test_the_example_of_each_event_fits_its_schema(worker: Any) -> None:
+    for kind in EventKind:
+        message = worker["components"]["messages"][f"Page{kind.capitalize()}"]
+        schema = {**message["payload"], "components": worker["components"]}
+        (example,) = message["examples"]
+        Draft7Validator(schema, format_checker=FormatChecker()).validate(example["payload"])
+        assert example["payload"]["type"] == message["bindings"]["amqp"]["messageType"]
+
+
+def test_events_that_are_off_are_not_described() -> None:
+    settings = Settings(_env_file=None, events=False)
+    documents = create_api(settings).state.documents
+    for document in (documents.api, documents.worker):
+        assert not [it for it in document["operations"] if it.startswith("tell")]
+        assert list(document["components"]["schemas"]) == ["MetadataRequested"]
+
+
 def test_every_argument_is_in_the_description_of_its_queue(worker: Any, topology: Topology) -> None:
     channels = {channel["address"]: channel for channel in worker["channels"].values()}
-    for queue in topology:
+    for queue in (topology.requests, topology.retries, topology.dead):
         for name, value in (queue.arguments or {}).items():
             shown = f"`{value}`" if value != "" else "(empty)"
             assert f"| `{name}` | {shown} | " in channels[queue.name]["description"]
 
 
 def test_messages_are_described_as_persistent_mandatory_and_with_a_timestamp(worker: Any) -> None:
-    sends = [it for name, it in worker["operations"].items() if name.startswith("retryIn")]
     expected = {"deliveryMode": 2, "mandatory": True, "timestamp": True, "bindingVersion": "0.3.0"}
-    assert [it["bindings"]["amqp"] for it in sends] == [expected] * len(DELAYS)
+    assert worker["operations"]["retryLater"]["bindings"]["amqp"] == expected
+    for kind in EventKind:
+        binding = worker["operations"][f"tellPage{kind.capitalize()}"]["bindings"]["amqp"]
+        assert binding == {**expected, "mandatory": False}  # nobody has to listen
 
 
 def test_a_dead_letter_keeps_the_properties_it_had(worker: Any) -> None:
@@ -198,19 +269,28 @@ def test_received_messages_are_described_as_acknowledged(worker: Any) -> None:
 
 
 def fields(document: Any) -> dict[str, Any]:
-    (schema,) = document["components"]["schemas"].values()
+    schema = document["components"]["schemas"]["MetadataRequested"]
     properties: dict[str, Any] = schema["properties"]
     return properties
 
 
 def test_the_payload_has_every_field_described_with_an_example(either: Any) -> None:
-    (schema,) = either["components"]["schemas"].values()
+    schema = either["components"]["schemas"]["MetadataRequested"]
     assert list(schema["properties"]) == list(MetadataRequested.model_fields)
     assert schema["required"] == ["url", "request_id", "requested_at"]
     for field in schema["properties"].values():
         assert field["description"]
         for example in field["examples"]:
             Draft7Validator(field, format_checker=FormatChecker()).validate(example)
+
+
+def test_every_field_of_an_event_is_described(worker: Any) -> None:
+    schemas = worker["components"]["schemas"]
+    for name in ("PageEventMessage", "EventData", "EventError"):
+        for field in schemas[name]["properties"].values():
+            assert "$ref" in field or field["description"]
+            for example in field.get("examples", ()):
+                Draft7Validator(field, format_checker=FormatChecker()).validate(example)
 
 
 def test_a_message_names_its_properties(either: Any) -> None:
@@ -272,7 +352,8 @@ def test_the_overlay_describes_nothing_that_no_process_has(worker: Any, api: Any
     overlay = yaml.safe_load(OVERLAY.read_text())
 
     def described(section: str) -> set[str]:
-        return {name.replace("{delay}", delay) for name in overlay[section] for delay in DELAYS}
+        kinds = [kind.capitalize() for kind in EventKind]
+        return {name.replace("{Kind}", kind) for name in overlay[section] for kind in kinds}
 
     assert described("channels") == worker["channels"].keys() | api["channels"].keys()
     assert described("operations") == worker["operations"].keys() | api["operations"].keys()
@@ -280,9 +361,9 @@ def test_the_overlay_describes_nothing_that_no_process_has(worker: Any, api: Any
     arguments = {
         name
         for channel in worker["channels"].values()
-        for name in channel["bindings"]["amqp"]["x-queue-arguments"]
+        for name in channel["bindings"]["amqp"].get("x-queue-arguments", ())
     }
-    assert overlay["arguments"].keys() == arguments
+    assert overlay["arguments"].keys() == arguments | {"x-message-ttl"}
 
 
 def test_an_operation_that_the_overlay_does_not_describe_is_an_error(topology: Topology) -> None:

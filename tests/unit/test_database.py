@@ -110,6 +110,11 @@ async def test_opening_prepares_the_collection(log: Log) -> None:
             "partialFilterExpression": {"processing.waiting.0": {"$exists": True}}
         },
         "processing.covered.request_id": {},
+        "unpublished.event_id": {"partialFilterExpression": {"unpublished.0": {"$exists": True}}},
+        "deleted_at": {
+            "expireAfterSeconds": 7 * 86_400,
+            "partialFilterExpression": {"status": "DELETED"},
+        },
     }
     assert log.events == ["db_connect_attempt", "db_connected"]
     assert log.one("db_connect_attempt") == IsPartialDict(attempt=1, delay=0)

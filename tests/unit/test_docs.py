@@ -7,24 +7,23 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from fastapi import FastAPI
 
-from app.api.application import create_app
 from app.contract.documents import Documents
-from app.runtime.settings import Settings
 
 PAGES = ["/", "/docs", "/redoc", "/asyncapi", "/asyncapi/worker"]
 
 
 @pytest.fixture
-async def client(settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_app(settings))
+async def client(default_api: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(default_api)
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         yield client
 
 
 @pytest.fixture
-def documents(settings: Settings) -> Documents:
-    documents: Documents = create_app(settings).state.documents
+def documents(default_api: FastAPI) -> Documents:
+    documents: Documents = default_api.state.documents
     return documents
 
 
@@ -75,8 +74,8 @@ async def test_redoc_comes_without_the_picture_it_would_get_from_elsewhere(
     assert "cdn.redoc.ly" not in script.text
 
 
-async def test_pages_work_below_a_prefix(settings: Settings) -> None:
-    transport = httpx.ASGITransport(create_app(settings), root_path="/inventory")
+async def test_pages_work_below_a_prefix(default_api: FastAPI) -> None:
+    transport = httpx.ASGITransport(default_api, root_path="/inventory")
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
         for path in PAGES:
             page = await client.get(f"/inventory{path}")

@@ -7,7 +7,7 @@ import pytest
 from app.errors import FetchError
 from app.models import Header, NotModified, PageMetadata
 from app.worker import extraction
-from app.worker.extraction import IN_THREAD_CHARACTERS, ExtractingFetcher
+from app.worker.extraction import ALONE_CHARACTERS, IN_THREAD_CHARACTERS, ExtractingFetcher
 from tests.fakes import URL, FakeFetcher, a_page, a_timeout
 from tests.unit.recorded import Log
 
@@ -49,8 +49,20 @@ async def test_a_body_that_is_not_html_has_no_document(
     assert page.document is None
 
 
+async def test_others_have_their_turn_between_two_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    turn, turns_of_pages = 0, []
+    monkeypatch.setattr(extraction, "extract", lambda *_: turns_of_pages.append(turn))
+    page = a_page(page_source="x" * (ALONE_CHARACTERS + 1))
+    fetcher = ExtractingFetcher(FakeFetcher(page, page, page))
+    fetching = asyncio.gather(*(fetcher.fetch(URL, None) for _ in range(3)))
+    while not fetching.done():
+        await asyncio.sleep(0)
+        turn += 1
+    assert len(set(turns_of_pages)) == 3
+
+
 async def test_a_long_page_is_read_while_others_go_on() -> None:
-    page = "<title>A</title>" + "<p>" * 400_000
+    page = "<title>A</title>" + "<p>" * 1_600_000
     assert len(page) > IN_THREAD_CHARACTERS
     reading = asyncio.create_task(fetched(page_source=page))
     turns = 0

@@ -22,11 +22,13 @@ from app.errors import (
     HostBusy,
     StoreUnavailable,
 )
+from app.events import Announcer
 from app.models import (
     Claim,
     Delivery,
     ErrorKind,
     NotModified,
+    PageEvent,
     PageMetadata,
     PageRequest,
     PageStatus,
@@ -38,7 +40,16 @@ from app.worker import handlers
 from app.worker.handlers import MessageHandler
 from app.worker.held import ExtraConsumers, HeldMessages
 from app.worker.rejections import DeadLetterMiddleware, decode
-from tests.fakes import URL, FakeFetcher, FakePages, a_page, a_request, a_timeout
+from tests.fakes import (
+    URL,
+    FakeEventPublisher,
+    FakeFetcher,
+    FakeOutbox,
+    FakePages,
+    a_page,
+    a_request,
+    a_timeout,
+)
 from tests.unit.amqp import TOPOLOGY, DeliveredMessage, until
 from tests.unit.recorded import Log
 
@@ -108,10 +119,12 @@ class GatedPages(FakePages):
         self.gate.set()
         self.is_writing = False
 
-    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
+    async def complete(
+        self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
+    ) -> PageStatus | None:
         self.is_writing = True
         await self.gate.wait()
-        return await super().complete(claim, metadata)
+        return await super().complete(claim, metadata, event)
 
 
 @dataclass
@@ -122,6 +135,8 @@ class Worker:
     pages: GatedPages
     retries: FakeRetries
     consumers: FakeExtraConsumers
+    events: FakeEventPublisher
+    outbox: FakeOutbox
     handler: MessageHandler
     subscribers: dict[str, RabbitSubscriber]
 
@@ -139,8 +154,10 @@ MakeWorker = Callable[..., Worker]
 async def worker() -> AsyncIterator[Worker]:
     fetcher, pages, retries = GatedFetcher(), GatedPages(), FakeRetries()
     collector = Collector(fetcher=fetcher, pages=pages, retries=POLICY, lease_seconds=120)
-    consumers = FakeExtraConsumers()
-    handler = MessageHandler(collector, retries, HeldMessages(consumers), concurrency=SLOTS)
+    consumers, events, outbox = FakeExtraConsumers(), FakeEventPublisher(), FakeOutbox()
+    handler = MessageHandler(
+        collector, retries, Announcer(events, outbox), HeldMessages(consumers), concurrency=SLOTS
+    )
     broker = make_broker(
         "amqp://nowhere/",
         service_name="worker",
@@ -153,7 +170,7 @@ async def worker() -> AsyncIterator[Worker]:
     subscribers = cast("list[RabbitSubscriber]", broker.subscribers)
     async with TestRabbitBroker(broker):
         by_queue = {it.queue.name: it for it in subscribers}
-        yield Worker(fetcher, pages, retries, consumers, handler, by_queue)
+        yield Worker(fetcher, pages, retries, consumers, events, outbox, handler, by_queue)
 
 
 def answering(worker: Worker, *results: PageMetadata | FetchError | HostBusy) -> None:
@@ -647,3 +664,55 @@ async def test_a_refused_retry_holds_up_no_other_page(worker: Worker) -> None:
     assert message.settled == ["acknowledged"]
     worker.retries.confirm.set()
     await asyncio.gather(*stuck)
+
+
+# --- Events ---
+
+
+async def test_a_message_is_acknowledged_after_its_event_is_published(worker: Worker) -> None:
+    answering(worker, a_page())
+    message = a_message()
+    settled_before: list[list[str]] = []
+    publish = worker.events.publish
+
+    async def published(event: PageEvent, *, again: bool = False) -> bool:
+        settled_before.append(list(message.settled))
+        return await publish(event, again=again)
+
+    worker.events.publish = published  # type: ignore[method-assign]  # to look when it is called
+    await worker.deliver(message)
+    assert settled_before == [[]]
+    assert message.settled == ["acknowledged"]
+    assert [event.kind for event in worker.events.published] == ["completed"]
+
+
+async def test_a_message_whose_event_was_put_down_is_acknowledged(worker: Worker) -> None:
+    answering(worker, a_page())
+    worker.events.refusing = True
+    message = a_message()
+    await worker.deliver(message)
+    assert message.settled == ["acknowledged"]
+    assert [event.kind for event in worker.outbox.events] == ["completed"]
+
+
+async def test_a_message_whose_event_nobody_takes_goes_back_to_its_queue(
+    worker: Worker, log: Log
+) -> None:
+    answering(worker, a_page())
+    worker.events.refusing, worker.outbox.failing = True, StoreUnavailable("away")
+    request = a_request()
+    message = a_message(request)
+    await worker.deliver(message)
+    assert message.settled == ["nacked multiple=False requeue=True"]
+    assert "message_requeued" in log.events
+    worker.events.refusing = False
+    again = a_message(request, redelivered=True)
+    await worker.deliver(again)
+    assert again.settled == ["acknowledged"]
+    assert [event.request_id for event in worker.events.published] == [request.request_id]
+
+
+async def test_a_retry_has_no_event(worker: Worker) -> None:
+    answering(worker, a_timeout())
+    await worker.deliver(a_message())
+    assert worker.events.published == []

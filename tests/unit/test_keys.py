@@ -109,6 +109,7 @@ def test_the_rules_are_these() -> None:
     assert {(path, needed) for _, path, needed in KEYED} == {
         ("/metadata", Scope.READ),
         ("/metadata", Scope.WRITE),
+        ("/metadata", Scope.DELETE),
         ("/metadata/source", Scope.READ),
         ("/metadata/requests/{request_id}", Scope.READ),
         ("/metrics", Scope.METRICS),

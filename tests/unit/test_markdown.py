@@ -5,6 +5,7 @@ import json
 import re
 import tomllib
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import httpx
 import pytest
 import typer
 import yaml
+from fastapi import FastAPI
 
 from app import __version__
-from app.api.application import create_app
 from app.api.schemas import CompletedPage
 from app.assembly import topology_of
 from app.broker.messages import MetadataRequested
@@ -26,7 +27,8 @@ from dev.demo import expected_at, verdict
 from dev.specs import RELEASED
 from dev.stack import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "bench/README.md"])
+FOLDERS_OF_DOCUMENTS = ("*.md", "docs/**/*.md", "bench/*.md", "examples/*/*.md")
+DOCUMENTS = sorted(path for folder in FOLDERS_OF_DOCUMENTS for path in ROOT.glob(folder))
 README = (ROOT / "README.md").read_text()
 CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
 CHANGELOG = (ROOT / "CHANGELOG.md").read_text()
@@ -124,13 +126,15 @@ BOUND_FIELDS = {"request_id", "url", "queue", "connection", "exception", "key_id
 """Fields that most lines get from `bind()`, `contextualize()` or `opt()`, not by their own call."""
 
 
+@cache
 def logged_fields() -> dict[str, set[str]]:
     """The events that the code logs by a constant name, and the fields in the call.
 
     Such a call is `logger.info("publish_rejected", reason=reason)`.
     """
     methods = {"debug", "info", "warning", "error"}
-    calls = (node for text in CODE for node in ast.walk(ast.parse(text)))
+    logging = (text for text in CODE if any(f".{method}(" in text for method in methods))
+    calls = (node for text in logging for node in ast.walk(ast.parse(text)))
     fields_of: dict[str, set[str]] = {}
     for call in calls:
         match call:
@@ -257,11 +261,6 @@ def first_cells(text: str, heading: str) -> list[str]:
     return [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines()[2:]]
 
 
-@pytest.fixture
-def openapi(settings: Settings) -> Any:
-    return create_app(settings).openapi()
-
-
 def documented_paths() -> list[str]:
     cells = " ".join(first_cells(HTTP, "call"))
     return re.findall(r"(?<=[` ])(/[\w/.{}]*)", cells)
@@ -279,8 +278,8 @@ def test_the_table_names_every_status_of_every_endpoint(openapi: Any) -> None:
             assert named[method.upper(), path] == set(call["responses"])
 
 
-async def test_every_endpoint_in_the_table_is_served(settings: Settings) -> None:
-    transport = httpx.ASGITransport(create_app(settings))
+async def test_every_endpoint_in_the_table_is_served(default_api: FastAPI) -> None:
+    transport = httpx.ASGITransport(default_api)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         for path in documented_paths():
             if path != "/health/ready":  # it asks the servers

@@ -12,7 +12,6 @@ from dirty_equals import IsPartialDict, IsPositiveFloat, IsUUID
 from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.api.application import create_app
 from app.broker.queues import observe
 from app.errors import FetchError
 from app.models import (
@@ -28,7 +27,6 @@ from app.models import (
 )
 from app.runtime import metrics
 from app.runtime.metrics import REGISTRY
-from app.runtime.settings import Settings
 from app.services import Inventory
 from app.store.mongo import CommandTimer
 from tests.fakes import URL, FakePages, FakePublisher, a_page, a_request, a_timeout
@@ -56,10 +54,9 @@ def since() -> Since:
 
 
 @pytest.fixture
-def api(settings: Settings) -> FastAPI:
-    app = create_app(settings)
-    app.state.inventory = Inventory(publisher=FakePublisher(), pages=FakePages())
-    return app
+def api(default_api: FastAPI) -> FastAPI:
+    default_api.state.inventory = Inventory(publisher=FakePublisher(), pages=FakePages())
+    return default_api
 
 
 @pytest.fixture
@@ -285,7 +282,7 @@ async def test_the_api_shows_its_metrics_without_a_broker(client: httpx.AsyncCli
 def test_no_label_could_hold_a_url() -> None:
     known = {
         *("method", "route", "status", "outcome", "error_kind", "queue", "delay_seconds"),
-        *("reason", "command", "le", "page_metadata_publisher_state"),
+        *("reason", "command", "le", "kind", "page_metadata_publisher_state"),
     }
     labels = {
         label

@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, and true of what is answered."""
 
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, NamedTuple
@@ -31,7 +32,6 @@ from app.errors import InventoryError, PublishFailed, PublishFault, StoreUnavail
 from app.models import METADATA_FIELDS, ErrorKind, PageRequest
 from app.runtime.settings import Settings
 from app.services import Inventory
-from dev.specs import default_settings
 from tests.fakes import URL, FakePages, FakePublisher
 
 OF_KEYS = {"401", "403", "429"}
@@ -41,13 +41,13 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 
 
 @pytest.fixture
-def app(settings: Settings) -> FastAPI:
-    return create_app(settings)
+def app(default_api: FastAPI) -> FastAPI:
+    return default_api
 
 
-@pytest.fixture(scope="module")
-def document() -> Any:
-    return create_app(default_settings()).openapi()
+@pytest.fixture
+def document(openapi: Any) -> Any:
+    return openapi
 
 
 class Answer(NamedTuple):
@@ -65,7 +65,12 @@ def all_answers(document: Any) -> Iterator[Answer]:
 
 
 def answers(document: Any, *, with_body: bool = True) -> Iterator[Answer]:
-    return (it for it in all_answers(document) if (it.status != "304") == with_body)
+    return (it for it in all_answers(document) if (it.status not in ("204", "304")) == with_body)
+
+
+def test_the_document_is_the_same_each_time_it_is_asked_for(app: FastAPI) -> None:
+    first = json.dumps(app.openapi())
+    assert json.dumps(app.openapi()) == first
 
 
 def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> None:
@@ -77,6 +82,7 @@ def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> 
     assert described == {
         "post /metadata": {"200", "202", "400", "413", "500", "503", *OF_KEYS},
         "get /metadata": {"200", "202", "304", "400", "404", "500", "503", *OF_KEYS},
+        "delete /metadata": {"204", "400", "500", "503", *OF_KEYS},
         "get /metadata/requests/{request_id}": {"200", "400", "404", "500", "503", *OF_KEYS},
         "get /metadata/source": {"200", "304", "400", "404", "500", "503", *OF_KEYS},
         "get /health/live": {"200"},
@@ -123,6 +129,7 @@ def test_the_headers_of_an_answer_are_described(document: Any) -> None:
         "get /metadata 202": {"Retry-After", "Preference-Applied"},
         "get /metadata 304": validators,
         "get /metadata 503": {"Retry-After"},
+        "delete /metadata 503": {"Retry-After"},
         "get /metadata/requests/{request_id} 503": {"Retry-After"},
         "get /metadata/source 200": {
             *validators,
@@ -137,7 +144,7 @@ def test_the_headers_of_an_answer_are_described(document: Any) -> None:
 def test_answers_about_keys_have_the_same_headers_in_every_call(document: Any, status: str) -> None:
     limits = {"Retry-After", "RateLimit", "RateLimit-Policy"}
     found = [set(it.described["headers"]) for it in all_answers(document) if it.status == status]
-    assert found == 4 * [limits if status == "429" else {"WWW-Authenticate"}]
+    assert found == 5 * [limits if status == "429" else {"WWW-Authenticate"}]
 
 
 def test_each_call_names_the_scope_that_its_key_has_to_have(settings: Settings) -> None:
@@ -150,10 +157,13 @@ def test_each_call_names_the_scope_that_its_key_has_to_have(settings: Settings) 
             for path, calls in paths.items()
             for method, call in calls.items()
         }
-        read, write = ([*without_key, {"key": [scope]}] for scope in ("read", "write"))
+        read, write, delete = (
+            [*without_key, {"key": [scope]}] for scope in ("read", "write", "delete")
+        )
         assert named == {
             "post /metadata": write,
             "get /metadata": read,
+            "delete /metadata": delete,
             "get /metadata/source": read,
             "get /metadata/requests/{request_id}": read,
             "get /health/live": None,
@@ -172,6 +182,7 @@ def test_every_parameter_is_described_once(document: Any) -> None:
     assert {call: sorted(names) for call, names in found.items()} == {
         "post /metadata": ["Prefer", "fields"],
         "get /metadata": ["If-None-Match", "Prefer", "fields", "max_age", "queue", "url"],
+        "delete /metadata": ["url"],
         "get /metadata/source": ["If-None-Match", "url"],
         "get /metadata/requests/{request_id}": ["request_id"],
     }
@@ -209,7 +220,7 @@ def test_the_schemas_of_fastapis_own_validation_errors_are_left_out(document: An
 def test_calls_have_names_a_person_would_choose(document: Any) -> None:
     names = [call["operationId"] for calls in document["paths"].values() for call in calls.values()]
     assert names == [
-        *("request_metadata", "read_metadata", "read_source", "read_request"),
+        *("request_metadata", "read_metadata", "delete_page", "read_source", "read_request"),
         *("live", "ready"),
     ]
     assert {tag["name"] for tag in document["tags"]} == {"metadata", "health"}
@@ -345,8 +356,8 @@ def test_every_kind_of_error_has_a_text(document: Any) -> None:
 
 
 async def test_a_method_that_is_not_allowed_is_told_all_that_are(client: httpx.AsyncClient) -> None:
-    answer = await client.delete("/metadata")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD, POST")
+    answer = await client.put("/metadata")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "DELETE, GET, HEAD, POST")
 
 
 async def test_a_call_of_the_source_is_told_what_is_allowed(client: httpx.AsyncClient) -> None:

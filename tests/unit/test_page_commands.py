@@ -1,4 +1,4 @@
-"""What `submit` and `get` send to the API, and how often."""
+"""What `submit`, `get` and `delete` send to the API, and how often."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -105,3 +105,17 @@ async def test_no_call_waits_longer_than_the_timeout() -> None:
 @pytest.mark.parametrize(("pages", "seconds"), [(1, 60), (64, 60), (128, 30), (100_000, 2)])
 def test_the_more_pages_the_shorter_each_call(pages: int, seconds: int) -> None:
     assert _fair_wait(pages) == seconds
+
+
+async def test_a_page_is_deleted_by_its_url(slept: list[float]) -> None:
+    api = FakeApi(httpx.Response(503, headers={"Retry-After": "3"}), httpx.Response(204))
+    answer = await api.called(ApiClient("http://api", 60), lambda it: it.delete(URL))
+    assert answer == {"status": "DELETED", "url": URL}
+    assert {(it.method, dict(it.url.params)["url"]) for it in api.requests} == {("DELETE", URL)}
+    assert slept == [3.0]
+
+
+async def test_a_refused_deletion_is_an_error_with_its_reason() -> None:
+    api = FakeApi(httpx.Response(400, json={"detail": "no page"}))
+    answer = await api.called(ApiClient("http://api", 60), lambda it: it.delete(URL))
+    assert (answer["status"], answer["error"]["message"]) == ("ERROR", "no page")

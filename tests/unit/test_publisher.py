@@ -12,7 +12,14 @@ from faststream.rabbit.response import RabbitPublishCommand
 
 from app.broker.connection import BrokerConnection, ConnectionState
 from app.broker.messages import MetadataRequested
-from app.broker.publisher import ConfirmedPublisher, RequestPublisher, Retry, RetryPublisher
+from app.broker.publisher import (
+    ConfirmedPublisher,
+    Outgoing,
+    RequestPublisher,
+    Retry,
+    RetryPublisher,
+    request_message,
+)
 from app.errors import PublisherNotReady, PublishFailed
 from app.runtime.metrics import REGISTRY
 from tests.fakes import URL, a_request
@@ -57,6 +64,10 @@ def confirming_at(event: asyncio.Event) -> FakeDestination:
     return FakeDestination(lambda: event)
 
 
+def a_message() -> Outgoing:
+    return request_message(a_request())
+
+
 def published(outcome: str) -> float:
     """Return how many publishes were timed with this outcome so far."""
     name = "page_metadata_publish_seconds_count"
@@ -68,7 +79,7 @@ async def test_a_confirmed_message_is_logged_with_its_latency(
 ) -> None:
     before = published("success")
     request, destination = a_request(), FakeDestination()
-    await sender.send(destination, request)
+    await sender.send(destination, request_message(request))
     assert destination.confirmed == 1
     assert published("success") == before + 1
     assert log.one("publish_success") == IsPartialDict(
@@ -82,7 +93,7 @@ async def test_a_confirmed_message_is_logged_with_its_latency(
 
 async def test_a_message_carries_the_request_and_its_ids(sender: ConfirmedPublisher) -> None:
     request, destination = a_request(attempt=3), FakeDestination()
-    await sender.send(destination, request, {"x-deferrals": 2})
+    await sender.send(destination, request_message(request, {"x-deferrals": 2}))
     (sent,) = destination.sent
     assert MetadataRequested.model_validate_json(sent["body"]).to_request() == request
     assert sent == IsPartialDict(
@@ -94,8 +105,8 @@ async def test_a_message_carries_the_request_and_its_ids(sender: ConfirmedPublis
 
 async def test_every_message_has_an_id_of_its_own(sender: ConfirmedPublisher) -> None:
     request, destination = a_request(), FakeDestination()
-    await sender.send(destination, request)
-    await sender.send(destination, request)
+    await sender.send(destination, request_message(request))
+    await sender.send(destination, request_message(request))
     first, second = (UUID(sent["message_id"]) for sent in destination.sent)
     assert first != second
 
@@ -105,7 +116,7 @@ async def test_a_message_counts_as_published_only_once_it_is_confirmed(
 ) -> None:
     confirm = asyncio.Event()
     destination = confirming_at(confirm)
-    publishing = asyncio.create_task(sender.send(destination, a_request()))
+    publishing = asyncio.create_task(sender.send(destination, a_message()))
     await until(lambda: len(destination.sent) == 1)
     for _ in range(20):
         await asyncio.sleep(0)
@@ -119,7 +130,7 @@ async def test_a_message_counts_as_published_only_once_it_is_confirmed(
 async def test_many_messages_wait_for_their_confirms_at_once(sender: ConfirmedPublisher) -> None:
     confirm = asyncio.Event()
     destination = confirming_at(confirm)
-    publishing = [asyncio.create_task(sender.send(destination, a_request())) for _ in range(50)]
+    publishing = [asyncio.create_task(sender.send(destination, a_message())) for _ in range(50)]
     await until(lambda: len(destination.sent) == 50)
     assert destination.confirmed == 0
     confirm.set()
@@ -145,7 +156,7 @@ async def test_a_message_that_is_not_confirmed_fails_with_its_reason(
 ) -> None:
     request, before = a_request(), published(reason)
     with pytest.raises(PublishFailed) as failure:
-        await sender.send(failing(cause()), request)
+        await sender.send(failing(cause()), request_message(request))
     assert failure.value.reason == reason
     assert published(reason) == before + 1
     assert log.one("publish_failed") == IsPartialDict(
@@ -164,7 +175,7 @@ async def test_the_wait_for_a_confirm_has_a_timeout(
     sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
     with pytest.raises(PublishFailed, match="confirm_timeout"):
         async with asyncio.timeout(5):
-            await sender.send(confirming_at(asyncio.Event()), a_request())
+            await sender.send(confirming_at(asyncio.Event()), a_message())
 
 
 async def test_a_connection_that_does_not_confirm_is_renewed(
@@ -173,7 +184,7 @@ async def test_a_connection_that_does_not_confirm_is_renewed(
     sender = ConfirmedPublisher(connection, timeout_seconds=0.01)
     with pytest.raises(PublishFailed):
         async with asyncio.timeout(5):
-            await sender.send(confirming_at(asyncio.Event()), a_request())
+            await sender.send(confirming_at(asyncio.Event()), a_message())
     assert connection.state is ConnectionState.RECONNECTING
     await until(lambda: bool(broker.connection.fake_transport.closed_with))
 
@@ -182,9 +193,9 @@ async def test_a_connection_on_which_another_message_was_confirmed_meanwhile_is_
     connection: BrokerConnection, broker: FakeBroker
 ) -> None:
     sender = ConfirmedPublisher(connection, timeout_seconds=0.05)
-    unconfirmed = asyncio.create_task(sender.send(confirming_at(asyncio.Event()), a_request()))
+    unconfirmed = asyncio.create_task(sender.send(confirming_at(asyncio.Event()), a_message()))
     await asyncio.sleep(0)
-    await sender.send(FakeDestination(), a_request())
+    await sender.send(FakeDestination(), a_message())
     with pytest.raises(PublishFailed, match="confirm_timeout"):
         await unconfirmed
     assert connection.is_ready
@@ -196,7 +207,7 @@ async def test_a_missing_queue_is_declared_before_the_next_message_is_published(
 ) -> None:
     declared = len(broker.connection.queues.declared)
     with pytest.raises(PublishFailed):
-        await sender.send(failing(unroutable()), a_request())
+        await sender.send(failing(unroutable()), a_message())
     assert not connection.is_ready
     await until(lambda: connection.is_ready)
     assert len(broker.connection.queues.declared) == 2 * declared
@@ -207,14 +218,14 @@ async def test_a_full_queue_does_not_renew_the_connection(
     sender: ConfirmedPublisher, connection: BrokerConnection
 ) -> None:
     with pytest.raises(PublishFailed):
-        await sender.send(failing(queue_full()), a_request())
+        await sender.send(failing(queue_full()), a_message())
     assert connection.is_ready
 
 
 async def test_a_cancelled_task_stays_cancelled(sender: ConfirmedPublisher, log: Log) -> None:
     before = published("cancelled")
     destination = confirming_at(asyncio.Event())
-    publishing = asyncio.create_task(sender.send(destination, a_request()))
+    publishing = asyncio.create_task(sender.send(destination, a_message()))
     await until(lambda: len(destination.sent) == 1)
     publishing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -225,7 +236,7 @@ async def test_a_cancelled_task_stays_cancelled(sender: ConfirmedPublisher, log:
 
 async def test_an_unexpected_error_is_not_translated(sender: ConfirmedPublisher) -> None:
     with pytest.raises(ZeroDivisionError):
-        await sender.send(failing(ZeroDivisionError()), a_request())
+        await sender.send(failing(ZeroDivisionError()), a_message())
 
 
 async def test_nothing_is_sent_before_the_connection_is_ready(log: Log) -> None:
@@ -233,7 +244,7 @@ async def test_nothing_is_sent_before_the_connection_is_ready(log: Log) -> None:
     sender, destination = ConfirmedPublisher(connection, timeout_seconds=10), FakeDestination()
     request, before = a_request(), published("publisher_not_ready")
     with pytest.raises(PublisherNotReady, match="publisher_not_ready"):
-        await sender.send(destination, request)
+        await sender.send(destination, request_message(request))
     assert destination.sent == []
     assert published("publisher_not_ready") == before + 1
     assert log.one("publish_rejected") == IsPartialDict(
@@ -255,7 +266,7 @@ async def test_a_message_is_refused_at_once_while_the_connection_can_not_be_used
             connection.start_closing()
     destination = FakeDestination()
     with pytest.raises(PublisherNotReady):
-        await sender.send(destination, a_request())
+        await sender.send(destination, a_message())
     assert destination.sent == []
 
 
@@ -264,13 +275,13 @@ async def test_closing_waits_for_messages_in_flight_and_refuses_new_ones(
 ) -> None:
     confirm = asyncio.Event()
     destination = confirming_at(confirm)
-    publishing = [asyncio.create_task(sender.send(destination, a_request())) for _ in range(2)]
+    publishing = [asyncio.create_task(sender.send(destination, a_message())) for _ in range(2)]
     await until(lambda: len(destination.sent) == 2)
     closing = asyncio.create_task(sender.close())
     for _ in range(20):
         await asyncio.sleep(0)
     with pytest.raises(PublisherNotReady):
-        await sender.send(destination, a_request())
+        await sender.send(destination, a_message())
     assert (closing.done(), broker.is_stopped) == (False, False)
     confirm.set()
     await asyncio.gather(*publishing, closing)
@@ -283,7 +294,7 @@ async def test_closing_does_not_wait_for_a_message_that_has_failed(
     sender: ConfirmedPublisher, broker: FakeBroker
 ) -> None:
     with pytest.raises(PublishFailed):
-        await sender.send(failing(queue_full()), a_request())
+        await sender.send(failing(queue_full()), a_message())
     await asyncio.wait_for(sender.close(), timeout=1)
     assert broker.is_stopped
 
@@ -379,7 +390,7 @@ async def test_a_queue_that_refuses_although_it_has_room_gets_a_new_connection(
     connection.note_room([refusing.queue.name])
     for _ in range(2):
         with pytest.raises((PublishFailed, PublisherNotReady)):
-            await sender.send(refusing, a_request())
+            await sender.send(refusing, a_message())
     assert connection.state is ConnectionState.RECONNECTING
     assert log.one("rmq_connection_lost")["reason"] == "queue_refuses_with_room"
 
@@ -388,9 +399,9 @@ async def test_a_queue_that_has_filled_up_since_it_was_counted_keeps_its_connect
     sender: ConfirmedPublisher, connection: BrokerConnection
 ) -> None:
     connection.note_room(["metadata.requests"])
-    await sender.send(FakeDestination(), a_request())
+    await sender.send(FakeDestination(), a_message())
     with pytest.raises(PublishFailed):
-        await sender.send(failing(queue_full()), a_request())
+        await sender.send(failing(queue_full()), a_message())
     assert connection.is_ready
 
 

@@ -12,12 +12,10 @@ import pytest
 from dirty_equals import IsPartialDict
 from fastapi import FastAPI
 
-from app.api.application import create_app
 from app.errors import StoreUnavailable
-from app.models import METADATA_FIELDS, Claim, Delivery, PageError, PageRecord, PageRequest
-from app.runtime.settings import Settings
+from app.models import METADATA_FIELDS, Awaited, Claim, Delivery, PageError, PageRecord, PageRequest
 from app.services import Inventory
-from app.waiting import Waiters
+from app.waiting import WaitEnd, Waiters
 from tests.fakes import MAX_INLINE_SOURCE_BYTES, URL, FakePages, FakePublisher, a_page, a_request
 
 ERROR = PageError("dns", "the host name could not be resolved")
@@ -56,11 +54,30 @@ def publisher() -> FakePublisher:
 
 
 @pytest.fixture
-def app(settings: Settings, pages: ReadPages, publisher: FakePublisher) -> FastAPI:
-    app = create_app(settings)
-    app.state.inventory = Inventory(publisher=publisher, pages=pages)
-    app.state.waiters = Waiters(pages.answered, most=2)
-    return app
+def app(default_api: FastAPI, pages: ReadPages, publisher: FakePublisher) -> FastAPI:
+    default_api.state.inventory = Inventory(publisher=publisher, pages=pages)
+    default_api.state.waiters = Waiters(pages.answered, most=2)
+    return default_api
+
+
+class ShortWaiters(Waiters):
+    """Wait a hundredth of what callers would wait, which `asked_for` lists."""
+
+    def __init__(self, pages: FakePages) -> None:
+        super().__init__(pages.answered, most=2)
+        self.asked_for: list[float] = []
+
+    async def wait(self, awaited: Awaited, seconds: float) -> WaitEnd:
+        self.asked_for.append(seconds)
+        return await super().wait(awaited, seconds / 100)
+
+
+@pytest.fixture
+def short_waiters(app: FastAPI, pages: ReadPages) -> ShortWaiters:
+    """Whoever waits in the application waits by these."""
+    waiters = ShortWaiters(pages)
+    app.state.waiters = waiters
+    return waiters
 
 
 @pytest.fixture
@@ -495,8 +512,11 @@ async def test_a_page_that_has_ended_is_answered_at_once(
     assert (answer.status_code, answer.headers["preference-applied"]) == (200, "wait=60")
 
 
-async def test_a_wait_that_was_in_vain_is_answered_202(client: httpx.AsyncClient) -> None:
+async def test_a_wait_that_was_in_vain_is_answered_202(
+    client: httpx.AsyncClient, short_waiters: ShortWaiters
+) -> None:
     answer = await get(client, Prefer="wait=1")
+    assert short_waiters.asked_for == [1]
     assert (answer.status_code, answer.json()["status"]) == (202, "QUEUED")
     assert answer.headers["preference-applied"] == "wait=1"
     assert "retry-after" in answer.headers
@@ -550,9 +570,10 @@ async def test_the_answer_to_a_post_names_where_the_same_fields_can_be_read(
 
 
 async def test_a_post_that_has_waited_in_vain_is_answered_202_as_ever(
-    client: httpx.AsyncClient, publisher: FakePublisher
+    client: httpx.AsyncClient, publisher: FakePublisher, short_waiters: ShortWaiters
 ) -> None:
     answer = await post(client, 1)
+    assert short_waiters.asked_for == [1]
     (request,) = publisher.published
     assert answer.status_code == 202
     assert answer.json() == {
@@ -588,12 +609,16 @@ async def test_beyond_the_number_that_may_wait_the_preference_is_ignored(
 
 
 async def test_of_callers_that_come_together_only_those_who_wait_are_told_so(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncClient, pages: ReadPages
 ) -> None:
     # Each finds room when it comes, and has looked at the page before it takes its place.
-    answers = await asyncio.gather(*(get(client, Prefer="wait=1") for _ in range(10)))
-    assert [answer.status_code for answer in answers] == [202] * 10
-    assert sum("preference-applied" in answer.headers for answer in answers) == 2
+    calls = [asyncio.create_task(get(client, Prefer="wait=60")) for _ in range(10)]
+    await until(lambda: sum(call.done() for call in calls) == 8)
+    await store(pages)
+    answers = await asyncio.gather(*calls)
+    told = ["preference-applied" in answer.headers for answer in answers]
+    assert sum(told) == 2
+    assert [answer.status_code for answer in answers] == [200 if it else 202 for it in told]
 
 
 # --- Prefer: wait, with max_age ---
@@ -628,11 +653,15 @@ async def test_a_read_waits_for_the_refresh_of_a_stale_result(
 
 
 async def test_the_stale_result_is_answered_when_the_time_to_wait_is_over(
-    client: httpx.AsyncClient, pages: ReadPages, publisher: FakePublisher
+    client: httpx.AsyncClient,
+    pages: ReadPages,
+    publisher: FakePublisher,
+    short_waiters: ShortWaiters,
 ) -> None:
     await store(pages, "old")
     pages.pass_time(URL, 100)
     answer = await read_fresh(client, 80, "wait=1")
+    assert short_waiters.asked_for == [1]
     assert answer.status_code == 200
     assert answer.json() == IsPartialDict(
         metadata={"page_source": "old"}, stale=True, refresh=IsPartialDict(status="QUEUED")

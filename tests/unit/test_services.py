@@ -32,6 +32,7 @@ from app.models import (
     Header,
     NotModified,
     PageError,
+    PageEvent,
     PageMetadata,
     PageRecord,
     PageRequest,
@@ -571,15 +572,21 @@ class UntakingPages(FakePages):
         self._times = times
         self.tries = 0
 
-    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-        self._try()
-        return await super().complete(claim, metadata)
-
-    async def fail(
-        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+    async def complete(
+        self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
     ) -> PageStatus | None:
         self._try()
-        return await super().fail(claim, error, metadata)
+        return await super().complete(claim, metadata, event)
+
+    async def fail(
+        self,
+        claim: Claim,
+        error: PageError,
+        metadata: PageMetadata | None = None,
+        event: PageEvent | None = None,
+    ) -> PageStatus | None:
+        self._try()
+        return await super().fail(claim, error, metadata, event)
 
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         self._try()
@@ -594,16 +601,22 @@ class UntakingPages(FakePages):
 class PickyPages(FakePages):
     """Takes no page, only errors."""
 
-    async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-        del claim, metadata
+    async def complete(
+        self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
+    ) -> PageStatus | None:
+        del claim, metadata, event
         raise NotStorable("DocumentTooLarge: 17000000 bytes")
 
     async def fail(
-        self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
+        self,
+        claim: Claim,
+        error: PageError,
+        metadata: PageMetadata | None = None,
+        event: PageEvent | None = None,
     ) -> PageStatus | None:
         if metadata is not None:
             raise NotStorable("DocumentTooLarge: 17000000 bytes")
-        return await super().fail(claim, error)
+        return await super().fail(claim, error, None, event)
 
 
 def a_collector(fetcher: Fetcher, pages: FakePages, *, max_attempts: int = 3) -> Collector:
@@ -612,6 +625,7 @@ def a_collector(fetcher: Fetcher, pages: FakePages, *, max_attempts: int = 3) ->
         pages=pages,
         retries=RetryPolicy(max_attempts, (5, 30, 120)),
         lease_seconds=120,
+        tells=False,
     )
 
 
@@ -948,8 +962,10 @@ async def test_an_unforeseen_error_of_the_fetcher_is_a_fault_that_may_pass(log: 
 
 async def test_an_unforeseen_error_while_a_page_is_kept_ends_in_a_record() -> None:
     class BrokenPages(FakePages):
-        async def complete(self, claim: Claim, metadata: PageMetadata) -> PageStatus | None:
-            del claim, metadata
+        async def complete(
+            self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
+        ) -> PageStatus | None:
+            del claim, metadata, event
             raise ZeroDivisionError
 
     pages = BrokenPages()

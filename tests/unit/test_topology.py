@@ -138,6 +138,33 @@ async def test_every_queue_is_declared_with_its_arguments() -> None:
     assert not connection.queues.is_open
 
 
+async def test_the_exchange_of_events_is_declared_as_durable() -> None:
+    connection = FakeConnection()
+    await declare(connection, [], [TOPOLOGY.events])
+    assert connection.queues.options == {
+        "metadata.events": {"type": "topic", "durable": True, "robust": False}
+    }
+
+
+async def test_an_exchange_of_another_type_is_named_with_what_to_do() -> None:
+    connection = FakeConnection()
+    connection.queues.answers.append(
+        ChannelPreconditionFailed(
+            "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'metadata.events' "
+            "in vhost '/': received 'topic' but current is 'fanout'"
+        )
+    )
+    with pytest.raises(TopologyMismatch) as mismatch:
+        await declare(connection, [], [TOPOLOGY.events])
+    assert str(mismatch.value) == (
+        "exchange 'metadata.events' exists with another type: "
+        "received 'topic' but current is 'fanout'. Change the settings to what the exchange has, "
+        "or set BROKER_QUEUE_NAME to a name that is not in use, or delete the exchange "
+        "(rabbitmqadmin delete exchange name=metadata.events)."
+    )
+    assert not connection.queues.is_open
+
+
 async def declared_against(answer: str) -> str:
     connection = FakeConnection()
     connection.queues.answers.extend([None] * 6)

@@ -1,7 +1,7 @@
 """What is cut out of a page, and that no page makes it much."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.extractor import excerpt
@@ -27,6 +27,10 @@ def pieces(html: str) -> list[str]:
         ("<time datetime=2024>May</time>", "<time datetime=2024>May</time>"),
         ("1 < 2 <3 <meta name=a>", "<meta name=a>"),
         ("<p title=it's><meta name=a>", "<meta name=a>"),
+        ('<p>"a" = "<b>b</b><meta name=a>', "<meta name=a>"),
+        ("<b>= '</b><meta name=a>", "<meta name=a>"),
+        ('<b>= "</b><?--><meta name=a>', "<meta name=a>"),
+        ('<b>= "</b><< <<b><meta name=a>', "<meta name=a>"),
         ("<svg><title>A</title></svg><title>B</title>", "<title>B</title>"),
         ("<template><meta name=a></template><meta name=b>", "<meta name=b>"),
         ("<!--><meta name=a>", "<meta name=a>"),
@@ -51,6 +55,11 @@ def test_elements_that_say_something_are_kept(html: str, kept: str) -> None:
         """<p title="<meta name=a>">""",
         "<p title='<meta name=a>'>",
         "<p title = '<meta name=a>' >",
+        '<p title="<b>b</b> <meta name=a>">',
+        "<p title = '<b>b</b> <meta name=a>'>",
+        """<p title='a > "b" > <meta name=a>'>""",
+        """<b class="c"><p title=" it's > <meta name=a>">""",
+        "<p a=<meta name=a>",
         "<link rel=stylesheet href=a.css>",
         "<metadata><linked><h11>",
         "<meta name=a",
@@ -101,6 +110,39 @@ def test_what_is_parsed_is_small_whatever_the_page_is(
     assert steps <= MAX_STEPS
     assert len(found.html) <= MAX_EXCERPT_CHARACTERS + 1000
     assert found.html.count("<") <= 2000
+
+
+@pytest.mark.parametrize("length", range(excerpt._SEARCHED_AT_ONCE - 12, excerpt._SEARCHED_AT_ONCE))  # noqa: SLF001 (its end may be in the middle of a tag)
+def test_an_element_is_found_wherever_it_stands(length: int) -> None:
+    assert pieces("x" * length + "<link rel=a><b>b</b><meta name=a>") == [
+        "<link rel=a>",
+        "<meta name=a>",
+    ]
+
+
+MARKUP = st.sampled_from(
+    [
+        *("<", ">", "</", "<!--", "-->", "<?", "<!x", "a", " ", "=", '"', "'", "/", "\n"),
+        *('x="', "y='", "<b ", "<b>", "</b>", "<p a=", '<p t="<meta b>">', "<meta ", "<meta a>"),
+        *("<svg>", "</svg>", "<script>", "</script>", "<title>", "</title>", "<h1>", "<img>" * 30),
+    ]
+)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(MARKUP).map("".join))
+def test_what_is_passed_over_unread_would_have_been_passed_over_by_reading(html: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(excerpt._Reader, "_is_outside_of_tags", lambda *_: False)  # noqa: SLF001 (with it nothing is passed over unread)
+        by_reading = excerpt_of(html)
+    assert excerpt_of(html) == by_reading
+
+
+def test_one_mention_of_authors_after_another_costs_a_bounded_time() -> None:
+    author = "<p class=author>Jane</p>"
+    mentions = "<b>" + "author " * (excerpt._MAX_SIGNS // 2)  # noqa: SLF001 (the bound)
+    assert pieces(f"{mentions}<!-- -->{author}") == ["<span class=author>Jane</span>"]
+    assert pieces(f"{mentions}<!-- -->{mentions}<!-- -->{author}") == [""]
 
 
 def test_listed_elements_that_were_left_out_are_told() -> None:
