@@ -15,7 +15,7 @@ unpublished.
 """
 
 import asyncio
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -29,13 +29,12 @@ from app.models import (
     PageEvent,
     PageMetadata,
     PageStatus,
+    StoredResult,
 )
+from app.runtime import metrics
 
 SWEEP_INTERVAL_SECONDS = 5.0
 """How often a worker looks for events that could not be published."""
-
-SWEEP_AT_ONCE = 100
-"""How many pages a sweep reads at once."""
 
 
 class EventPublisher(Protocol):
@@ -49,7 +48,7 @@ class Outbox(Protocol):
     """Keeps events that are to be published; raises `StoreError`."""
 
     async def put_down(self, event: PageEvent) -> bool: ...
-    async def unpublished(self, at_most: int) -> list[PageEvent]: ...
+    def unpublished(self) -> AsyncIterator[Sequence[PageEvent]]: ...
     async def strike_out(self, event: PageEvent) -> None: ...
 
 
@@ -62,7 +61,10 @@ class Announcer:
 
     async def announce(self, event: PageEvent) -> bool:
         """Publish an event, or put it down for a sweep. Say whether either was done."""
-        return await self._publisher.publish(event) or await self._put_down(event)
+        if await self._publisher.publish(event):
+            metrics.EVENTS.labels(event.kind, "published").inc()
+            return True
+        return await self._put_down(event)
 
     async def _put_down(self, event: PageEvent) -> bool:
         try:
@@ -70,29 +72,35 @@ class Announcer:
         except StoreError as exc:
             logger.warning("event_not_kept", event_id=event.event_id, reason=str(exc))
             return False
+        metrics.EVENTS.labels(event.kind, "put down").inc()
         logger.warning("event_put_down", event_id=event.event_id, kind=event.kind)
         return is_kept
 
-    async def announce_kept(self, event: PageEvent) -> None:
+    async def announce_kept(self, event: PageEvent) -> bool:
         """Publish an event that is put down as unpublished, and strike it out.
 
-        If that fails, a later sweep publishes it: again, if it was published already.
+        Returns whether the broker has taken it. If not, or if it cannot be struck out, a later
+        sweep publishes it.
         """
-        if await self._publisher.publish(event, again=True):
+        is_taken = await self._publisher.publish(event, again=True)
+        if is_taken:
             await self._outbox.strike_out(event)
+            metrics.EVENTS.labels(event.kind, "published").inc()
+        return is_taken
 
     async def sweep(self) -> int:
-        """Publish what is put down as unpublished, until the broker takes no more.
+        """Publish what is put down as unpublished, each event once.
 
-        Returns how many events were published. Raises `StoreError`.
+        A queue of one listener that does not answer holds up the events of one kind at most: after
+        one of them was not taken, the others of its kind are left for the next sweep. Returns how
+        many events were published. Raises `StoreError`.
         """
-        published = 0
-        while events := await self._outbox.unpublished(SWEEP_AT_ONCE):
-            for event in events:
-                if not await self._publisher.publish(event, again=True):
-                    return published
-                await self._outbox.strike_out(event)
-                published += 1
+        published, refused = 0, set[EventKind]()
+        async for events in self._outbox.unpublished():
+            tried = [event for event in events if event.kind not in refused]
+            taken = await asyncio.gather(*map(self.announce_kept, tried))
+            refused |= {event.kind for event, one in zip(tried, taken, strict=True) if not one}
+            published += sum(taken)
         return published
 
     async def sweep_forever(self, interval_seconds: float = SWEEP_INTERVAL_SECONDS) -> None:
@@ -101,8 +109,8 @@ class Announcer:
             await asyncio.sleep(interval_seconds)
             try:
                 published = await self.sweep()
-            except StoreError as exc:
-                logger.warning("events_not_swept", reason=str(exc))
+            except Exception as exc:  # noqa: BLE001 (if this task ended, nothing more were swept)
+                logger.warning("events_not_swept", reason=f"{type(exc).__name__}: {exc}")
             else:
                 if published:
                     logger.info("events_swept", published=published)
@@ -115,59 +123,53 @@ def stored(claim: Claim, metadata: PageMetadata) -> PageEvent:
     """Return the event of a page that was fetched: unchanged if its body is the one it had."""
     is_same = metadata.body_sha256 == claim.body_sha256
     kind = EventKind.UNCHANGED if is_same else EventKind.COMPLETED
-    event = _event(claim, kind, PageStatus.COMPLETED)
-    return replace(_with_response(event, metadata), checked_at=event.time)
+    return _event(claim, kind, PageStatus.COMPLETED, metadata)
 
 
 def confirmed(claim: Claim) -> PageEvent:
     """Return the event of a page of which its server says that it is still the stored one."""
-    event = _event(claim, EventKind.UNCHANGED, PageStatus.COMPLETED)
-    if claim.result is None:
-        return event
-    return replace(
-        event,
-        final_url=claim.result.final_url,
-        status_code=claim.result.status_code,
-        content_type=claim.result.content_type,
-        title=claim.result.title,
-        body_sha256=claim.result.body_sha256,
-        fetched_at=claim.result.fetched_at,
-        checked_at=event.time,
-    )
+    return _event(claim, EventKind.UNCHANGED, PageStatus.COMPLETED, claim.result)
 
 
 def failed(claim: Claim, error: PageError, metadata: PageMetadata | None) -> PageEvent:
     """Return the event of a page that failed for good, with its last response if there was one."""
-    event = replace(_event(claim, EventKind.FAILED, PageStatus.FAILED_PERMANENT), error=error)
-    if not claim.refreshes:
-        event = replace(event, checked_at=event.time)
-    return _with_response(event, metadata) if metadata else event
+    return _event(claim, EventKind.FAILED, PageStatus.FAILED_PERMANENT, metadata, error)
 
 
-def _event(claim: Claim, kind: EventKind, status: PageStatus) -> PageEvent:
+def _event(
+    claim: Claim,
+    kind: EventKind,
+    status: PageStatus,
+    found: PageMetadata | StoredResult | None,
+    error: PageError | None = None,
+) -> PageEvent:
+    now = _in_milliseconds(datetime.now(UTC))
+    keeps_old_result = error is not None and claim.refreshes
     return PageEvent(
         # A claim has one outcome at most. So each copy of its event has the same id.
         event_id=claim.token,
         kind=kind,
         url=claim.url,
-        time=_in_milliseconds(datetime.now(UTC)),
+        time=now,
         request_id=claim.request_id,
         status=status,
         attempts=claim.attempt,
+        final_url=found.final_url if found else None,
+        status_code=found.status_code if found else None,
+        content_type=found.content_type if found else None,
+        title=_title(found),
+        body_sha256=found.body_sha256 if found else None,
+        fetched_at=_in_milliseconds(found.fetched_at) if found and found.fetched_at else None,
         previous_body_sha256=claim.body_sha256,
+        checked_at=None if keeps_old_result else now,
+        error=error,
     )
 
 
-def _with_response(event: PageEvent, metadata: PageMetadata) -> PageEvent:
-    return replace(
-        event,
-        final_url=metadata.final_url,
-        status_code=metadata.status_code,
-        content_type=metadata.content_type,
-        title=metadata.document.title if metadata.document else None,
-        body_sha256=metadata.body_sha256,
-        fetched_at=_in_milliseconds(metadata.fetched_at),
-    )
+def _title(found: PageMetadata | StoredResult | None) -> str | None:
+    if isinstance(found, PageMetadata):
+        return found.document.title if found.document else None
+    return found.title if found else None
 
 
 def _in_milliseconds(time: datetime) -> datetime:

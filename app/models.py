@@ -712,9 +712,9 @@ class Coalesced:
 
     reason: str
 
-    event: PageEvent | None = None
-    """What is to be told of the outcome that this very request had before. A worker that died after
-    it had stored the outcome may not have told it."""
+    events: tuple[PageEvent, ...] = ()
+    """What is to be told of the outcomes that this very request had before. A worker that died
+    after it had stored one may not have told it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,9 @@ from app.retries import (
 from app.runtime import metrics
 from app.runtime.tracing import TRACER
 
+TELL_AT_ONCE_SECONDS = 1.0
+"""How long a deletion waits for the confirm of its event. Then a sweep is left to publish it."""
+
 
 class Publisher(Protocol):
     """Takes requests; raises `PublishError` unless one is safely queued."""
@@ -111,7 +114,7 @@ class Pages(Protocol):
         metadata: PageMetadata | None = None,
         event: PageEvent | None = None,
     ) -> PageStatus | None: ...
-    async def find_event(self, request: PageRequest) -> PageEvent | None: ...
+    async def find_events(self, request: PageRequest) -> tuple[PageEvent, ...]: ...
     async def delete(self, url: str, *, tells: bool) -> PageEvent | None: ...
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None: ...
     async def abandon(self, claim: Claim) -> None: ...
@@ -219,12 +222,13 @@ class Inventory:
     async def delete(self, url: str) -> None:
         """Forget a page: its result, and every request for it that has been accepted so far.
 
-        Raises `StoreUnavailable`. The event comes later if the broker does not take it now.
+        Raises `StoreUnavailable`. The event comes later if the broker does not take it soon.
         """
         event = await self._pages.delete(url, tells=self._announcer is not None)
         if event is not None and self._announcer is not None:
-            with suppress(StoreError):
-                await self._announcer.announce_kept(event)
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(TELL_AT_ONCE_SECONDS):
+                    await self._announcer.announce_kept(event)
 
     def _is_due(self, record: PageRecord, max_age: int | None) -> bool:
         """Say whether a refresh is to be queued for a page that has a result."""
@@ -344,9 +348,9 @@ class Collector:
             return await self._attempt(claim, delivery.request)
 
     async def _told(self, outcome: Outcome, request: PageRequest) -> Outcome:
-        """Add the event of an outcome that the request had before: perhaps nobody has told it."""
+        """Add the events of outcomes that the request had before: perhaps nobody has told them."""
         if self._tells and isinstance(outcome, Coalesced):
-            return replace(outcome, event=await self._pages.find_event(request))
+            return replace(outcome, events=await self._pages.find_events(request))
         return outcome
 
     def _deferred(self, delivery: Delivery, reason: str, short_delays: int) -> Deferred:
@@ -440,6 +444,7 @@ class Collector:
         try:
             status = await _durably(lambda: self._pages.fail(claim, error, metadata, event))
         except NotStorable:
+            event = events.failed(claim, error, None) if self._tells else None
             status = await _durably(lambda: self._pages.fail(claim, error, None, event))
         return FailedPermanently(error, status, event) if status else SUPERSEDED
 

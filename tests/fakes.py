@@ -1,7 +1,7 @@
 """Hand-written stand-ins for the edges; `contract/` holds them to what the real ones do."""
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -31,7 +31,7 @@ from app.models import (
     StoredResult,
     Validators,
 )
-from app.store.claims import KEPT_OUTCOMES
+from app.store.claims import KEPT_COVERED, KEPT_OUTCOMES
 from app.validators import validators_of
 
 MAX_INLINE_SOURCE_BYTES = 65_536
@@ -128,8 +128,7 @@ class _Row:
     covered: dict[UUID, int] = field(default_factory=dict)
     """Requests, and the number of the outcome that is the answer to each."""
     outcomes: list[RequestRecord] = field(default_factory=list)
-    events: dict[UUID | None, PageEvent] = field(default_factory=dict)
-    """The event of the latest outcome of each request; that of a deletion has none."""
+    events: list[PageEvent] = field(default_factory=list)
     was_deleted: bool = False
     requested_at: datetime | None = None
     checked_at: datetime | None = None
@@ -391,7 +390,9 @@ class FakePages:
         row.attempts = max(row.attempts, request.attempt) if own else request.attempt
         refreshes = row.status is PageStatus.COMPLETED
         row.status = PageStatus.COMPLETED if refreshes else PageStatus.IN_PROGRESS
-        row.covered |= dict.fromkeys([*row.waiting, request.request_id], len(row.outcomes))
+        earlier = list(row.covered.items())[-KEPT_COVERED:]
+        now_covered = dict.fromkeys([*row.waiting, request.request_id], len(row.outcomes))
+        row.covered = {key: it for key, it in earlier if key not in now_covered} | now_covered
         row.waiting, row.finished, row.alone = [], False, alone
         row.request_id, row.claim, row.updated_at = request.request_id, uuid4(), now
         row.lease_expires_at = now + timedelta(seconds=lease_seconds)
@@ -454,10 +455,10 @@ class FakePages:
         if self._release(claim, finishes=False):
             self._rows[claim.url].attempts = claim.attempt - 1
 
-    async def find_event(self, request: PageRequest) -> PageEvent | None:
+    async def find_events(self, request: PageRequest) -> tuple[PageEvent, ...]:
         self._check()
         row = self._rows.get(request.url)
-        return row.events.get(request.request_id) if row else None
+        return tuple(it for it in row.events if it.request_id == request.request_id) if row else ()
 
     async def delete(self, url: str, *, tells: bool) -> PageEvent | None:
         self._check()
@@ -475,10 +476,11 @@ class FakePages:
         row.status, row.finished, row.was_deleted = PageStatus.DELETED, True, True
         row.waiting, row.request_id, row.claim, row.lease_expires_at = [], None, None, None
         row.metadata, row.validators, row.checked_at, row.error = None, None, None, None
-        row.attempts, row.updated_at, row.events = 0, now, {None: event}
+        untold, row.events = row.events[-1:], [event]
+        row.attempts, row.updated_at = 0, now
         row.revision += 1
         if tells and self.outbox is not None:
-            self.outbox.events.append(event)
+            self.outbox.events.extend([*untold, event])
         return event if tells else None
 
     def _end(
@@ -501,7 +503,7 @@ class FakePages:
                 ended = (claim.url, status, claim.attempt, error, claim.request_id)
                 row.outcomes.append(RequestRecord(claim.request_id, *ended))
             if event is not None:
-                row.events[claim.request_id] = event
+                row.events.append(event)
         return row.status if row.ended_claim == claim.token else None
 
     def _release(self, claim: Claim, *, finishes: bool) -> bool:
@@ -551,9 +553,11 @@ class FakeOutbox:
             self.events.append(event)
         return True
 
-    async def unpublished(self, at_most: int) -> list[PageEvent]:
+    async def unpublished(self) -> AsyncIterator[list[PageEvent]]:
         self._check()
-        return self.events[:at_most]
+        events = list(self.events)
+        for first in range(0, len(events), 100):
+            yield events[first : first + 100]
 
     async def strike_out(self, event: PageEvent) -> None:
         self._check()
@@ -565,15 +569,18 @@ class FakeOutbox:
 
 
 class FakeEventPublisher:
-    """Keeps what is published; takes nothing while `refusing` is set."""
+    """Keeps what is published; takes nothing while `refusing` is set, and no `refused` kinds."""
 
     def __init__(self) -> None:
         self.published: list[PageEvent] = []
         self.refusing = False
+        self.refused: set[EventKind] = set()
+        self.tried_in_vain = 0
 
     async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
         del again
-        if self.refusing:
+        if self.refusing or event.kind in self.refused:
+            self.tried_in_vain += 1
             return False
         self.published.append(event)
         return True

@@ -44,8 +44,9 @@ class Outgoing:
     about: dict[str, object]
     headers: Headers = field(default_factory=dict)
 
-    is_notable: bool = True
-    """Whether a success is logged. Events follow the log lines of what they tell."""
+    is_event: bool = False
+    """Whether the message is for listeners. Then a success is not logged: the outcome was. And that
+    it is not confirmed says nothing of the connection: a listener's queue may not answer."""
 
 
 class ConfirmedPublisher:
@@ -117,7 +118,7 @@ class ConfirmedPublisher:
         except TimeoutError as exc:
             # If no message was confirmed since, the connection may be dead, so it is renewed.
             # Otherwise only this queue is at fault.
-            if self._last_confirm < started:
+            if self._last_confirm < started and not message.is_event:
                 self._connection.renew("confirm_timeout")
             raise errors.PublishFailed(PublishFault.CONFIRM_TIMEOUT) from exc
         except (PublishError, ChannelNotFoundEntity) as exc:
@@ -152,7 +153,7 @@ def _recorded(message: Outgoing, target: str) -> Iterator[None]:
     finally:
         seconds = perf_counter() - started
         metrics.PUBLISH_SECONDS.labels(outcome).observe(seconds)
-        if message.is_notable or outcome != "success":
+        if not message.is_event or outcome != "success":
             with logger.contextualize(**message.about, queue=target):
                 _log(outcome, latency_ms=round(seconds * 1000, 1))
 
@@ -257,8 +258,8 @@ class _DelayQueue:
 class EventPublisher:
     """Publishes events to the exchange, for a process that publishes events of these kinds.
 
-    While the broker does not take an event, no other is tried, except with `again`: so pages do
-    not wait one after another for a confirm that does not come.
+    While the broker does not take an event, no other of its kind is tried, except with `again`: so
+    pages do not wait one after another for a confirm that does not come.
     """
 
     def __init__(
@@ -266,21 +267,22 @@ class EventPublisher:
     ) -> None:
         self._sender = sender
         self._destinations = event_destinations(sender.broker, topology, kinds)
-        self._refuses = False
+        self._refused: set[EventKind] = set()
 
     async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
         """Say whether the broker has taken the event."""
-        if self._refuses and not again:
+        if event.kind in self._refused and not again:
             return False
         try:
             await self._sender.send(self._destinations[event.kind], event_message(event))
         except errors.PublishError as exc:
-            # The queue of one listener is full and refuses more. Every other listener has it.
-            self._refuses = exc.reason is not PublishFault.QUEUE_REJECTED
-        else:
-            self._refuses = False
-        metrics.EVENTS.labels(event.kind, "put down" if self._refuses else "published").inc()
-        return not self._refuses
+            # A queue of a listener has refused the event, mostly because it is full. Every other
+            # listener has it.
+            if exc.reason is not PublishFault.QUEUE_REJECTED:
+                self._refused.add(event.kind)
+                return False
+        self._refused.discard(event.kind)
+        return True
 
 
 def event_message(event: PageEvent) -> Outgoing:
@@ -290,5 +292,5 @@ def event_message(event: PageEvent) -> Outgoing:
         message_id=str(event.event_id),
         correlation_id=str(event.request_id or event.event_id),
         about={"request_id": event.request_id, "url": event.url, "event_id": event.event_id},
-        is_notable=False,
+        is_event=True,
     )

@@ -88,6 +88,8 @@ _DECIDING_FIELDS = {
     },
 }
 
+_ENDED_FIELDS = {"url": True, "status": True, "processing.ended_claim": True}
+
 IS_DELETED = {"$eq": ["$status", PageStatus.DELETED]}
 IS_KNOWN = {"status": {"$ne": PageStatus.DELETED}}
 """Matches the records that readers see."""
@@ -237,8 +239,8 @@ class ClaimRequest:
         return {"$mergeObjects": ["$processing", claimed]}
 
 
-def covering(requests: Any) -> Bson:
-    """Return the latest requests that were covered before, then those that are now.
+def covering(requests: Any, *, keeps_all: bool = False) -> Bson:
+    """Return the latest requests that were covered before, or all, then those that are now.
 
     Those are the waiting ones, and `requests`: an expression, or a list of request ids.
     """
@@ -247,7 +249,8 @@ def covering(requests: Any) -> Bson:
     earlier = {"$filter": {"input": COVERED, "as": "this", "cond": {"$not": [is_listed_below]}}}
     entry = {"request_id": "$$this", "outcome": OUTCOME}
     added = {"$map": {"input": now_covered, "as": "this", "in": entry}}
-    return {"$concatArrays": [{"$slice": [earlier, -KEPT_COVERED]}, added]}
+    kept = earlier if keeps_all else {"$slice": [earlier, -KEPT_COVERED]}
+    return {"$concatArrays": [kept, added]}
 
 
 def _claim(document: Bson) -> Claim:
@@ -358,16 +361,16 @@ class Claims:
         self, requests: Sequence[ClaimRequest]
     ) -> Sequence[Claim | Coalesced | Busy]:
         await upsert_all(self._database.pages, [request.write() for request in requests])
-        documents = await self._read([request.url for request in requests])
+        documents = await self._read([request.url for request in requests], _DECIDING_FIELDS)
         return [request.answer(documents.get(request.url)) for request in requests]
 
     async def _end_all(self, results: Sequence[AttemptResult]) -> Sequence[PageStatus | None]:
         await self._database.pages.bulk_write([result.write() for result in results], ordered=False)
-        documents = await self._read([result.url for result in results])
+        documents = await self._read([result.url for result in results], _ENDED_FIELDS)
         return [result.answer(documents.get(result.url)) for result in results]
 
-    async def _read(self, urls: Sequence[str]) -> dict[str, Bson]:
-        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, _DECIDING_FIELDS)
+    async def _read(self, urls: Sequence[str], fields: Bson) -> dict[str, Bson]:
+        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, fields)
         return {document["url"]: document async for document in cursor}
 
 

@@ -6,17 +6,22 @@
 Few records have the second field. An index of those finds them, however many records there are.
 """
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import TypeAdapter
+from loguru import logger
+from pydantic import TypeAdapter, ValidationError
 
 from app.models import EventKind, PageEvent, PageRequest, PageStatus
 from app.runtime.tracing import TRACER
 from app.store.claims import Bson
 from app.store.mongo import SOME_UNPUBLISHED, Database, translated_errors
+
+SWEPT_AT_ONCE = 100
+"""The events of how many pages are published side by side."""
 
 _EVENT = TypeAdapter(PageEvent)
 
@@ -46,23 +51,38 @@ class EventOutbox:
             result = await self._database.pages.update_one({"url": event.url}, kept)
         return bool(result.matched_count)
 
-    @TRACER.start_as_current_span("outbox.unpublished")
-    async def unpublished(self, at_most: int) -> list[PageEvent]:
-        """Return events that are to be published, of so many pages."""
-        with translated_errors():
-            cursor = self._database.pages.find(_SOME, {"unpublished": True})
-            return [
-                _EVENT.validate_python(event)
-                async for document in cursor.limit(at_most)
-                for event in document["unpublished"]
+    async def unpublished(self) -> AsyncIterator[Sequence[PageEvent]]:
+        """Yield the events that are to be published, those of some pages at a time, each once."""
+        after: Bson = {}
+        while documents := await self._some_unpublished(after):
+            yield [
+                event
+                for document in documents
+                for event in _readable(document["unpublished"], document["url"])
             ]
+            after = {"_id": {"$gt": documents[-1]["_id"]}}
+
+    @TRACER.start_as_current_span("outbox.unpublished")
+    async def _some_unpublished(self, after: Bson) -> list[Bson]:
+        steps = [
+            {"$match": _SOME | after},
+            {"$project": {"url": True, "unpublished": True}},
+            {"$sort": {"_id": 1}},
+            {"$limit": SWEPT_AT_ONCE},
+        ]
+        with translated_errors():
+            cursor = self._database.pages.aggregate(steps, hint="unpublished.event_id_1")
+            if inspect.isawaitable(cursor):  # pymongo's own client; Motor's is none
+                cursor = await cursor
+            return [document async for document in cursor]
 
     @TRACER.start_as_current_span("outbox.strike_out")
     async def strike_out(self, event: PageEvent) -> None:
         """Note that an event was published."""
+        its_record = {"unpublished.event_id": event.event_id} | SOME_UNPUBLISHED
         published = {"$pull": {"unpublished": {"event_id": event.event_id}}}
         with translated_errors():
-            await self._database.pages.update_one({"url": event.url}, published)
+            await self._database.pages.update_one(its_record, published)
 
 
 def events_since(pages: Any, since: datetime) -> Iterator[PageEvent]:
@@ -72,7 +92,7 @@ def events_since(pages: Any, since: datetime) -> Iterator[PageEvent]:
     that no query takes long.
     """
     after: Bson = {}
-    shown = {"processing.outcomes.event": True}
+    shown = {"url": True, "processing.outcomes.event": True}
     while found := list(pages.find(after, shown).sort("_id").limit(READ_AT_ONCE)):
         for document in found:
             yield from (it for it in _events_in(document) if it.time >= since)
@@ -83,7 +103,7 @@ def _events_in(document: Bson) -> Iterator[PageEvent]:
     """Yield the events that a record keeps; a record of an older version has none."""
     for outcome in document.get("processing", {}).get("outcomes", ()):
         if outcome.get("event") is not None:
-            yield _EVENT.validate_python(outcome["event"])
+            yield from _readable([outcome["event"]], document["url"])
 
 
 def with_event_of(request: PageRequest) -> Bson:
@@ -91,11 +111,23 @@ def with_event_of(request: PageRequest) -> Bson:
     return {"url": request.url, "processing.outcomes.request_id": request.request_id}
 
 
-def event_of(request: PageRequest, document: Bson | None) -> PageEvent | None:
-    """Read the event of the latest outcome of a request from the record of its page."""
+def events_of(request: PageRequest, document: Bson | None) -> tuple[PageEvent, ...]:
+    """Read the events of the outcomes of a request from the record of its page.
+
+    There are two if a retry was published, its message was not acknowledged, and both were fetched.
+    """
     outcomes = document["processing"]["outcomes"] if document else []
-    events = [it.get("event") for it in outcomes if it["request_id"] == request.request_id]
-    return _EVENT.validate_python(events[-1]) if events and events[-1] else None
+    own = [it.get("event") for it in outcomes if it["request_id"] == request.request_id]
+    return tuple(_readable((event for event in own if event), request.url))
+
+
+def _readable(events: Iterable[Bson], url: str) -> Iterator[PageEvent]:
+    """Yield the events that this version can read. A newer version may have written others."""
+    for event in events:
+        try:
+            yield _EVENT.validate_python(event)
+        except ValidationError as exc:
+            logger.error("event_unreadable", url=url, reason=str(exc))
 
 
 def last_unpublished(document: Bson) -> PageEvent:
@@ -115,3 +147,14 @@ def deletion(event_id: UUID) -> Bson:
         "attempts": 0,
         "previous_body_sha256": {"$ifNull": ["$metadata.body_sha256", None]},
     }
+
+
+def untold() -> Bson:
+    """Return the expression for the list of the latest outcome's event, which may not be told yet.
+
+    Its worker may have died, or may just be about to tell it.
+    """
+    outcomes = {"$ifNull": ["$processing.outcomes", []]}
+    latest = {"$let": {"vars": {"it": {"$last": outcomes}}, "in": "$$it.event"}}
+    event = {"$ifNull": [latest, None]}
+    return {"$cond": [{"$eq": [event, None]}, [], [event]]}

@@ -54,7 +54,14 @@ from app.store.claims import (
     released,
 )
 from app.store.mongo import Database, translated_errors, upsert_all
-from app.store.outbox import deletion, event_as_bson, event_of, last_unpublished, with_event_of
+from app.store.outbox import (
+    deletion,
+    event_as_bson,
+    events_of,
+    last_unpublished,
+    untold,
+    with_event_of,
+)
 from app.store.progress import (
     as_bson,
     error_of,
@@ -349,13 +356,13 @@ class PageRepository:
         with translated_errors():
             await self._database.pages.update_one(held(claim), released(claim, uncounted))
 
-    @TRACER.start_as_current_span("pages.find_event")
-    async def find_event(self, request: PageRequest) -> PageEvent | None:
-        """Return the event of the outcome that a request had, if its page's record keeps it."""
+    @TRACER.start_as_current_span("pages.find_events")
+    async def find_events(self, request: PageRequest) -> tuple[PageEvent, ...]:
+        """Return the events of the outcomes that a request had, as far as the record keeps them."""
         shown = {"processing.outcomes.request_id": True, "processing.outcomes.event": True}
         with translated_errors():
             document = await self._database.pages.find_one(with_event_of(request), shown)
-        return event_of(request, document)
+        return events_of(request, document)
 
     @TRACER.start_as_current_span("pages.delete")
     async def delete(self, url: str, *, tells: bool) -> PageEvent | None:
@@ -363,7 +370,8 @@ class PageRepository:
 
         The claim of a fetch under way becomes void. What is left for a while is a record that lists
         those requests, so that their messages fetch nothing. With `tells` its event is kept as one
-        to be published, and returned. Returns None if the page is unknown.
+        to be published, and returned; so is the event of the latest outcome, whose message would no
+        longer find it. Returns None if the page is unknown.
         """
         event_id = uuid4()
         with translated_errors():
@@ -450,13 +458,15 @@ def _deleted(event: Bson | None) -> Bson:
                 {
                     "finished": True,
                     "waiting": [],
-                    "covered": covering(last_request),
+                    "covered": covering(last_request, keeps_all=True),
                     "outcome": {"$add": [OUTCOME, 1]},
                     "outcomes": [outcome],
                 },
             ]
         },
-        "unpublished": {"$concatArrays": [unpublished, [event]]} if event else unpublished,
+        "unpublished": (
+            {"$concatArrays": [unpublished, untold(), [event]]} if event else unpublished
+        ),
         "updated_at": "$$NOW",
         "deleted_at": "$$NOW",
     }

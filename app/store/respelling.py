@@ -26,6 +26,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 _FIELDS = {
     "url": True,
     "status": True,
+    "unpublished": True,
     "checked_at": True,
     "metadata.fetched_at": True,
     "processing.finished": True,
@@ -80,7 +81,9 @@ class Respelling:
             return False
         if new is None:
             return self._respell(old, canonical)
-        kept, dropped = (old, new) if _worth(old) > _worth(new) else (new, old)
+        # What was deleted stays deleted.
+        is_deleted = new["status"] == PageStatus.DELETED
+        kept, dropped = (new, old) if is_deleted or _worth(old) <= _worth(new) else (old, new)
         return self._merge(kept, dropped) and (kept is new or self._respell(old, canonical))
 
     def _merge(self, kept: Bson, dropped: Bson) -> bool:
@@ -90,10 +93,13 @@ class Respelling:
             "waiting_since": {"$ifNull": ["$processing.waiting_since", "$$NOW"]},
             "revision": NEXT_REVISION,
         }
-        change = {
+        change: Bson = {
             "processing": {"$mergeObjects": ["$processing", processing]},
             "updated_at": "$$NOW",
         }
+        if untold := dropped.get("unpublished"):
+            kept_ones = {"$ifNull": ["$unpublished", []]}
+            change["unpublished"] = {"$concatArrays": [kept_ones, {"$literal": untold}]}
         if not self._pages.update_one(_unchanged(kept), [{"$set": change}]).matched_count:
             return False
         # As the database has just counted it: `_respell()` finds the record by its revision.

@@ -130,6 +130,7 @@ class Worker:
     async def _close(self, beside: Iterable["asyncio.Task[None]"]) -> None:
         for task in beside:
             task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         await self._fetcher.aclose()
         await self.parts.database.close()
         await asyncio.to_thread(stop_tracing)

@@ -8,6 +8,7 @@ rejected to `metadata.dead` by `rejections.py`.
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
@@ -102,15 +103,16 @@ class MessageHandler:
                 return await self._collector.collect(delivery, alone=alone)
 
     async def _is_followed_up(self, outcome: Outcome, queue: str) -> bool:
-        """Publish the retry or the event that an outcome asks for, if any, and log the outcome.
+        """Publish the retry or the events that an outcome asks for, if any, and log the outcome.
 
-        Return whether the broker has taken it. An event may also have been put down for later.
+        Return whether the broker has taken them. An event may also have been put down for later.
         """
-        retry, event = _retry(outcome), _event(outcome)
+        retry = _retry(outcome)
         if retry is not None and not await self._is_published(retry, queue):
             return False
-        if event is not None and not await self._announcer.announce(event):
-            return False
+        for event in _events(outcome):
+            if not await self._announcer.announce(event):
+                return False
         metrics.count_outcome(outcome)
         _log(outcome)
         return True
@@ -141,12 +143,14 @@ def _retry(outcome: Outcome) -> Retry | None:
             return None
 
 
-def _event(outcome: Outcome) -> PageEvent | None:
+def _events(outcome: Outcome) -> Sequence[PageEvent]:
     match outcome:
-        case Completed(event=event) | FailedPermanently(event=event) | Coalesced(event=event):
-            return event
+        case Completed(event=event) | FailedPermanently(event=event) if event is not None:
+            return [event]
+        case Coalesced(events=events):
+            return events
         case _:
-            return None
+            return []
 
 
 def _log(outcome: Outcome) -> None:

@@ -124,6 +124,17 @@ async def test_a_retry_that_was_to_come_when_its_page_was_deleted_is_not_fetched
     assert await pages.claim(Delivery(retry), lease_seconds=60) == Coalesced("answered")
 
 
+async def test_no_request_that_shared_a_fetch_brings_a_deleted_page_back(pages: Pages) -> None:
+    requests = [a_request() for _ in range(60)]
+    for request in requests:
+        await pages.note_queued(request)
+    await claimed(pages, Delivery(requests[0]))
+    await deleted(pages)
+    for request in requests:
+        answer = await pages.claim(Delivery(request), lease_seconds=60)
+        assert answer == Coalesced("answered")
+
+
 async def test_a_redelivered_message_of_a_void_fetch_is_not_fetched(pages: Pages) -> None:
     request = a_request()
     await claimed(pages, Delivery(request))
@@ -212,14 +223,14 @@ async def test_a_page_can_be_deleted_again_after_it_was_asked_for_again(pages: P
 async def test_the_event_of_an_outcome_is_found_by_its_request(pages: Pages) -> None:
     request = a_request()
     event = await completed(pages, request)
-    assert await pages.find_event(request) == event
+    assert await pages.find_events(request) == (event,)
 
 
 async def test_a_request_that_shared_a_fetch_has_no_event_of_its_own(pages: Pages) -> None:
     first, second = a_request(), a_request()
     await pages.note_queued(second)
     await completed(pages, first)
-    assert await pages.find_event(second) is None
+    assert await pages.find_events(second) == ()
 
 
 async def test_an_outcome_under_a_void_claim_leaves_no_event(pages: Pages) -> None:
@@ -227,19 +238,25 @@ async def test_an_outcome_under_a_void_claim_leaves_no_event(pages: Pages) -> No
     lost = await claimed(pages, Delivery(request))
     taken_over = await claimed(pages, Delivery(request, redelivered=True))
     await pages.complete(lost, a_page(), events.stored(lost, a_page()))
-    assert await pages.find_event(request) is None
+    assert await pages.find_events(request) == ()
     await pages.fail(taken_over, ERROR, None, events.failed(taken_over, ERROR, None))
-    event = await pages.find_event(request)
-    assert event is not None
+    (event,) = await pages.find_events(request)
     assert (event.kind, event.event_id) == (EventKind.FAILED, taken_over.token)
+
+
+async def test_a_request_that_was_fetched_twice_has_both_events(pages: Pages) -> None:
+    """Its retry was published, its message was delivered again, and both were fetched."""
+    request = a_request()
+    first = await completed(pages, request)
+    second = await completed(pages, replace(request, attempt=2))
+    assert await pages.find_events(request) == (first, second)
 
 
 async def test_a_later_outcome_leaves_the_event_of_an_earlier_one(pages: Pages) -> None:
     first, second = a_request(), a_request()
     told = await completed(pages, first, body_sha256="a" * 64)
     await completed(pages, second, body_sha256="b" * 64)
-    event = await pages.find_event(first)
-    assert event is not None
+    (event,) = await pages.find_events(first)
     assert (event.event_id, event.body_sha256) == (told.event_id, "a" * 64)
 
 
@@ -271,16 +288,20 @@ def outbox(database: Database) -> EventOutbox:
     return EventOutbox(database)
 
 
+async def unpublished(outbox: EventOutbox) -> list[PageEvent]:
+    return [event async for events in outbox.unpublished() for event in events]
+
+
 async def test_an_event_that_is_put_down_is_found_until_it_is_struck_out(
     repository: PageRepository, outbox: EventOutbox
 ) -> None:
     event = await completed(repository, a_request())
     assert await outbox.put_down(event)
     assert await outbox.put_down(event)
-    (kept,) = await outbox.unpublished(10)
+    (kept,) = await unpublished(outbox)
     assert kept.event_id == event.event_id
     await outbox.strike_out(kept)
-    assert await outbox.unpublished(10) == []
+    assert await unpublished(outbox) == []
 
 
 async def test_an_event_of_a_page_without_record_cannot_be_put_down(outbox: EventOutbox) -> None:
@@ -291,11 +312,40 @@ async def test_an_event_of_a_page_without_record_cannot_be_put_down(outbox: Even
 async def test_the_event_of_a_deletion_is_to_be_published_from_the_moment_of_the_deletion(
     repository: PageRepository, outbox: EventOutbox
 ) -> None:
-    await completed(repository, a_request())
-    event = await deleted(repository)
-    assert await outbox.unpublished(10) == [event]
     await repository.note_queued(a_request())
-    assert await outbox.unpublished(10) == [event]
+    event = await deleted(repository)
+    assert await unpublished(outbox) == [event]
+    await repository.note_queued(a_request())
+    assert await unpublished(outbox) == [event]
+
+
+async def test_an_outcome_that_nobody_has_told_before_its_page_is_deleted_is_told(
+    repository: PageRepository, outbox: EventOutbox
+) -> None:
+    told = await completed(repository, a_request())
+    event = await deleted(repository)
+    assert await unpublished(outbox) == [told, event]
+
+
+async def test_an_event_that_cannot_be_read_is_left_out_and_named(
+    repository: PageRepository, outbox: EventOutbox, database: Database
+) -> None:
+    event = await completed(repository, a_request())
+    await outbox.put_down(event)
+    newer = {"event_id": uuid4(), "kind": "of a newer version"}
+    await database.pages.update_one({"url": URL}, {"$push": {"unpublished": newer}})
+    assert await unpublished(outbox) == [event]
+
+
+async def test_an_event_is_struck_out_wherever_its_record_is(
+    repository: PageRepository, outbox: EventOutbox, database: Database
+) -> None:
+    """`pagemeta migrate` may have moved the record to another spelling of its URL."""
+    event = await completed(repository, a_request())
+    await outbox.put_down(event)
+    await database.pages.update_one({"url": URL}, {"$set": {"url": f"{URL}moved"}})
+    await outbox.strike_out(event)
+    assert await unpublished(outbox) == []
 
 
 async def test_events_that_are_to_be_published_are_found_by_an_index(

@@ -241,11 +241,11 @@ async def test_a_request_that_is_noted_while_its_claim_is_refused_is_asked_for_a
     running = await claimed(pages, Delivery(a_request()))
     read = Claims._read  # noqa: SLF001 (what happens between the refusal and the look at the record)
 
-    async def end_note_and_read(claims: Claims, urls: Sequence[str]) -> Any:
+    async def end_note_and_read(claims: Claims, urls: Sequence[str], fields: Any) -> Any:
         monkeypatch.setattr(Claims, "_read", read)
         await pages.fail(running, ERROR)
         await pages.note_queued(request)
-        return await read(claims, urls)
+        return await read(claims, urls, fields)
 
     monkeypatch.setattr(Claims, "_read", end_note_and_read)
     assert await pages.claim(Delivery(request), lease_seconds=LEASE) == Busy()

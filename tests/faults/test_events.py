@@ -6,7 +6,7 @@ That each outcome is told at least once is judged by the checker in every other 
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 import aio_pika
@@ -20,6 +20,11 @@ from tests.load import Load, assert_nothing_is_lost, supervised
 from tests.messages import bind_to_events
 from tests.service import Service, eventually, started
 from tests.site import Site
+
+
+def finished(service: Service) -> Callable[[], int]:
+    """Return what counts the pages that have a result."""
+    return lambda: service.pages.count_documents({"status": "COMPLETED"})
 
 
 def pages_of(site: Site) -> Iterator[str]:
@@ -114,8 +119,8 @@ def test_a_program_that_knows_the_document_alone_hears_every_outcome_once(
         # A few pages are refreshed all the time, so that they have many outcomes.
         urls = (site.url(f"/page/{n}" if n % 3 else f"/page/refreshed/{n % 7}") for n in count())
         load = Load(fragile, api, urls).start()
-        for _ in range(3):
-            worker.wait_for_event("metadata_persisted", count=30)
+        for kills in range(3):
+            eventually(finished(fragile), lambda count, more=20 * kills: count > more, within=60)
             worker.kill()
         fragile.rabbitmq.restart()
         before = len(load.accepted)

