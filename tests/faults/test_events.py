@@ -120,7 +120,7 @@ def test_a_program_that_knows_the_document_alone_hears_every_outcome_once(
         urls = (site.url(f"/page/{n}" if n % 3 else f"/page/refreshed/{n % 7}") for n in count())
         load = Load(fragile, api, urls).start()
         for kills in range(3):
-            eventually(finished(fragile), lambda count, more=20 * kills: count > more, within=60)
+            eventually(finished(fragile), (20 * kills).__lt__, within=60)
             worker.kill()
         fragile.rabbitmq.restart()
         before = len(load.accepted)
