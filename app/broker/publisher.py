@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
-from time import perf_counter
+from time import monotonic, perf_counter
 from uuid import uuid4
 
 from aio_pika.exceptions import (
@@ -255,11 +255,18 @@ class _DelayQueue:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
+FULL_AFTER_SECONDS = 15.0
+"""After how long a queue of a listener that refuses events counts as full.
+
+A quorum queue refuses too, for some seconds, while it has lost its leader and has no other one yet.
+"""
+
+
 class EventPublisher:
     """Publishes events to the exchange, for a process that publishes events of these kinds.
 
-    While the broker does not take an event, no other of its kind is tried, except with `again`: so
-    pages do not wait one after another for a confirm that does not come.
+    While the broker does not answer to an event, no other of its kind is tried, except with
+    `again`: so pages do not wait one after another for a confirm that does not come.
     """
 
     def __init__(
@@ -267,22 +274,28 @@ class EventPublisher:
     ) -> None:
         self._sender = sender
         self._destinations = event_destinations(sender.broker, topology, kinds)
-        self._refused: set[EventKind] = set()
+        self._unanswered: set[EventKind] = set()
+        self._refused_since: dict[EventKind, float] = {}
 
     async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
-        """Say whether the broker has taken the event."""
-        if event.kind in self._refused and not again:
+        """Say whether every listener has the event, but for those whose queue is full."""
+        if event.kind in self._unanswered and not again:
             return False
         try:
             await self._sender.send(self._destinations[event.kind], event_message(event))
         except errors.PublishError as exc:
-            # A queue of a listener has refused the event, mostly because it is full. Every other
-            # listener has it.
-            if exc.reason is not PublishFault.QUEUE_REJECTED:
-                self._refused.add(event.kind)
-                return False
-        self._refused.discard(event.kind)
+            if exc.reason is PublishFault.QUEUE_REJECTED:
+                return self._is_full(event.kind)
+            self._unanswered.add(event.kind)
+            return False
+        self._unanswered.discard(event.kind)
+        self._refused_since.pop(event.kind, None)
         return True
+
+    def _is_full(self, kind: EventKind) -> bool:
+        """Say whether a queue has refused for so long that another copy of an event is in vain."""
+        now = monotonic()
+        return now - self._refused_since.setdefault(kind, now) > FULL_AFTER_SECONDS
 
 
 def event_message(event: PageEvent) -> Outgoing:

@@ -43,7 +43,6 @@ def test_the_full_queue_of_a_listener_holds_up_no_page_and_no_other_listener(
     load.stop()
     assert_nothing_is_lost(service, site)
     assert worker.events("publish_failed", reason="queue_rejected")
-    assert not worker.events("event_put_down")
 
 
 def test_pages_are_finished_while_there_is_no_exchange_and_told_once_it_is_back(

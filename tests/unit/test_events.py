@@ -11,6 +11,7 @@ from dirty_equals import IsNow, IsPartialDict
 from faststream.rabbit.publisher import RabbitPublisher
 
 from app import events
+from app.broker import publisher
 from app.broker.events import PageEventMessage
 from app.broker.publisher import ConfirmedPublisher, EventPublisher
 from app.contract.examples import EVENTS
@@ -309,11 +310,32 @@ async def test_an_event_that_is_not_confirmed_says_nothing_of_the_connection() -
     assert connection.is_ready
 
 
-async def test_a_full_queue_of_one_listener_holds_up_nobody() -> None:
-    """Every other listener has the event: another copy of it would help none."""
+async def test_an_event_that_a_queue_refuses_is_tried_again_later() -> None:
+    """A quorum queue refuses also while it has no leader: the event must not be lost then."""
     to = await destinations(queue_full(), None)
+    assert not await to.publisher.publish(an_event(1))
+    assert await to.publisher.publish(an_event(2))
+
+
+async def test_the_full_queue_of_one_listener_does_not_keep_events_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Every other listener has the event: further copies of it would help none."""
+    monkeypatch.setattr(publisher, "FULL_AFTER_SECONDS", -1)
+    to = await destinations(queue_full(), queue_full())
     assert await to.publisher.publish(an_event(1))
     assert await to.publisher.publish(an_event(2))
+
+
+async def test_a_queue_that_has_taken_an_event_is_not_full_at_its_next_refusal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    to = await destinations(queue_full(), None, queue_full())
+    assert not await to.publisher.publish(an_event(1))
+    assert await to.publisher.publish(an_event(1))
+    monkeypatch.setattr(publisher, "FULL_AFTER_SECONDS", 0.001)
+    await asyncio.sleep(0.002)
+    assert not await to.publisher.publish(an_event(2))
 
 
 # --- Which outcomes are told ---
