@@ -31,8 +31,12 @@ MAX_WAIT_SECONDS = 60
 
 MIN_WAIT_SECONDS = 2
 
+TRY_AGAIN: frozenset[int] = frozenset(
+    {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+)
+
 DELETE_TIMEOUT_SECONDS = 60.0
-"""How long to try again while the API answers 503."""
+"""How long to try again while the API answers 429 or 503."""
 
 SUMMARY_FIELDS = ("status_code", "body_bytes", "document")
 """What `submit` reports of a page's metadata. Nothing else of it is asked for."""
@@ -124,7 +128,14 @@ def get(  # noqa: PLR0913 - each is an option of its own
         raise typer.Exit(EXIT_BAD_RESULT)
 
 
-def delete(url: str, *, yes: Yes = False, api: ApiUrl = DEFAULT_API, as_json: Json = False) -> None:
+def delete(
+    url: str,
+    *,
+    yes: Yes = False,
+    api: ApiUrl = DEFAULT_API,
+    key: Key = None,
+    as_json: Json = False,
+) -> None:
     """Delete a page: its result, and every request for it so far. Asks first.
 
     The answer is the same for a page that is not known. Whoever asks for the page later has it
@@ -134,7 +145,7 @@ def delete(url: str, *, yes: Yes = False, api: ApiUrl = DEFAULT_API, as_json: Js
     """
     if not yes:
         typer.confirm(f"Delete {url} for good?", abort=True, err=as_json)
-    answer = run(_delete(ApiClient(api, DELETE_TIMEOUT_SECONDS), url))
+    answer = run(_delete(ApiClient(api, DELETE_TIMEOUT_SECONDS, key=key), url))
     if as_json:
         print_json(answer)
     else:
@@ -185,7 +196,7 @@ class ApiClient:
     async def submit(self, url: str) -> Answer:
         """Have a page queued, and try again while the answer is 429 or 503."""
         body = {"url": url} | self._max_age
-        return await self._until_final(url, {429, 503}, "POST", json=body, params=self._fields)
+        return await self._until_final(url, TRY_AGAIN, "POST", json=body, params=self._fields)
 
     async def read(self, url: str) -> Answer:
         """Return the record of a page as it is now."""
@@ -193,16 +204,18 @@ class ApiClient:
 
     async def read_when_ended(self, url: str) -> Answer:
         """Return the record of a page once it is COMPLETED or has failed, or at the timeout."""
-        return await self._until_final(url, {202, 429, 503}, "GET", params=self._query(url))
+        return await self._until_final(url, TRY_AGAIN | {202}, "GET", params=self._query(url))
 
     async def delete(self, url: str) -> Answer:
-        """Have a page deleted, and try again while the answer is 503."""
-        return await self._until_final(url, {503}, "DELETE", params={"url": url})
+        """Have a page deleted, and try again while the answer is 429 or 503."""
+        return await self._until_final(url, TRY_AGAIN, "DELETE", params={"url": url})
 
     def _query(self, url: str) -> dict[str, str | int]:
         return {"url": url} | self._max_age | self._fields
 
-    async def _until_final(self, url: str, again: set[int], method: str, **options: Any) -> Answer:
+    async def _until_final(
+        self, url: str, again: frozenset[int], method: str, **options: Any
+    ) -> Answer:
         while True:
             answer = await self._call(method, **options)
             if answer.status_code not in again or time.monotonic() > self._give_up_at:

@@ -363,6 +363,17 @@ def test_a_page_is_deleted_after_a_question(told: Service, site: Site) -> None:
     assert as_json(again) == {"status": "DELETED", "url": url}
 
 
+def test_a_page_is_deleted_with_a_key_that_permits_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = service.api(API_AUTH="required").start()
+    command = ("delete", "https://example.com/", "--yes", "--json", "--api", api.url)
+    for scope, status in (("read", "ERROR"), ("delete", "DELETED")):
+        key = pagemeta(service, "keys", "create", scope, "--scope", scope).stdout.strip()
+        monkeypatch.setenv("PAGEMETA_KEY", key)
+        assert as_json(pagemeta(service, *command))["status"] == status
+
+
 def test_what_is_no_url_is_not_deleted(service: Service, api: Api) -> None:
     ran = pagemeta(service, "delete", "nonsense", "--yes", "--json", "--api", api.url)
     assert ran.exit_code == 1

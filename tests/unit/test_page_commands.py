@@ -108,11 +108,15 @@ def test_the_more_pages_the_shorter_each_call(pages: int, seconds: int) -> None:
 
 
 async def test_a_page_is_deleted_by_its_url(slept: list[float]) -> None:
-    api = FakeApi(httpx.Response(503, headers={"Retry-After": "3"}), httpx.Response(204))
+    api = FakeApi(
+        httpx.Response(503, headers={"Retry-After": "3"}),
+        httpx.Response(429, headers={"Retry-After": "2"}),
+        httpx.Response(204),
+    )
     answer = await api.called(ApiClient("http://api", 60), lambda it: it.delete(URL))
     assert answer == {"status": "DELETED", "url": URL}
     assert {(it.method, dict(it.url.params)["url"]) for it in api.requests} == {("DELETE", URL)}
-    assert slept == [3.0]
+    assert slept == [3.0, 2.0]
 
 
 async def test_a_refused_deletion_is_an_error_with_its_reason() -> None:
