@@ -14,9 +14,7 @@ from app.models import (
     Claim,
     Coalesced,
     Delivery,
-    ErrorKind,
     EventKind,
-    PageError,
     PageEvent,
     PageRequest,
     PageStatus,
@@ -27,12 +25,8 @@ from app.store.mongo import Database
 from app.store.outbox import EventOutbox, events_since
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
-from tests.contract.test_pages import a_repository, claimed, database, found, pages, status_of
+from tests.contract.repositories import ERROR, a_repository, claimed, found, status_of
 from tests.fakes import URL, a_page, a_request
-
-__all__ = ["database", "pages"]  # fixtures
-
-ERROR = PageError(ErrorKind.CONNECT, "connection refused")
 
 
 async def completed(pages: Pages, request: PageRequest, **changes: str) -> PageEvent:

@@ -1,8 +1,7 @@
 """The same scenarios on the fake, on Motor, and on pymongo's own asynchronous client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 from dirty_equals import IsApprox, IsNow, IsPartialDict
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import MongoClient
 
 from app.errors import NotStorable, UnreadableRecord
 from app.models import (
@@ -21,9 +20,7 @@ from app.models import (
     Claim,
     Coalesced,
     Delivery,
-    ErrorKind,
     Header,
-    PageError,
     PageMetadata,
     PageRecord,
     PageRequest,
@@ -31,7 +28,6 @@ from app.models import (
     Refresh,
     Validators,
 )
-from app.retries import Backoff
 from app.services import Pages
 from app.store import pages as page_repository
 from app.store.claims import Claims
@@ -39,56 +35,21 @@ from app.store.mongo import CommandTimer, Database
 from app.store.pages import PageRepository
 from app.store.progress import mentioning
 from dev.servers import MongoDB
+from tests.contract.repositories import (
+    ERROR,
+    LEASE,
+    ONCE,
+    PATIENCE,
+    a_repository,
+    claimed,
+    found,
+    opened,
+    status_of,
+)
 from tests.fakes import URL, FakePages, a_page, a_request
-
-ERROR = PageError(ErrorKind.CONNECT, "connection refused")
-LEASE = 120.0
-PATIENCE = 600.0
-
-ONCE = Backoff(initial=0.1, maximum=0.1, multiplier=1, attempts=1)
-
-
-@asynccontextmanager
-async def opened(mongodb: MongoDB, name: str, client_class: Any) -> AsyncIterator[Database]:
-    database = Database(
-        mongodb.url, name, timeout_seconds=5, backoff=ONCE, client_class=client_class
-    )
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
-        await asyncio.sleep(0)  # asyncio closes transports in the loop's next round
-
-
-@pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
-async def database(
-    request: pytest.FixtureRequest, mongodb: MongoDB, unique_name: str
-) -> AsyncIterator[Database]:
-    async with opened(mongodb, unique_name, request.param) as database:
-        yield database
-
 
 PassTime = Callable[[float], Awaitable[None]]
 """Makes the page at URL as old as if so many seconds had passed."""
-
-
-ON_A_SERVER = [pytest.param(driver, marks=pytest.mark.servers) for driver in ("motor", "pymongo")]
-
-
-@pytest.fixture(params=["fake", *ON_A_SERVER])
-async def pages(request: pytest.FixtureRequest, unique_name: str) -> AsyncIterator[Pages]:
-    if request.param == "fake":
-        yield FakePages(patience=timedelta(seconds=PATIENCE))
-        return
-    client_class = AsyncMongoClient if request.param == "pymongo" else AsyncIOMotorClient
-    mongodb = request.getfixturevalue("mongodb")
-    async with opened(mongodb, unique_name, client_class) as database:
-        yield a_repository(database)
-
-
-def a_repository(database: Database) -> PageRepository:
-    return PageRepository(database, patience_seconds=PATIENCE)
 
 
 @pytest.fixture
@@ -104,22 +65,6 @@ def pass_time(pages: Pages) -> PassTime:
         await collection.update_one({"url": URL}, [{"$set": earlier}])
 
     return age
-
-
-async def claimed(pages: Pages, delivery: Delivery, *, alone: bool = False) -> Claim:
-    claim = await pages.claim(delivery, lease_seconds=LEASE, alone=alone)
-    assert isinstance(claim, Claim)
-    return claim
-
-
-async def found(pages: Pages, url: str = URL) -> PageRecord:
-    record = await pages.find(url)
-    assert record is not None
-    return record
-
-
-async def status_of(pages: Pages, url: str = URL) -> PageStatus | str:
-    return (await found(pages, url)).status
 
 
 async def complete_with_source(pages: Pages, source: str) -> None:
