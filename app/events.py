@@ -5,9 +5,9 @@ then acknowledges the message. Whatever happens in between, the event comes:
 
 - The worker dies: the message is delivered again, finds its request answered, and the event of that
   outcome is published again, with the same id.
-- The broker does not take the event: it is put down in the page's record as unpublished, the
-  message is acknowledged, and a worker's sweep publishes the event later. So a listener whose queue
-  holds up the broker holds up no page.
+- The broker does not take the event, or a queue of a listener refuses it: the event is put down in
+  the page's record as unpublished, the message is acknowledged, and a worker's sweep publishes the
+  event later. So a listener whose queue holds up the broker holds up no page.
 - Neither works: the message goes back to its queue.
 
 A deletion has no message that could come again. The write that deletes puts its event down as
@@ -41,7 +41,10 @@ class EventPublisher(Protocol):
     """Publishes events."""
 
     async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
-        """Say whether the broker has taken the event. `again`: try even if it took none before."""
+        """Say whether every listener has the event, but for those whose queue is full.
+
+        `again`: try even if the broker has not answered to an event of this kind before.
+        """
 
 
 class Outbox(Protocol):
@@ -79,8 +82,8 @@ class Announcer:
     async def announce_kept(self, event: PageEvent) -> bool:
         """Publish an event that is put down as unpublished, and strike it out.
 
-        Returns whether the broker has taken it. If not, or if it cannot be struck out, a later
-        sweep publishes it.
+        Returns whether it was published. If not, or if it cannot be struck out, a later sweep
+        publishes it.
         """
         is_taken = await self._publisher.publish(event, again=True)
         if is_taken:
@@ -91,9 +94,9 @@ class Announcer:
     async def sweep(self) -> int:
         """Publish what is put down as unpublished, each event once.
 
-        A queue of one listener that does not answer holds up the events of one kind at most: after
-        one of them was not taken, the others of its kind are left for the next sweep. Returns how
-        many events were published. Raises `StoreError`.
+        After an event that could not be published, those of its kind are left for the next sweep.
+        So a queue of one listener that does not answer holds up no events of other kinds. Returns
+        how many events were published. Raises `StoreError`.
         """
         published, refused = 0, set[EventKind]()
         async for events in self._outbox.unpublished():
@@ -121,8 +124,7 @@ class Announcer:
 
 def stored(claim: Claim, metadata: PageMetadata) -> PageEvent:
     """Return the event of a page that was fetched: unchanged if its body is the one it had."""
-    is_same = metadata.body_sha256 == claim.body_sha256
-    kind = EventKind.UNCHANGED if is_same else EventKind.COMPLETED
+    kind = EventKind.UNCHANGED if claim.is_unchanged(metadata) else EventKind.COMPLETED
     return _event(claim, kind, PageStatus.COMPLETED, metadata)
 
 

@@ -660,6 +660,10 @@ class Claim:
         """The SHA-256 of the body that the page has already."""
         return self.result.body_sha256 if self.result else None
 
+    def is_unchanged(self, metadata: PageMetadata) -> bool:
+        """Say whether a page has the body that it had already."""
+        return metadata.body_sha256 == self.body_sha256
+
 
 @dataclass(frozen=True, slots=True)
 class Busy:

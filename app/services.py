@@ -416,18 +416,18 @@ class Collector:
         return result
 
     async def _keep(self, claim: Claim, metadata: PageMetadata) -> Outcome:
-        event = events.stored(claim, metadata) if self._tells else None
+        event = self._event(lambda: events.stored(claim, metadata))
         try:
             status = await _durably(lambda: self._pages.complete(claim, metadata, event))
         except NotStorable as exc:
             return await self._give_up(claim, PageError(ErrorKind.NOT_STORABLE, str(exc)))
         if status is None:
             return SUPERSEDED
-        return Completed(status, metadata.body_sha256 == claim.body_sha256, event)
+        return Completed(status, claim.is_unchanged(metadata), event)
 
     async def _confirm(self, claim: Claim, request: PageRequest) -> Outcome:
         """Keep that the stored result still holds, or try again if it is no longer there."""
-        event = events.confirmed(claim) if self._tells else None
+        event = self._event(lambda: events.confirmed(claim))
         status = await _durably(lambda: self._pages.confirm(claim, event))
         if status is None:
             return await self._record(claim, request, RESULT_GONE)
@@ -440,13 +440,17 @@ class Collector:
     async def _give_up(
         self, claim: Claim, error: PageError, metadata: PageMetadata | None = None
     ) -> Outcome:
-        event = events.failed(claim, error, metadata) if self._tells else None
+        event = self._event(lambda: events.failed(claim, error, metadata))
         try:
             status = await _durably(lambda: self._pages.fail(claim, error, metadata, event))
         except NotStorable:
-            event = events.failed(claim, error, None) if self._tells else None
+            event = self._event(lambda: events.failed(claim, error, None))
             status = await _durably(lambda: self._pages.fail(claim, error, None, event))
         return FailedPermanently(error, status, event) if status else SUPERSEDED
+
+    def _event(self, make: Callable[[], PageEvent]) -> PageEvent | None:
+        """Return the event that tells of an outcome, None if nobody is to be told."""
+        return make() if self._tells else None
 
 
 async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageStatus | None:

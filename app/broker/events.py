@@ -25,6 +25,11 @@ def event_type(kind: EventKind) -> str:
     return f"page-metadata.page.{kind}.v1"
 
 
+def kind_in(text: str) -> str:
+    """Return the kind in the `type` of an event, which a newer version may have published."""
+    return text.removeprefix("page-metadata.page.").removesuffix(".v1")
+
+
 class _Payload(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 

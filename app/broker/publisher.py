@@ -33,6 +33,12 @@ from app.runtime import metrics
 
 Headers = dict[str, FieldValue]
 
+FULL_AFTER_SECONDS = 15.0
+"""After how long a queue of a listener that refuses events counts as full.
+
+A quorum queue refuses too, for some seconds, while it has lost its leader and has no other one yet.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
@@ -253,13 +259,6 @@ class _DelayQueue:
     destination: RabbitPublisher
     refuses: bool = False
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
-FULL_AFTER_SECONDS = 15.0
-"""After how long a queue of a listener that refuses events counts as full.
-
-A quorum queue refuses too, for some seconds, while it has lost its leader and has no other one yet.
-"""
 
 
 class EventPublisher:

@@ -2,9 +2,10 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple, TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
@@ -121,25 +122,27 @@ async def observe(connection: BrokerConnection) -> None:
 
 async def _counts_if_known(connection: BrokerConnection) -> Counts:
     """Return the counts as `count_queues` does, or nothing if the broker does not answer."""
-    return await _answered(connection, count_queues(connection.channel, connection.topology), {})
+    ask = partial(count_queues, connection.channel, connection.topology)
+    return await _answered(connection, ask, {})
 
 
 async def _missing_exchanges(connection: BrokerConnection) -> list[str]:
-    """Return the name of the exchange if it does not exist, nothing if the broker is silent."""
+    """Return the name of the exchange if it is missing; nothing if the broker does not answer."""
     exchange = connection.topology.events
-    exists = await _answered(connection, exchange_exists(connection.channel, exchange), True)
-    return [] if exists else [exchange.name]
+    ask = partial(exchange_exists, connection.channel, exchange)
+    return [] if await _answered(connection, ask, True) else [exchange.name]
 
 
-async def _answered(connection: BrokerConnection, asking: Coroutine[Any, Any, T], silent: T) -> T:
-    """Return what the broker answers, or `silent` if it does not within its time."""
+async def _answered(
+    connection: BrokerConnection, ask: Callable[[], Awaitable[T]], otherwise: T
+) -> T:
+    """Return what the broker answers, or `otherwise` if it does not answer in time."""
     if not connection.is_ready:
-        asking.close()
-        return silent
+        return otherwise
     try:
         with connection_error_if_closed():
             async with asyncio.timeout(COUNT_TIMEOUT_SECONDS):
-                return await asking
+                return await ask()
     except CONNECTION_EXCEPTIONS as exc:
         logger.warning("queues_not_counted", reason=type(exc).__name__)
-        return silent
+        return otherwise

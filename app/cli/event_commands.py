@@ -10,6 +10,7 @@ from rich.text import Text
 
 from app.assembly import topology_of
 from app.broker.event_stream import EventStream, open_events
+from app.broker.events import kind_in
 from app.cli.showing import one_line
 from app.cli.terminal import (
     EXIT_BAD_RESULT,
@@ -94,8 +95,8 @@ async def _follow(kinds: list[EventKind], *, as_json: bool) -> None:
 def in_words(event: dict[str, Any]) -> str:
     """Return one line: when, what, which page, and its title or the reason."""
     data = event["data"]
-    kind = event["type"].removeprefix("page-metadata.page.").removesuffix(".v1")
     detail = (data["error"] or {}).get("message") or data["title"] or ""
+    kind = kind_in(event["type"])
     return f"{event['time']} {kind:9} {data['url']} {one_line(detail)}".rstrip()
 
 

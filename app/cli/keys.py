@@ -10,9 +10,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from app.cli.terminal import Json, print_json, print_table, read_settings, reported_errors
+from app.cli.terminal import Json, opened_keys, print_json, print_table, reported_errors
 from app.keys import Scope
-from app.store.blocking import keys_of
 from app.store.keys import IssuedKey, KeyRegistry, KeyState
 
 SECONDS_AN_HOUR = 3600
@@ -111,15 +110,7 @@ def revoke(name: NameOrId, *, as_json: Json = False) -> None:
 
 @contextmanager
 def _registry() -> Iterator[KeyRegistry]:
-    settings = read_settings()
-    with (
-        reported_errors(),
-        keys_of(
-            settings.database_url,
-            settings.database_name,
-            timeout_seconds=settings.database_timeout_seconds,
-        ) as collection,
-    ):
+    with reported_errors(), opened_keys() as collection:
         yield KeyRegistry(collection)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -15,7 +15,7 @@ from rich.table import Table
 
 from app.errors import InventoryError
 from app.runtime.settings import Settings, load_settings
-from app.store.blocking import pages_of
+from app.store.blocking import keys_of, pages_of
 from app.store.claims import Bson
 
 T = TypeVar("T")
@@ -83,10 +83,23 @@ def read_settings() -> Settings:
         fail(str(exc))
 
 
-def opened_pages() -> AbstractContextManager[Collection[Bson]]:
-    """Return the collection of pages that the settings name. Raises `DatabaseUnreachable`."""
+Opened = AbstractContextManager[Collection[Bson]]
+"""A collection of the database that the settings name. Raises `DatabaseUnreachable`."""
+
+
+def opened_pages() -> Opened:
+    """Return the collection of pages."""
+    return _opened(pages_of)
+
+
+def opened_keys() -> Opened:
+    """Return the collection of API keys."""
+    return _opened(keys_of)
+
+
+def _opened(collection_of: Callable[..., Opened]) -> Opened:
     settings = read_settings()
-    return pages_of(
+    return collection_of(
         settings.database_url,
         settings.database_name,
         timeout_seconds=settings.database_timeout_seconds,

@@ -176,12 +176,15 @@ def _with_one_retry_operation(generated: JsonObject, topology: Topology) -> Json
     names = [name for name, it in channels.items() if it["address"] in addresses]
     if not names:
         return generated
-    address = topology.retry_address
-    others = {name: it for name, it in channels.items() if name not in names}
-    operations = {n: it for n, it in generated["operations"].items() if n not in names}
-    operations["retryLater"] = generated["operations"][names[0]]
-    others["retryLater"] = channels[names[0]] | {"address": address}
-    return generated | {"channels": others, "operations": operations}
+    one = {
+        "operations": generated["operations"][names[0]],
+        "channels": channels[names[0]] | {"address": topology.retry_address},
+    }
+    return generated | {
+        part: {name: it for name, it in generated[part].items() if name not in names}
+        | {"retryLater": entry}
+        for part, entry in one.items()
+    }
 
 
 def _channel_names(generated: JsonObject, overlay: JsonObject) -> dict[str, str]:
