@@ -27,8 +27,8 @@ PAUSE_SECONDS = 0.25
 
 REST = 10
 """How many times as long as the last reading took the pause is at least, up to
-`LONGEST_PAUSE_SECONDS`.
-So strangers with unknown keys keep the database busy for a tenth of the time at most."""
+`LONGEST_PAUSE_SECONDS`. So strangers with unknown keys keep the database busy for a tenth of the
+time at most."""
 
 LONGEST_PAUSE_SECONDS = 1.0
 

@@ -2,8 +2,7 @@
 
 Acknowledgement is manual. A message is acknowledged only once its outcome is durable: a result or
 a final failure in the database, with its event published or put down, or a retry confirmed by its
-queue. A message that is no request is
-rejected to `metadata.dead` by `rejections.py`.
+queue. A message that is no request is rejected to `metadata.dead` by `rejections.py`.
 """
 
 import asyncio
@@ -105,7 +104,7 @@ class MessageHandler:
     async def _is_followed_up(self, outcome: Outcome, queue: str) -> bool:
         """Publish the retry or the events that an outcome asks for, if any, and log the outcome.
 
-        Return whether the broker has taken them. An event may also have been put down for later.
+        Return whether that was done. An event may have been put down for later instead.
         """
         retry = _retry(outcome)
         if retry is not None and not await self._is_published(retry, queue):

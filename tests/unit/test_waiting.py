@@ -82,9 +82,9 @@ async def test_the_same_wait_of_many_callers_is_asked_for_once(
 
 async def test_nothing_is_asked_while_nobody_waits(waiters: Waiters, database: Database) -> None:
     await waiters.wait(PAGE, 0.01)
-    await asyncio.sleep(2 * PAUSE_SECONDS)
+    await asyncio.sleep(2 * PAUSE_SECONDS)  # a query that was due may still be made
     asked = len(database.asked)
-    await asyncio.sleep(3 * PAUSE_SECONDS)
+    await asyncio.sleep(3 * PAUSE_SECONDS)  # the time in which queries are counted
     assert len(database.asked) == asked
     database.over = {PAGE}
     assert await waiters.wait(PAGE, 5) is WaitEnd.OVER
