@@ -339,6 +339,10 @@ def test_strangers_over_the_limit_of_their_address_are_answered_429(service: Ser
     api = service.api(**REQUIRED, API_REQUESTS_PER_MINUTE="5").start()
     key = make_key(service, "shop", Scope.METRICS)
     assert status(api, key) == 200  # the first time a process sees a key, it is a stranger's
-    answers = [status(api, unknown_key()) for _ in range(6)]
-    assert answers == [401, 401, 401, 401, 429, 429]
+    answers = [status(api, unknown_key()) for _ in range(7)]
+    within = answers.count(401)
+    # The sliding window rounds down what it keeps of the minute before. So where a minute of the
+    # clock ends during this test, one request more is within the limit.
+    assert within in {4, 5}
+    assert answers == [401] * within + [429] * (7 - within)
     assert status(api, key) == 200

@@ -555,6 +555,15 @@ async def test_a_process_without_keys_says_so(kept: FakeKeys, log: Log) -> None:
 # --- Limits ---
 
 
+@pytest.fixture(autouse=True)
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let the limits count by the one number in this list, so that no minute ends in a test."""
+    seconds = [600.0]
+    monkeypatch.setattr("throttled.utils.now_sec", lambda: int(seconds[0]))
+    monkeypatch.setattr("throttled.utils.now_ms", lambda: int(seconds[0] * 1000))
+    return seconds
+
+
 async def test_a_key_has_its_limit_and_others_keep_theirs(
     client: httpx.AsyncClient, kept: FakeKeys
 ) -> None:
@@ -669,6 +678,21 @@ def test_limits_forget_the_addresses_not_seen_the_longest(monkeypatch: pytest.Mo
     # The last one is remembered. The first one is not, though it has just been over its limit too.
     assert limit.spend(addresses[-1]).retry_after_seconds > 0
     assert limit.spend(addresses[0]).retry_after_seconds == 0
+
+
+def test_what_was_spent_in_the_minute_before_counts_for_its_share(seconds: list[float]) -> None:
+    limit = AddressLimit(10)
+    assert within(limit, 12) == 10
+    seconds[0] += 60.5  # it is rounded down: 9 of the 10 still count
+    assert within(limit, 12) == 1
+    seconds[0] += 29.5  # 5 of the 10 count, and the one of this minute
+    assert within(limit, 12) == 4
+
+
+def within(limit: AddressLimit, requests: int) -> int:
+    """Spend requests of one address; return how many of them were within its limit."""
+    spent = [limit.spend("192.0.2.1") for _ in range(requests)]
+    return sum(it.retry_after_seconds == 0 for it in spent)
 
 
 @pytest.mark.parametrize(
