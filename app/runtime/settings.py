@@ -67,6 +67,12 @@ def _not_reserved(queue_name: str) -> str:
     return queue_name
 
 
+def _name_alone(name: str) -> str:
+    if not re.fullmatch(r"[^\s=:;]+", name):
+        raise ValueError("write names of headers or cookies alone, as in set-cookie,session_id")
+    return name.lower()
+
+
 List = (NoDecode, BeforeValidator(_comma_separated))
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,6 +81,7 @@ Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
 """Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[Network, ...], *List]
+Names = Annotated[frozenset[Annotated[str, AfterValidator(_name_alone)]], *List]
 QueueName = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$", max_length=200),
@@ -167,6 +174,13 @@ class Settings(BaseSettings):
 
     worker_extract: bool = True
     """Read what HTML pages say about themselves: title, description, image and so on"""
+
+    store_page_source: bool = True
+    """Keep the source of pages; with false it is read for the document, then dropped, and null"""
+
+    store_redacted_headers: Names = frozenset()
+    """Response headers and cookies that are kept without their values, by their names;
+    set-cookie is all cookies"""
 
     events: bool = True
     """Publish an event for each page that is completed, unchanged, failed or deleted"""

@@ -41,6 +41,8 @@ DEFAULTS: dict[str, Any] = {
     "WORKER_LEASE_SECONDS": 120,
     "WORKER_SHUTDOWN_GRACE_SECONDS": 30,
     "WORKER_EXTRACT": True,
+    "STORE_PAGE_SOURCE": True,
+    "STORE_REDACTED_HEADERS": frozenset(),
     "EVENTS": True,
     "FETCH_CONNECT_TIMEOUT_SECONDS": 5,
     "FETCH_TOTAL_TIMEOUT_SECONDS": 20,
@@ -90,6 +92,8 @@ REFUSED = [
     *(("WORKER_RETRY_DELAYS_SECONDS", value) for value in (",", "5,,x", "5;30", "5,0", "5,-30")),
     *(("FETCH_MAX_REDIRECTS", value) for value in ("-1", "few")),
     *(("FETCH_PER_HOST_CONCURRENCY", value) for value in ("-1", "all")),
+    ("STORE_PAGE_SOURCE", "perhaps"),
+    *(("STORE_REDACTED_HEADERS", value) for value in ("x-a: b", "session=1", "a b", "a;b")),
     *(("FETCH_USER_AGENT", value) for value in ("", "a\nb", "é")),
     *(("FETCH_ALLOWED_PORTS", value) for value in ("", "0", "65536", "80,http")),
     *(
@@ -289,6 +293,7 @@ def test_a_value_is_read_from_the_env_file_unless_the_environment_has_it(
         ("WORKER_RETRY_DELAYS_SECONDS", "5", (5,)),
         ("WORKER_RETRY_DELAYS_SECONDS", " 1, 2.5 ,10,", (1, 2.5, 10)),
         ("FETCH_ALLOWED_PORTS", "80, 443,8080", {80, 443, 8080}),
+        ("STORE_REDACTED_HEADERS", " X-Token,Set-Cookie, ", {"x-token", "set-cookie"}),
         ("FETCH_ALLOWED_NETWORKS", "", ()),
         (
             "FETCH_ALLOWED_NETWORKS",
