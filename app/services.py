@@ -24,6 +24,7 @@ from app.errors import (
     PublishError,
     StoreError,
     StoreUnavailable,
+    TooManyFetches,
     UnknownPage,
     UnknownRequest,
 )
@@ -337,6 +338,10 @@ class Collector:
             return await self._told(await self._collect(delivery, alone=alone), delivery.request)
         except StoreUnavailable as exc:
             return self._deferred(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
+        except TooManyFetches as exc:
+            deferrals = delivery.deferrals + 1
+            delay_seconds = self._retries.delay_at_bound(deferrals)
+            return Deferred(delivery.request, str(exc), delay_seconds, deferrals)
         except HostBusy as exc:
             return self._deferred(delivery, str(exc), SHORT_DELAYS_WHILE_BUSY)
 

@@ -210,6 +210,10 @@ class Settings(BaseSettings):
     fetch_per_host_concurrency: Annotated[int, Field(ge=0)] = 8
     """Connections to one host from one worker process; 0 is no limit"""
 
+    fetch_per_host_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Pages of one host that one worker process begins to fetch in a minute; 0 is any number. It is
+    for each process, as workers share nothing: a common count would cost each page another write"""
+
     fetch_respect_robots: bool = False
     """Obey robots.txt"""
 

@@ -149,6 +149,7 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
         allowed_networks=settings.fetch_allowed_networks,
         denied_networks=settings.fetch_denied_networks,
         per_host_concurrency=settings.fetch_per_host_concurrency,
+        per_host_per_minute=settings.fetch_per_host_per_minute,
         respect_robots=settings.fetch_respect_robots,
         conditional=settings.fetch_conditional,
     )

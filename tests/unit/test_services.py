@@ -18,6 +18,7 @@ from app.errors import (
     PublishFailed,
     PublishFault,
     StoreUnavailable,
+    TooManyFetches,
     UnknownPage,
 )
 from app.models import (
@@ -967,6 +968,20 @@ async def test_an_attempt_at_a_busy_host_is_deferred_and_holds_nothing() -> None
     outcome, _ = await collect(pages, HostBusy("no place"), request=request, redelivered=True)
     assert outcome == Deferred(request, "no place", delay_seconds=5, deferrals=1)
     assert (await record_of(pages)).lease_expires_at is None
+    assert (await record_of(pages)).attempts == 0
+
+
+async def test_a_page_beyond_the_fetches_of_a_minute_is_deferred_for_longer_and_longer() -> None:
+    pages, request = FakePages(), a_request()
+    delays = []
+    for deferrals in (0, 5, 6, 100):
+        busy = TooManyFetches("the next one may begin in 20 s")
+        outcome, _ = await collect(pages, busy, request=request, deferrals=deferrals)
+        assert isinstance(outcome, Deferred)
+        assert (outcome.request, outcome.reason) == (request, str(busy))
+        assert outcome.deferrals == deferrals + 1
+        delays.append(outcome.delay_seconds)
+    assert delays == [30, 30, 120, 120]
     assert (await record_of(pages)).attempts == 0
 
 
