@@ -167,7 +167,8 @@ def _about_database(settings: Settings) -> list[Finding]:
         return [Finding("database", Verdict.PROBLEM, str(exc), advice)]
     found = f"MongoDB {facts.version} answers, with {facts.pages} pages"
     keys = _about_keys(facts.api_keys, required=settings.api_auth == "required")
-    return [Finding("database", Verdict.OK, found), *_about_storage(facts), keys]
+    retention = _about_retention(facts, settings.pages_retention_days)
+    return [Finding("database", Verdict.OK, found), *_about_storage(facts), *retention, keys]
 
 
 def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
@@ -191,6 +192,17 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
         found = "MongoDB is a single server, no replica set"
         advice = "run a replica set of three members in production"
         yield Finding("replication", Verdict.WARNING, found, advice)
+
+
+def _about_retention(facts: DatabaseFacts, wanted_days: int) -> Iterator[Finding]:
+    if facts.exists and facts.retention_days != wanted_days:
+        yield Finding(
+            "retention",
+            Verdict.PROBLEM,
+            f"the index that removes results is made for {facts.retention_days} days, and "
+            f"PAGES_RETENTION_DAYS is {wanted_days}",
+            "give the API and workers the same number, and restart one of them",
+        )
 
 
 def _about_keys(keys: int, *, required: bool) -> Finding:

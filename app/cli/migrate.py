@@ -15,6 +15,7 @@ from app.cli.terminal import (
     reported_errors,
 )
 from app.store.respelling import Misspelled, Respelling
+from app.store.undated import Undated
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
@@ -33,6 +34,8 @@ class Step(StrEnum):
     """This version does not take its URL, which so has no canonical spelling."""
     BUSY = "busy"
     """It has to wait: a worker fetches its page, or it has changed since it was read."""
+    DATE = "date"
+    """It does not say when its page was last asked for."""
 
 
 _SAID = {
@@ -40,11 +43,14 @@ _SAID = {
     Step.MERGE: "to merge with the record under the canonical spelling, the newer result staying",
     Step.INVALID: "with a URL that is not taken any more, left as before",
     Step.BUSY: "left, because a fetch was under way; run the command again",
+    Step.DATE: "to be dated as asked for now, so that PAGES_RETENTION_DAYS applies to them",
 }
 
 
 def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
     """Move records that version 0.1.0 has written under another spelling of their URL.
+
+    Also has records that do not say when their page was last asked for say that it was now.
 
     Says what is to be done, asks, and does it. It may run beside API and workers, be stopped at
     any time and started again: it goes on with what is left.
@@ -53,12 +59,13 @@ def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False)
     answer was no, 2 if the database does not answer.
     """
     with reported_errors(), opened_pages() as pages:
-        respelling = Respelling(pages)
-        planned = _plan(respelling, shows=not as_json)
+        respelling, undated = Respelling(pages), Undated(pages)
+        planned = _plan(respelling, undated, shows=not as_json)
         if not dry_run and _has_work(planned):
             if not yes:
                 typer.confirm("Do it?", abort=True, err=as_json)
             planned[Step.BUSY] = _carry_out(respelling)
+            undated.date()
     if as_json:
         print_json({step: planned[step] for step in Step})
     elif not dry_run:
@@ -68,7 +75,7 @@ def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False)
 
 
 def _has_work(planned: Counter[Step]) -> bool:
-    return bool(planned[Step.MOVE] + planned[Step.MERGE])
+    return bool(planned[Step.MOVE] + planned[Step.MERGE] + planned[Step.DATE])
 
 
 def _ending(left: int) -> str:
@@ -79,15 +86,16 @@ def _said(step: Step, count: int) -> str:
     return f"{count} {'record' if count == 1 else 'records'} {_SAID[step]}"
 
 
-def _plan(respelling: Respelling, *, shows: bool) -> Counter[Step]:
+def _plan(respelling: Respelling, undated: Undated, *, shows: bool) -> Counter[Step]:
     planned: Counter[Step] = Counter()
     for page in respelling.misspelled():
         step = _step(respelling, page)
         planned[step] += 1
         if shows and planned[step] <= SHOWN:
             console.print(f"{step}: {page.url} {_target(page)}", soft_wrap=True)
+    planned[Step.DATE] = undated.count()
     if shows:
-        for step, count in planned.items():
+        for step, count in (+planned).items():
             console.print(_said(step, count), soft_wrap=True)
     return planned
 

@@ -182,6 +182,11 @@ class Settings(BaseSettings):
     """Response headers and cookies that are kept without their values, by their names;
     set-cookie is all cookies"""
 
+    # MongoDB takes 2**31 - 1 seconds, of which a day is that within which reading is not noted.
+    pages_retention_days: Annotated[int, Field(ge=0, le=24_854)] = 0
+    """Days after which MongoDB removes a result that nobody has asked for since; 0 is never. Give
+    the API and workers the same number"""
+
     events: bool = True
     """Publish an event for each page that is completed, unchanged, failed or deleted"""
 
@@ -311,6 +316,15 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"{needed:g} or more, or lower FETCH_TOTAL_TIMEOUT_SECONDS "
             f"({settings.fetch_total_timeout_seconds:g}) or DATABASE_TIMEOUT_SECONDS "
             f"({settings.database_timeout_seconds:g})"
+        )
+    # A refresh that waits for its retry has a result, which might be removed meanwhile.
+    retention = timedelta(days=settings.pages_retention_days)
+    if retention and settings.patience > retention:
+        yield (
+            "PAGES_RETENTION_DAYS and WORKER_RETRY_DELAYS_SECONDS: a result may be removed after "
+            f"{settings.pages_retention_days} days while a request for it still waits for its "
+            f"retries, which are {sum(settings.worker_retry_delays_seconds):g} s and a lease away; "
+            "raise the first or lower the second"
         )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -22,7 +22,7 @@ from pymongo.errors import (
 )
 
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
-from app.models import PageStatus
+from app.models import ENDED_STATUSES, PageStatus
 from app.retries import Backoff
 from app.runtime import metrics
 
@@ -45,12 +45,22 @@ serves only queries that name this condition."""
 SOME_UNPUBLISHED = {"unpublished.0": {"$exists": True}}
 """Matches the records with events that are to be published; for their index as `SOME_WAIT` is."""
 
-DELETED_KEPT_SECONDS = 7 * 24 * 3600
+DAY_SECONDS = 24 * 3600
+
+DELETED_KEPT_SECONDS = 7 * DAY_SECONDS
 """How long the record of a deleted page is kept, so that no message that was on its way when the
 page was deleted has it fetched again. The database removes the record then."""
 
+ASKED_AT = "asked_at"
+"""When a page was last asked for, within a day. The index of this field removes results."""
+
+RETENTION_INDEX = f"{ASKED_AT}_1"
+"""The name that the driver gives that index."""
+
 UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError)
 """What the driver raises for a document that it cannot encode. It then sends nothing of a bulk."""
+
+_INDEX_NOT_FOUND = 27
 
 _TOO_LARGE = {10334, 17419, 17420}
 """Server error codes of a document over 16 MB (MongoDB's error_codes.yml)."""
@@ -65,15 +75,19 @@ class DatabaseState(StrEnum):
 
 
 class Database:
-    """A MongoDB database whose operations are bounded in time and durable when acknowledged."""
+    """A MongoDB database whose operations are bounded in time and durable when acknowledged.
 
-    def __init__(
+    Results that nobody has asked for since `retention_days` are removed; 0 keeps them for ever.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a setting of its own, and named by the caller
         self,
         url: str,
         name: str,
         *,
         timeout_seconds: float,
         backoff: Backoff,
+        retention_days: int = 0,
         client_class: Any = None,
     ) -> None:
         self.state = DatabaseState.DISCONNECTED
@@ -81,6 +95,7 @@ class Database:
         self._name = name
         self.timeout_seconds = timeout_seconds
         self._backoff = backoff
+        self._retention_days = retention_days
         self._client_class = client_class or ASYNC_CLIENT
         self._client: Any = None
 
@@ -181,6 +196,39 @@ class Database:
                 expireAfterSeconds=DELETED_KEPT_SECONDS,
                 partialFilterExpression={"status": PageStatus.DELETED},
             )
+            await self._prepare_retention()
+
+    async def _prepare_retention(self) -> None:
+        """Have the index that removes results as the setting says: made, made anew, or dropped.
+
+        It is made anew because `collMod`, which would change it, needs a right beyond readWrite.
+        Processes that start at once may drop it twice, and one of them then connects once more.
+        """
+        days = self._retention_days
+        if days_of_retention(await self.pages.index_information()) not in {0, days}:
+            await self._drop_index(RETENTION_INDEX)
+        if days:
+            await self.pages.create_index(
+                ASKED_AT,
+                expireAfterSeconds=(days + 1) * DAY_SECONDS,
+                partialFilterExpression={"status": {"$in": list(ENDED_STATUSES)}},
+            )
+
+    async def _drop_index(self, name: str) -> None:
+        try:
+            await self.pages.drop_index(name)
+        except OperationFailure as exc:
+            if exc.code != _INDEX_NOT_FOUND:  # another process has dropped it
+                raise
+
+
+def days_of_retention(indexes: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return the days for which the index that removes results was made; 0 if there is none.
+
+    It waits a day longer, because `asked_at` may be a day too early: see `reads.py`.
+    """
+    index = indexes.get(RETENTION_INDEX)
+    return round(index.get("expireAfterSeconds", 0) / DAY_SECONDS) - 1 if index else 0
 
 
 @contextmanager

@@ -53,7 +53,7 @@ from app.store.claims import (
     record_head,
     released,
 )
-from app.store.mongo import Database, translated_errors, upsert_all
+from app.store.mongo import ASKED_AT, Database, translated_errors, upsert_all
 from app.store.outbox import (
     deletion,
     event_as_bson,
@@ -71,6 +71,7 @@ from app.store.progress import (
     request_fields,
     request_record,
 )
+from app.store.reads import IS_TO_BE_NOTED, ReadNotes
 from app.urls import host_of
 from app.validators import validators_of
 
@@ -100,13 +101,19 @@ class PageRepository:
     """Page records in MongoDB; one for each URL.
 
     `patience_seconds`: how long a request may wait for its next attempt before its page counts
-    as stalled. Every method raises `StoreUnavailable` if the database does not answer in time;
-    those that take a page's data raise `NotStorable` if it can never be kept.
+    as stalled. `notes_reads`: keep `asked_at` of pages that are read, for their retention. Every
+    method raises `StoreUnavailable` if the database does not answer in time; those that take a
+    page's data raise `NotStorable` if it can never be kept.
     """
 
-    def __init__(self, database: Database, *, patience_seconds: float) -> None:
+    def __init__(
+        self, database: Database, *, patience_seconds: float, notes_reads: bool = False
+    ) -> None:
         self._database = database
         self._fields = _record_fields(patience_seconds)
+        self._read_notes = ReadNotes(database) if notes_reads else None
+        if notes_reads:
+            self._fields["is_to_be_noted"] = IS_TO_BE_NOTED
         timeout = database.timeout_seconds
         self._find: Batcher[tuple[str, Fields], Bson | None]
         self._find = Batcher(self._find_all, timeout_seconds=timeout)
@@ -121,7 +128,7 @@ class PageRepository:
         """
         with translated_errors():
             document = await self._find((url, fields))
-        return _record(document, fields) if document else None
+        return self._read(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.find_with_source")
     async def find_with_source(
@@ -135,7 +142,7 @@ class PageRepository:
         projection = self._fields | _whole_metadata_fields(fields)
         with translated_errors():
             document = await self._database.pages.find_one({"url": url} | IS_KNOWN, projection)
-        return _record(document, fields) if document else None
+        return self._read(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.answered")
     async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
@@ -180,6 +187,7 @@ class PageRepository:
                 "$mergeObjects": ["$processing", _unclaimed(request.request_id), waiting]
             },
             "updated_at": "$$NOW",
+            ASKED_AT: "$$NOW",
         }
         with translated_errors():
             result = await self._database.pages.update_one(_unchanged(record), [{"$set": queued}])
@@ -204,6 +212,7 @@ class PageRepository:
         reserved = {
             "processing": {"$mergeObjects": ["$processing", processing]},
             "updated_at": "$$NOW",
+            ASKED_AT: "$$NOW",
         }
         with translated_errors():
             document = await self._database.pages.find_one_and_update(
@@ -411,6 +420,12 @@ class PageRepository:
         projection = self._fields | _metadata_fields(fields)
         return self._database.pages.find({"url": {"$in": list(urls)}} | IS_KNOWN, projection)
 
+    def _read(self, document: Bson, fields: Fields) -> PageRecord:
+        """Return a record that is to be shown to a reader."""
+        if self._read_notes is not None and document["is_to_be_noted"]:
+            self._read_notes.add(document["url"])
+        return _record(document, fields)
+
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
         await upsert_all(self._database.pages, [_note(request) for request in requests])
         return [None] * len(requests)
@@ -527,6 +542,7 @@ def _note(request: PageRequest) -> UpdateOne:
         **record_head(request.url),
         "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
         "updated_at": {"$cond": [shows, "$$NOW", "$updated_at"]},
+        ASKED_AT: "$$NOW",
     }
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
@@ -554,6 +570,7 @@ def _queued(request: PageRequest) -> Bson:
         },
         "created_at": "$$NOW",
         "updated_at": "$$NOW",
+        ASKED_AT: "$$NOW",
     }
 
 

@@ -1,4 +1,4 @@
-"""What an operator does not want to keep: sources, and values of headers."""
+"""What an operator does not want to keep: sources, values of headers, results nobody asks for."""
 
 import json
 from typing import Any
@@ -8,8 +8,10 @@ import pytest
 
 from dev.stack import Api
 from tests.command_line import pagemeta
-from tests.service import Service, started
+from tests.service import Service, eventually, started
 from tests.site import Site
+
+DAY_MILLISECONDS = 86_400_000
 
 
 def source(api: Api, url: str) -> httpx.Response:
@@ -82,3 +84,55 @@ def test_a_redacted_validator_is_not_kept_and_the_page_is_fetched_anew(
     (record,) = service.pages.find()
     assert record["processing"]["validators"] is None
     assert site.etag not in repr(record)
+
+
+def age(service: Service, days: float) -> None:
+    """Make it so many days since any page was asked for."""
+    earlier = {"$subtract": ["$asked_at", round(days * DAY_MILLISECONDS)]}
+    service.pages.update_many({}, [{"$set": {"asked_at": earlier}}])
+
+
+def test_a_result_that_nobody_asks_for_is_removed_and_fetched_anew_for_whoever_does(
+    service: Service, site: Site
+) -> None:
+    service.listen()
+    kept = {"PAGES_RETENTION_DAYS": "1"}
+    api, _ = started(service.api(**kept), service.worker(**kept))
+    url = site.url("/page")
+    service.post(api, url)
+    service.ended(api, url)
+    age(service, 1.5)
+    assert service.get(api, url, queue="false").status_code == 200  # which keeps it
+    eventually(
+        lambda: service.pages.count_documents({"$expr": {"$gt": ["$asked_at", "$updated_at"]}}),
+        lambda count: count == 1,
+    )
+    age(service, 2.1)
+    eventually(lambda: service.pages.count_documents({}), lambda count: count == 0)
+    assert service.get(api, url, queue="false").status_code == 404
+    assert service.get(api, url).json()["status"] == "QUEUED"
+    assert service.ended(api, url)["status"] == "COMPLETED"
+    assert site.hits["/page"] == 2
+    assert not api.events("reads_not_noted")
+    listener = service.listener
+    assert listener is not None
+    told = eventually(lambda: list(listener.heard), lambda heard: len(heard) == 2)
+    kinds = [json.loads(it.body)["type"] for it in told]
+    assert kinds == ["page-metadata.page.completed.v1"] * 2  # nothing tells of the removal
+
+
+def test_a_refresh_whose_page_is_removed_while_no_worker_runs_is_made_all_the_same(
+    service: Service, site: Site
+) -> None:
+    kept = {"PAGES_RETENTION_DAYS": "1"}
+    api, worker = started(service.api(**kept), service.worker(**kept))
+    url = site.url("/page")
+    service.post(api, url)
+    service.ended(api, url)
+    worker.stop()
+    request_id = service.post(api, url).json()["request_id"]
+    age(service, 2.1)
+    eventually(lambda: service.pages.count_documents({}), lambda count: count == 0)
+    service.worker(**kept).start().wait_for_event("metadata_persisted")
+    assert service.request_state(api, request_id)["status"] == "COMPLETED"
+    assert site.hits["/page"] == 2

@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Any] = {
     "WORKER_EXTRACT": True,
     "STORE_PAGE_SOURCE": True,
     "STORE_REDACTED_HEADERS": frozenset(),
+    "PAGES_RETENTION_DAYS": 0,
     "EVENTS": True,
     "FETCH_CONNECT_TIMEOUT_SECONDS": 5,
     "FETCH_TOTAL_TIMEOUT_SECONDS": 20,
@@ -96,6 +97,7 @@ REFUSED = [
     *(("FETCH_PER_HOST_PER_MINUTE", value) for value in ("-1", "1.5", "all", "")),
     ("STORE_PAGE_SOURCE", "perhaps"),
     *(("STORE_REDACTED_HEADERS", value) for value in ("x-a: b", "session=1", "a b", "a;b")),
+    *(("PAGES_RETENTION_DAYS", value) for value in ("-1", "0.5", "24855", "ever", "")),
     *(("FETCH_USER_AGENT", value) for value in ("", "a\nb", "é")),
     *(("FETCH_ALLOWED_PORTS", value) for value in ("", "0", "65536", "80,http")),
     *(
@@ -193,6 +195,10 @@ CONTRADICTIONS = {
         {"FETCH_CONNECT_TIMEOUT_SECONDS": "21"},
         CONNECT_AND_FETCH,
     ),
+    "results kept shorter than requests wait": (
+        {"PAGES_RETENTION_DAYS": "1", "WORKER_RETRY_DELAYS_SECONDS": "86400"},
+        ("PAGES_RETENTION_DAYS", "WORKER_RETRY_DELAYS_SECONDS"),
+    ),
     "a fetch shorter than a connection": ({"FETCH_TOTAL_TIMEOUT_SECONDS": "4"}, CONNECT_AND_FETCH),
 }
 
@@ -214,6 +220,10 @@ def test_settings_that_contradict_each_other_end_the_process_with_a_message_that
 AGREEMENTS: dict[str, dict[str, str]] = {
     "a lease just long enough": {"WORKER_LEASE_SECONDS": "57.5"},
     "equal backoff": {"BROKER_INITIAL_BACKOFF_SECONDS": "2", "BROKER_MAX_BACKOFF_SECONDS": "2"},
+    "results kept as long as requests wait": {
+        "PAGES_RETENTION_DAYS": "1",
+        "WORKER_RETRY_DELAYS_SECONDS": "86280",
+    },
     "equal timeouts": {"FETCH_CONNECT_TIMEOUT_SECONDS": "3", "FETCH_TOTAL_TIMEOUT_SECONDS": "3"},
     # In-flight pages that do not finish in time are delivered again, so this is no contradiction.
     "a grace shorter than a fetch": {"WORKER_SHUTDOWN_GRACE_SECONDS": "1"},
