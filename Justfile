@@ -87,7 +87,7 @@ matrix *ARGS: setup
 soak *ARGS: setup
     @exec {{ python }} -m tests.soak "$@"
 
-# Break one guard after another, and want the fault tests to go red; or the guards that words name
+# Break one guard after another, and want the tests to go red; or the guards that words name
 sabotage *WORDS: setup
     @exec {{ python }} -m tests.sabotage "$@"
 

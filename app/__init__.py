@@ -6,7 +6,8 @@
 4. Consume   `app/worker/handlers.py`     one message in, one use case called, one acknowledgement
 5. Fetch     `app/fetcher/client.py`      the page, through the guard, within its bounds
 6. Extract   `app/extractor/document.py`  what the page says about itself: title, image, dates
-7. Judge     `app/retries.py`             keep the result, try again later, or give up
+7. Judge     `app/retries.py`             keep the result, try again later, or give up, without
+             `app/redaction.py`           what the operator does not want to keep
 8. Store     `app/store/pages.py`         one record for each page in MongoDB
 9. Tell      `app/events.py`             an event of the outcome goes to whoever listens
 10. Retry    `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay

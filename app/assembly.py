@@ -43,6 +43,7 @@ def assemble(settings: Settings, *, service_name: str) -> Parts:
         settings.database_name,
         timeout_seconds=settings.database_timeout_seconds,
         backoff=settings.database_backoff,
+        retention_days=settings.pages_retention_days,
     )
     patience_seconds = settings.patience.total_seconds()
     return Parts(
@@ -53,7 +54,11 @@ def assemble(settings: Settings, *, service_name: str) -> Parts:
             connection, timeout_seconds=settings.broker_publish_timeout_seconds
         ),
         database=database,
-        pages=PageRepository(database, patience_seconds=patience_seconds),
+        pages=PageRepository(
+            database,
+            patience_seconds=patience_seconds,
+            notes_reads=settings.pages_retention_days > 0,
+        ),
         lists=PageLists(database, patience_seconds=patience_seconds),
         outbox=EventOutbox(database),
     )

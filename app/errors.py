@@ -21,6 +21,7 @@
     │   └── NotIndexed              a query would read every record, and so is not made
     ├── FetchError                  a page that could not be fetched
     └── HostBusy                    a page whose host has all its connections in use
+        └── TooManyFetches          or was asked for as many pages as it may be in a minute
 
 Only an adapter catches its driver's exceptions and raises one of these instead, and only
 `app/api/problems.py` knows which HTTP status each becomes.
@@ -144,3 +145,7 @@ class FetchError(InventoryError):
 
 class HostBusy(InventoryError):
     """Every connection to a host stayed in use: the page is to be fetched later."""
+
+
+class TooManyFetches(HostBusy):
+    """As many fetches as may begin at a host in a minute have begun in this process."""

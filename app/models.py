@@ -121,7 +121,7 @@ class Header:
     """The name in lower case."""
 
     value: str
-    """The value as sent."""
+    """The value as sent, or empty where the operator has it left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ class Cookie:
     """The name, empty for a cookie that has only a value."""
 
     value: str
-    """The value."""
+    """The value, or empty where the operator has it left out."""
 
     domain: str | None = None
     """Where the cookie is valid: the `Domain` attribute, or else the host that set it."""
@@ -167,7 +167,7 @@ class Redirect:
     """The status of the answer, such as 301."""
 
     location: str
-    """The `Location` header as sent."""
+    """The `Location` header as sent, or empty where the operator has it left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ class PageMetadata:
     """The cookies that were set on the way, redirects included, in order, with duplicates."""
 
     page_source: str | None
-    """The body as text, or null if it is not text."""
+    """The body as text, or null if it is not text, or if the operator keeps no sources."""
 
     page_source_truncated: bool
     """True if the body was cut, by the limit or because the rest could not be decoded."""

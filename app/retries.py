@@ -23,6 +23,12 @@ the second: otherwise hundreds of messages for one slow host would come back aft
 for as long as the host takes, and cost more than the pages of other hosts."""
 
 
+DEFERRALS_WITH_EACH_DELAY = 6
+"""How often a message that is put off by a bound on fetches a minute waits each of the delays, from
+the second on. So a few messages come back about when their host may be asked again, and thousands
+of one host, which wait for hours, come back rarely."""
+
+
 @dataclass(frozen=True, slots=True)
 class Keep:
     """The response is the page."""
@@ -81,6 +87,13 @@ class RetryPolicy:
         It waits the first delay `short_delays` times, the second one from then on.
         """
         return self.delay_after(1 if deferrals <= short_delays else 2)
+
+    def delay_at_bound(self, deferrals: int) -> float:
+        """Return the same for a message whose host was asked as often as it may be in a minute.
+
+        The second delay comes first, as a minute is not over in seconds, and then the longer ones.
+        """
+        return self.delay_after(2 + (deferrals - 1) // DEFERRALS_WITH_EACH_DELAY)
 
     def _after_status(self, metadata: PageMetadata, attempt: int) -> Decision:
         status = metadata.status_code

@@ -24,6 +24,7 @@ from app.errors import (
     PublishError,
     StoreError,
     StoreUnavailable,
+    TooManyFetches,
     UnknownPage,
     UnknownRequest,
 )
@@ -51,6 +52,7 @@ from app.models import (
     RetryLater,
     Validators,
 )
+from app.redaction import Redaction
 from app.retries import (
     SHORT_DELAYS_WHILE_BUSY,
     SHORT_DELAYS_WITHOUT_DATABASE,
@@ -62,6 +64,8 @@ from app.retries import (
 )
 from app.runtime import metrics
 from app.runtime.tracing import TRACER
+
+KEEPS_ALL = Redaction()
 
 TELL_AT_ONCE_SECONDS = 1.0
 """How long a deletion waits for the confirm of its event. Then a sweep is left to publish it."""
@@ -290,22 +294,25 @@ class Inventory:
 class Collector:
     """Collecting one page: claim, fetch, store. Every attempt ends in a record.
 
-    With `tells` each outcome comes with the event that tells others of it.
+    What `redaction` leaves out is neither stored nor told. With `tells` each outcome comes with the
+    event that tells others of it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own, and named by the caller
         self,
         *,
         fetcher: Fetcher,
         pages: Pages,
         retries: RetryPolicy,
         lease_seconds: float,
+        redaction: Redaction = KEEPS_ALL,
         tells: bool = True,
     ) -> None:
         self._fetcher = fetcher
         self._pages = pages
         self._retries = retries
         self._lease_seconds = lease_seconds
+        self._redaction = redaction
         self._tells = tells
 
     async def is_suspect(self, delivery: Delivery) -> bool:
@@ -331,6 +338,10 @@ class Collector:
             return await self._told(await self._collect(delivery, alone=alone), delivery.request)
         except StoreUnavailable as exc:
             return self._deferred(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
+        except TooManyFetches as exc:
+            deferrals = delivery.deferrals + 1
+            delay_seconds = self._retries.delay_at_bound(deferrals)
+            return Deferred(delivery.request, str(exc), delay_seconds, deferrals)
         except HostBusy as exc:
             return self._deferred(delivery, str(exc), SHORT_DELAYS_WHILE_BUSY)
 
@@ -379,16 +390,18 @@ class Collector:
     ) -> Outcome:
         if isinstance(result, NotModified):
             return await self._confirm(claim, request)
+        # The page is judged as it was sent: `Retry-After` counts, whether it is kept or not.
         match self._retries.judge(result, claim.attempt):
             case Keep(metadata):
-                return await self._keep(claim, metadata)
+                return await self._keep(claim, self._redaction.applied_to(metadata))
             case TryAgain(error, delay_seconds):
                 again = replace(request, attempt=claim.attempt + 1)
                 return await self._try_again(claim, RetryLater(again, error, delay_seconds))
             case GiveUp() if claim.lost_alone:
                 return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
             case GiveUp(error, metadata):
-                return await self._give_up(claim, error, metadata)
+                last_response = metadata and self._redaction.applied_to(metadata)
+                return await self._give_up(claim, error, last_response)
 
     async def _abandon(self, claim: Claim) -> None:
         with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease

@@ -204,7 +204,10 @@ def _die_with_parent() -> list[str]:
 
 
 class MongoDB(Server):
-    """A standalone `mongod`, or a member of a replica set, which a client has to initiate."""
+    """A standalone `mongod`, or a member of a replica set, which a client has to initiate.
+
+    `removes_every_seconds`: how often it looks for what a TTL index has it remove.
+    """
 
     def __init__(
         self,
@@ -213,9 +216,11 @@ class MongoDB(Server):
         name: str = "mongodb",
         port: int | None = None,
         replica_set: str | None = None,
+        removes_every_seconds: int = 60,
     ) -> None:
         super().__init__(folder, name=name, port=port)
         self.replica_set = replica_set
+        self.removes_every_seconds = removes_every_seconds
 
     @property
     def url(self) -> str:
@@ -234,6 +239,7 @@ class MongoDB(Server):
             *("--port", str(self.port)),
             *("--wiredTigerCacheSizeGB", "0.25"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+            *("--setParameter", f"ttlMonitorSleepSecs={self.removes_every_seconds}"),
             "--nounixsocket",
             *(("--replSet", self.replica_set) if self.replica_set else ()),
         ]

@@ -141,7 +141,7 @@ def rabbitmq(servers_folder: Path) -> Iterator[RabbitMQ]:
 @pytest.fixture(scope="session")
 def mongodb(servers_folder: Path) -> Iterator[MongoDB]:
     """One database server for all tests of this process."""
-    with MongoDB(servers_folder / "mongodb") as server:
+    with MongoDB(servers_folder / "mongodb", removes_every_seconds=1) as server:
         yield server
 
 

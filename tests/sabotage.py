@@ -1,7 +1,7 @@
-"""`just sabotage [word]`: breaks one guard after another, and wants the fault tests to go red.
+"""`just sabotage [word]`: breaks one guard after another, and wants the tests to go red.
 
 A test of a guarantee is worth something only if it fails without the guard that gives the
-guarantee. Each guard is broken in a copy of the code, where one fault test then runs. A row is red
+guarantee. Each guard is broken in a copy of the code, where one test then runs. A row is red
 if the test has failed by itself: an error in its set-up does not count. The exit status is 0 only
 if all rows are red. Words choose the rows whose promise contains one of them.
 """
@@ -22,18 +22,22 @@ from dev.servers import install_missing
 from dev.stack import ROOT
 
 COPIED = ("app", "dev", "tests", "pyproject.toml")
-"""What the fault tests need of the repository."""
+"""What the tests need of the repository."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sabotage:
-    """A guard, the text that is its code, what replaces it, and the test that has to notice."""
+    """A guard, the text that is its code, what replaces it, and the test that has to notice.
+
+    The test is in one of the folders of tests.
+    """
 
     promise: str
     file: str
     code: str
     broken: str
     test: str
+    folder: str = "faults"
 
 
 SABOTAGES = (
@@ -139,6 +143,14 @@ SABOTAGES = (
         "return True",
         "test_cluster.py::test_a_queue_of_a_listener_that_is_away_holds_up_no_page",
     ),
+    Sabotage(
+        "a key opens what its scopes permit, and nothing else",
+        "app/api/gate.py",
+        "if needed not in key.scopes:",
+        "if False:",
+        "test_keys.py::test_a_key_opens_what_its_scopes_permit_and_no_more",
+        folder="unit",
+    ),
 )
 
 
@@ -150,8 +162,9 @@ def is_noticed(sabotage: Sabotage, folder: Path) -> bool:
     file = folder / sabotage.file
     file.write_text(file.read_text().replace(sabotage.code, sabotage.broken, 1))
     report = folder / "report.xml"
-    options = ("-m", "fault", "--maxfail=1", "--tb=no", "-q", f"--junitxml={report}")
-    command = [sys.executable, "-m", "pytest", *options, f"tests/faults/{sabotage.test}"]
+    options = ("--maxfail=1", "--tb=no", "-q", f"--junitxml={report}")
+    test = f"tests/{sabotage.folder}/{sabotage.test}"
+    command = [sys.executable, "-m", "pytest", *options, test]
     subprocess.run(command, cwd=folder, check=False, stdout=subprocess.DEVNULL)
     suite = ET.parse(report).getroot()[0]  # noqa: S314 (pytest has just written it)
     return int(suite.attrib["failures"]) > 0

@@ -205,7 +205,8 @@ NO_PAGE_SOURCE = ProblemKind(
     "The page has no source",
     {
         "No result yet": "the page has no result yet; GET /metadata tells its status",
-        "Not text": "the body of the page is not text, or there was no response",
+        "Not text": "the body of the page is not text, there was no response, or the service keeps "
+        "no page sources (STORE_PAGE_SOURCE=false)",
     },
 )
 NOT_QUEUED = ProblemKind(

@@ -25,8 +25,10 @@ from app.cli.terminal import (
 )
 from app.errors import BrokerUnreachable, DatabaseUnreachable, TopologyMismatch
 from app.runtime.settings import Settings
+from app.store.indexes import LISTING_INDEXES
 from app.store.inspection import DatabaseFacts, database_facts
 
+MAKE_INDEXES = "start the API or a worker; those of lists are made by `pagemeta migrate`"
 START_THE_SERVICE = "start the API or a worker: at start they create what is missing"
 
 
@@ -51,6 +53,7 @@ class Finding:
 OTHER_INDEXES = {
     *("created_at", "processing.waiting", "processing.covered.request_id"),
     *("unpublished.event_id", "deleted_at"),
+    *(name for ((name, _), *_) in LISTING_INDEXES.values()),
 }
 
 
@@ -167,7 +170,8 @@ def _about_database(settings: Settings) -> list[Finding]:
         return [Finding("database", Verdict.PROBLEM, str(exc), advice)]
     found = f"MongoDB {facts.version} answers, with {facts.pages} pages"
     keys = _about_keys(facts.api_keys, required=settings.api_auth == "required")
-    return [Finding("database", Verdict.OK, found), *_about_storage(facts), keys]
+    retention = _about_retention(facts, settings.pages_retention_days)
+    return [Finding("database", Verdict.OK, found), *_about_storage(facts), *retention, keys]
 
 
 def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
@@ -178,11 +182,11 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
         yield Finding(
             "indexes",
             Verdict.OK,
-            "url (unique), created_at and those of requests, events and deletions",
+            "url (unique), created_at and those of requests, events, deletions and lists",
         )
     else:
         found = f"only these indexes exist: {', '.join(facts.indexes)}"
-        yield Finding("indexes", Verdict.PROBLEM, found, START_THE_SERVICE)
+        yield Finding("indexes", Verdict.PROBLEM, found, MAKE_INDEXES)
     if facts.compressor != "zstd":
         found = f"pages are compressed by {facts.compressor or 'the default'}, not zstd"
         advice = "this works but takes more disk; see `Capacity` in docs/operations.md"
@@ -191,6 +195,17 @@ def _about_storage(facts: DatabaseFacts) -> Iterator[Finding]:
         found = "MongoDB is a single server, no replica set"
         advice = "run a replica set of three members in production"
         yield Finding("replication", Verdict.WARNING, found, advice)
+
+
+def _about_retention(facts: DatabaseFacts, wanted_days: int) -> Iterator[Finding]:
+    if facts.exists and facts.retention_days != wanted_days:
+        yield Finding(
+            "retention",
+            Verdict.PROBLEM,
+            f"the index that removes results is made for {facts.retention_days} days, and "
+            f"PAGES_RETENTION_DAYS is {wanted_days}",
+            "give the API and workers the same number, and restart one of them",
+        )
 
 
 def _about_keys(keys: int, *, required: bool) -> Finding:

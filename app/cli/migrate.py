@@ -1,8 +1,9 @@
 """`migrate`: bring the records that an older version has written into today's form."""
 
 from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 
@@ -15,6 +16,8 @@ from app.cli.terminal import (
     reported_errors,
 )
 from app.store.respelling import Misspelled, Respelling
+from app.store.undated import Undated
+from app.store.unlisted import MissingIndexes, Unlisted
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask")]
@@ -33,6 +36,12 @@ class Step(StrEnum):
     """This version does not take its URL, which so has no canonical spelling."""
     BUSY = "busy"
     """It has to wait: a worker fetches its page, or it has changed since it was read."""
+    INDEX = "index"
+    """Lists need it, and the collection was too large to make it at start."""
+    LIST = "list"
+    """It does not have the terms under which a search finds it."""
+    DATE = "date"
+    """It does not say when its page was last asked for."""
 
 
 _SAID = {
@@ -40,11 +49,28 @@ _SAID = {
     Step.MERGE: "to merge with the record under the canonical spelling, the newer result staying",
     Step.INVALID: "with a URL that is not taken any more, left as before",
     Step.BUSY: "left, because a fetch was under way; run the command again",
+    Step.INDEX: "to make, so that the inventory can be listed",
+    Step.LIST: "to give the terms under which a search finds them",
+    Step.DATE: "to be dated as asked for now, so that PAGES_RETENTION_DAYS applies to them",
 }
 
 
+class Filling(Protocol):
+    """Something that older versions did not write."""
+
+    def count(self) -> int:
+        """Return how often it is missing."""
+
+    def fill_in(self) -> None:
+        """Write it."""
+
+
 def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False) -> None:
-    """Move records that version 0.1.0 has written under another spelling of their URL.
+    """Bring records of older versions into the form of this one, and make missing indexes.
+
+    Records that version 0.1.0 has written under another spelling of their URL are moved. Those that
+    lack the terms of their host and title, or the time at which their page was last asked for, are
+    given them.
 
     Says what is to be done, asks, and does it. It may run beside API and workers, be stopped at
     any time and started again: it goes on with what is left.
@@ -54,11 +80,19 @@ def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False)
     """
     with reported_errors(), opened_pages() as pages:
         respelling = Respelling(pages)
-        planned = _plan(respelling, shows=not as_json)
+        # The index comes before what looks for the records that it has.
+        fillings: dict[Step, Filling] = {
+            Step.INDEX: MissingIndexes(pages),
+            Step.LIST: Unlisted(pages),
+            Step.DATE: Undated(pages),
+        }
+        planned = _plan(respelling, fillings, shows=not as_json)
         if not dry_run and _has_work(planned):
             if not yes:
                 typer.confirm("Do it?", abort=True, err=as_json)
             planned[Step.BUSY] = _carry_out(respelling)
+            for filling in fillings.values():
+                filling.fill_in()
     if as_json:
         print_json({step: planned[step] for step in Step})
     elif not dry_run:
@@ -68,7 +102,7 @@ def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False)
 
 
 def _has_work(planned: Counter[Step]) -> bool:
-    return bool(planned[Step.MOVE] + planned[Step.MERGE])
+    return any(planned[step] for step in Step if step not in {Step.INVALID, Step.BUSY})
 
 
 def _ending(left: int) -> str:
@@ -76,18 +110,22 @@ def _ending(left: int) -> str:
 
 
 def _said(step: Step, count: int) -> str:
-    return f"{count} {'record' if count == 1 else 'records'} {_SAID[step]}"
+    one, many = ("index", "indexes") if step is Step.INDEX else ("record", "records")
+    return f"{count} {one if count == 1 else many} {_SAID[step]}"
 
 
-def _plan(respelling: Respelling, *, shows: bool) -> Counter[Step]:
+def _plan(
+    respelling: Respelling, fillings: Mapping[Step, Filling], *, shows: bool
+) -> Counter[Step]:
     planned: Counter[Step] = Counter()
     for page in respelling.misspelled():
         step = _step(respelling, page)
         planned[step] += 1
         if shows and planned[step] <= SHOWN:
             console.print(f"{step}: {page.url} {_target(page)}", soft_wrap=True)
+    planned.update({step: filling.count() for step, filling in fillings.items()})
     if shows:
-        for step, count in planned.items():
+        for step, count in (+planned).items():
             console.print(_said(step, count), soft_wrap=True)
     return planned
 

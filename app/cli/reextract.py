@@ -34,7 +34,7 @@ class Result(StrEnum):
 
     READ = "read"
     CHANGED = "changed_meanwhile"
-    """Nothing was to be read: it was fetched again meanwhile, or deleted, or has no text."""
+    """Nothing was to be read: it was fetched again meanwhile, or deleted, or it has no source."""
     FAILED = "failed"
 
 
@@ -97,7 +97,7 @@ def _document(source: Source) -> Document:
 def _in_words(counts: Counter[Result]) -> str:
     words = f"{counts[Result.READ]} pages read"
     if changed := counts[Result.CHANGED]:
-        words += f", {changed} left because they changed meanwhile or have no text"
+        words += f", {changed} left because they changed meanwhile or have no stored source"
     if failed := counts[Result.FAILED]:
         words += f", {failed} failed: their documents are as they were"
     return words

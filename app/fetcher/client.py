@@ -8,7 +8,7 @@ The story, from top to bottom:
         Robots.check       does its host want it fetched?                       robots.py
         _conditions        is it the URL that gave the validators? send them back
         Transport.get      connect, send the request, read the head             transport.py
-          Connector        turns at the host, resolver, guard, TLS              connection.py
+          Connector        turns at the host, its pace, resolver, guard, TLS    connection.py
           read_head        status and headers as sent                           head.py
           read_framed      where the body ends                                  framing.py
         read_hop           where it leads, or its body up to the limit   redirects.py, body.py
@@ -46,7 +46,8 @@ class HttpFetcher:
     all redirects. `connect_timeout_seconds` bounds each name resolution, each dialling and each
     TLS handshake. A body that is still coming at the deadline is an error, whatever has been
     received of it. A body that goes on past `max_body_bytes` (decoded) is a result, cut there.
-    Without `conditional` no validators are sent.
+    Without `conditional` no validators are sent. At most `per_host_per_minute` pages are fetched of
+    one host in a minute (0: any number); a page counts once for each host on its way.
 
     `ssl_context` and `resolve` replace certifi's certificates and the system's resolver.
     """
@@ -63,6 +64,7 @@ class HttpFetcher:
         allowed_networks: tuple[Network, ...],
         per_host_concurrency: int,
         respect_robots: bool,
+        per_host_per_minute: int = 0,
         conditional: bool = True,
         denied_networks: tuple[Network, ...] = (),
         ssl_context: ssl.SSLContext | None = None,
@@ -79,6 +81,7 @@ class HttpFetcher:
             ssl_context or httpx.create_ssl_context(trust_env=False),
             timeout_seconds=connect_timeout_seconds,
             per_host=per_host_concurrency,
+            per_minute=per_host_per_minute,
         )
         self._transport = Transport(
             connector,
@@ -110,7 +113,7 @@ class HttpFetcher:
         """Return what the server at the end of `url` and its redirects sent.
 
         Any HTTP status is a result. `NotModified` is one only where `validators` were sent. Raises
-        `FetchError`, or `HostBusy` if it got no connection to a host.
+        `FetchError`, or `HostBusy` if it got no connection to a host, or none may be made now.
         """
         validators = validators if self._conditional else None
         fetched_at, started = datetime.now(UTC), perf_counter()
@@ -129,6 +132,8 @@ class HttpFetcher:
         max_body_bytes: int,
         robots: Robots | None,
         validators: Validators | None = None,
+        *,
+        is_page: bool = True,
     ) -> list[Hop]:
         """Return every answer on the way from `url` to one that is no redirect."""
         hops: list[Hop] = []
@@ -140,15 +145,26 @@ class HttpFetcher:
             if robots:
                 await robots.check(target)
             conditions = _conditions(target, validators)
-            hops.append(await self._visit(target, cookies, conditions, max_body_bytes))
+            # A host counts once: a page with more redirects than fetches may begin in a minute
+            # would else never be fetched. A robots.txt does not count, as it is kept for an hour.
+            begins = is_page and not _has_been_at(target, hops)
+            hops.append(
+                await self._visit(target, cookies, conditions, max_body_bytes, begins=begins)
+            )
             target = hops[-1].leads_to
         return hops
 
     async def _visit(
-        self, url: httpx.URL, cookies: CookieJar, conditions: RequestHeaders, max_body_bytes: int
+        self,
+        url: httpx.URL,
+        cookies: CookieJar,
+        conditions: RequestHeaders,
+        max_body_bytes: int,
+        *,
+        begins: bool,
     ) -> Hop:
         headers = [*cookies.header_for(url), *conditions]
-        async with self._transport.get(url, headers) as response:
+        async with self._transport.get(url, headers, begins=begins) as response:
             if response.head.status_code == HTTPStatus.NOT_MODIFIED and not conditions:
                 message = "the server answered 304 to a request without validators"
                 raise FetchError(ErrorKind.INVALID_RESPONSE, message, retryable=False)
@@ -163,8 +179,13 @@ class HttpFetcher:
     async def _robots_txt(self, url: str) -> tuple[int, str]:
         """Return status and text of a robots.txt, fetched as a page is."""
         with translated():
-            *_, hop = await self._follow(url, MAX_ROBOTS_BYTES, robots=None)
+            *_, hop = await self._follow(url, MAX_ROBOTS_BYTES, robots=None, is_page=False)
         return hop.head.status_code, hop.body.content.decode("utf-8-sig", "replace")
+
+
+def _has_been_at(url: httpx.URL, hops: list[Hop]) -> bool:
+    """Say whether one of the answers so far came from the host of `url`."""
+    return any(hop.url.raw_host == url.raw_host for hop in hops)
 
 
 def _conditions(url: httpx.URL, validators: Validators | None) -> RequestHeaders:

@@ -18,7 +18,7 @@ from loguru import logger
 
 from app.errors import HostBusy
 from app.fetcher.guard import Guard, blocked, literal_address
-from app.fetcher.hosts import HostTurns
+from app.fetcher.hosts import HostPace, HostTurns
 from app.fetcher.redirects import sent_host_of
 from app.fetcher.resolver import Resolve
 from app.urls import DEFAULT_PORTS
@@ -40,10 +40,11 @@ class Connector:
 
     Every name resolution, every dialling and every TLS handshake may take `timeout_seconds`. No
     name gets more than `per_host` connections at once, nor does any address: a wildcard domain
-    has more names than anybody can count.
+    has more names than anybody can count. No more than `per_minute` fetches begin at a name in a
+    minute.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting of its own, and named by the caller
         self,
         guard: Guard,
         resolve: Resolve,
@@ -51,6 +52,7 @@ class Connector:
         *,
         timeout_seconds: float,
         per_host: int,
+        per_minute: int = 0,
     ) -> None:
         self._guard = guard
         self._resolve = resolve
@@ -58,19 +60,24 @@ class Connector:
         self._timeout_seconds = timeout_seconds
         self._turns_by_name = HostTurns(per_host)
         self._turns_by_address = HostTurns(per_host)
+        self._pace = HostPace(per_minute)
         ssl_context.set_alpn_protocols(["http/1.1"])
 
     @asynccontextmanager
-    async def connection(self, url: httpx.URL) -> AsyncIterator[Connection]:
+    async def connection(self, url: httpx.URL, *, begins: bool = True) -> AsyncIterator[Connection]:
         """Connect to the host of `url`; when the block ends, the connection is dropped.
 
-        Raises `HostBusy`, `FetchError` if an address is refused, `socket.gaierror`,
-        `ssl.SSLError`, `TimeoutError` and `OSError`.
+        `begins`: a fetch begins at this host. Raises `HostBusy`, `FetchError` if an address is
+        refused, `socket.gaierror`, `ssl.SSLError`, `TimeoutError` and `OSError`.
         """
         host, port = sent_host_of(url), url.port or DEFAULT_PORTS[url.scheme]
-        async with self._turns_by_name.turn(host.rstrip(".")):
+        name = host.rstrip(".")
+        async with self._turns_by_name.turn(name):
             addresses = await self._checked_addresses(host)
             self._guard.check_port(addresses, port)
+            # Not before the turn: who waits for one in vain has not asked anything of the host.
+            if begins:
+                self._pace.begin(name)
             async with AsyncExitStack() as stack:
                 connection = await self._dial(addresses, port, stack)
                 if url.scheme == "https":

@@ -37,13 +37,17 @@ class Transport:
         self._headers = tuple(headers)
 
     @asynccontextmanager
-    async def get(self, url: httpx.URL, headers: RequestHeaders = ()) -> AsyncIterator[Response]:
+    async def get(
+        self, url: httpx.URL, headers: RequestHeaders = (), *, begins: bool = True
+    ) -> AsyncIterator[Response]:
         """Ask for `url` with some more `headers`; the body can be read until the block ends.
+
+        `begins` is as in `Connector.connection`.
 
         Raises what `Connector.connection` raises, `FetchError` for an answer that is not valid
         and `ConnectionResetError` for one that is cut.
         """
-        async with self._connector.connection(url) as connection:
+        async with self._connector.connection(url, begins=begins) as connection:
             # Not drained: a server may answer and hang up before it has read the whole request,
             # and drain() would raise where there is an answer to be read.
             connection.writer.write(_request(url, (*self._headers, *headers)))

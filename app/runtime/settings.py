@@ -67,6 +67,12 @@ def _not_reserved(queue_name: str) -> str:
     return queue_name
 
 
+def _name_alone(name: str) -> str:
+    if not re.fullmatch(r"[^\s=:;]+", name):
+        raise ValueError("write names of headers or cookies alone, as in set-cookie,session_id")
+    return name.lower()
+
+
 List = (NoDecode, BeforeValidator(_comma_separated))
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -75,6 +81,7 @@ Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
 """Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[Network, ...], *List]
+Names = Annotated[frozenset[Annotated[str, AfterValidator(_name_alone)]], *List]
 QueueName = Annotated[
     str,
     Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$", max_length=200),
@@ -168,6 +175,18 @@ class Settings(BaseSettings):
     worker_extract: bool = True
     """Read what HTML pages say about themselves: title, description, image and so on"""
 
+    store_page_source: bool = True
+    """Keep the source of pages; with false it is read for the document, then dropped, and null"""
+
+    store_redacted_headers: Names = frozenset()
+    """Response headers and cookies that are kept without their values, by their names;
+    set-cookie is all cookies"""
+
+    # MongoDB takes 2**31 - 1 seconds, of which a day is that within which reading is not noted.
+    pages_retention_days: Annotated[int, Field(ge=0, le=24_854)] = 0
+    """Days after which MongoDB removes a result that nobody has asked for since; 0 is never. Give
+    the API and workers the same number"""
+
     events: bool = True
     """Publish an event for each page that is completed, unchanged, failed or deleted"""
 
@@ -195,6 +214,10 @@ class Settings(BaseSettings):
 
     fetch_per_host_concurrency: Annotated[int, Field(ge=0)] = 8
     """Connections to one host from one worker process; 0 is no limit"""
+
+    fetch_per_host_per_minute: Annotated[int, Field(ge=0)] = 0
+    """Pages of one host that one worker process begins to fetch in a minute; 0 is any number. It is
+    for each process, as workers share nothing: a common count would cost each page another write"""
 
     fetch_respect_robots: bool = False
     """Obey robots.txt"""
@@ -293,6 +316,15 @@ def _contradictions(settings: Settings) -> Iterator[str]:
             f"{needed:g} or more, or lower FETCH_TOTAL_TIMEOUT_SECONDS "
             f"({settings.fetch_total_timeout_seconds:g}) or DATABASE_TIMEOUT_SECONDS "
             f"({settings.database_timeout_seconds:g})"
+        )
+    # A refresh that waits for its retry has a result, which might be removed meanwhile.
+    retention = timedelta(days=settings.pages_retention_days)
+    if retention and settings.patience > retention:
+        yield (
+            "PAGES_RETENTION_DAYS and WORKER_RETRY_DELAYS_SECONDS: a result may be removed after "
+            f"{settings.pages_retention_days} days while a request for it still waits for its "
+            f"retries, which are {sum(settings.worker_retry_delays_seconds):g} s and a lease away; "
+            "raise the first or lower the second"
         )
 
 

@@ -49,6 +49,7 @@ from app.models import (
 )
 from app.search import search_terms
 from app.store.batching import Batcher
+from app.store.indexes import ASKED_AT
 from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
 from app.urls import host_of
 
@@ -159,6 +160,9 @@ class ClaimRequest:
             **record_head(self.url),
             "processing": _if(granted, self._processing(), "$processing"),
             "updated_at": _if(granted, "$$NOW", "$updated_at"),
+            # A result that is fetched again is not to be removed meanwhile, for nobody could store
+            # what the fetch brings. The request may have been accepted while the database was away.
+            ASKED_AT: _if(granted, "$$NOW", f"${ASKED_AT}"),
         }
         return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 

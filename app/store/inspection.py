@@ -6,6 +6,7 @@ from typing import Any
 import pymongo
 
 from app.store.blocking import driver_errors_told
+from app.store.indexes import days_of_retention
 from app.store.mongo import COLLECTION, KEY_COLLECTION
 
 
@@ -19,6 +20,9 @@ class DatabaseFacts:
     pages: int
     indexes: dict[str, bool]
     compressor: str | None
+
+    retention_days: int
+    """How long results are kept that nobody asks for; 0 is for ever."""
 
     api_keys: int
     """Those that are not revoked."""
@@ -36,14 +40,15 @@ def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFa
 
 def _facts(client: Any, database: Any) -> DatabaseFacts:
     exists = COLLECTION in database.list_collection_names()
-    keys = database[COLLECTION].index_information().values() if exists else ()
+    indexes = database[COLLECTION].index_information() if exists else {}
     return DatabaseFacts(
         version=client.server_info()["version"],
         replica_set=client.admin.command("hello").get("setName"),
         exists=exists,
         pages=database[COLLECTION].estimated_document_count() if exists else 0,
-        indexes={key["key"][0][0]: key.get("unique", False) for key in keys},
+        indexes={key["key"][0][0]: key.get("unique", False) for key in indexes.values()},
         compressor=_compressor(database) if exists else None,
+        retention_days=days_of_retention(indexes),
         api_keys=database[KEY_COLLECTION].count_documents({"active": True}),
     )
 

@@ -22,10 +22,9 @@ from pymongo.errors import (
 )
 
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
-from app.models import PageStatus
 from app.retries import Backoff
 from app.runtime import metrics
-from app.store.indexes import make_listing_indexes
+from app.store.indexes import prepare_indexes
 
 ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
@@ -38,17 +37,6 @@ INDEX_BUILD_SECONDS = 24 * 3600
 times the timeout of any other operation; cut short, it would begin anew at the next start."""
 
 DUPLICATE_KEY = 11000
-
-SOME_WAIT = {"processing.waiting.0": {"$exists": True}}
-"""Matches the records with waiting requests. The index of these requests has only such records, and
-serves only queries that name this condition."""
-
-SOME_UNPUBLISHED = {"unpublished.0": {"$exists": True}}
-"""Matches the records with events that are to be published; for their index as `SOME_WAIT` is."""
-
-DELETED_KEPT_SECONDS = 7 * 24 * 3600
-"""How long the record of a deleted page is kept, so that no message that was on its way when the
-page was deleted has it fetched again. The database removes the record then."""
 
 UNWRITABLE = (DocumentTooLarge, InvalidDocument, UnicodeEncodeError, OverflowError)
 """What the driver raises for a document that it cannot encode. It then sends nothing of a bulk."""
@@ -66,15 +54,19 @@ class DatabaseState(StrEnum):
 
 
 class Database:
-    """A MongoDB database whose operations are bounded in time and durable when acknowledged."""
+    """A MongoDB database whose operations are bounded in time and durable when acknowledged.
 
-    def __init__(
+    Results that nobody has asked for since `retention_days` are removed; 0 keeps them for ever.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a setting of its own, and named by the caller
         self,
         url: str,
         name: str,
         *,
         timeout_seconds: float,
         backoff: Backoff,
+        retention_days: int = 0,
         client_class: Any = None,
     ) -> None:
         self.state = DatabaseState.DISCONNECTED
@@ -82,6 +74,7 @@ class Database:
         self._name = name
         self.timeout_seconds = timeout_seconds
         self._backoff = backoff
+        self._retention_days = retention_days
         self._client_class = client_class or ASYNC_CLIENT
         self._client: Any = None
 
@@ -169,21 +162,7 @@ class Database:
         except CollectionInvalid:
             logger.debug("db_collection_exists")
         with pymongo.timeout(INDEX_BUILD_SECONDS):
-            await self.pages.create_index("url", unique=True)
-            await self.pages.create_index("created_at")
-            # By these two a request is found by its id. Most records have no waiting request.
-            await self.pages.create_index("processing.waiting", partialFilterExpression=SOME_WAIT)
-            await self.pages.create_index("processing.covered.request_id")
-            await self.pages.create_index(
-                "unpublished.event_id", partialFilterExpression=SOME_UNPUBLISHED
-            )
-            await self.pages.create_index(
-                "deleted_at",
-                expireAfterSeconds=DELETED_KEPT_SECONDS,
-                partialFilterExpression={"status": PageStatus.DELETED},
-            )
-            if not await make_listing_indexes(self.pages):
-                logger.warning("indexes_missing", advice="run `pagemeta migrate`")
+            await prepare_indexes(self.pages, self._retention_days)
 
 
 @contextmanager

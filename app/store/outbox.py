@@ -18,7 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from app.models import EventKind, PageEvent, PageRequest, PageStatus
 from app.runtime.tracing import TRACER
 from app.store.claims import Bson
-from app.store.mongo import SOME_UNPUBLISHED, Database, translated_errors
+from app.store.indexes import SOME_UNPUBLISHED
+from app.store.mongo import Database, translated_errors
 
 SWEPT_AT_ONCE = 100
 """The events of how many pages are published side by side."""

@@ -50,6 +50,7 @@ from app.store.claims import (
     record_head,
     released,
 )
+from app.store.indexes import ASKED_AT
 from app.store.mongo import Database, translated_errors, upsert_all
 from app.store.outbox import (
     deletion,
@@ -65,6 +66,7 @@ from app.store.progress import (
     request_fields,
     request_record,
 )
+from app.store.reads import IS_TO_BE_NOTED, ReadNotes
 from app.store.records import (
     Fields,
     metadata_as_bson,
@@ -84,13 +86,19 @@ class PageRepository:
     """Page records in MongoDB; one for each URL.
 
     `patience_seconds`: how long a request may wait for its next attempt before its page counts
-    as stalled. Every method raises `StoreUnavailable` if the database does not answer in time;
-    those that take a page's data raise `NotStorable` if it can never be kept.
+    as stalled. `notes_reads`: keep `asked_at` of pages that are read, for their retention. Every
+    method raises `StoreUnavailable` if the database does not answer in time; those that take a
+    page's data raise `NotStorable` if it can never be kept.
     """
 
-    def __init__(self, database: Database, *, patience_seconds: float) -> None:
+    def __init__(
+        self, database: Database, *, patience_seconds: float, notes_reads: bool = False
+    ) -> None:
         self._database = database
         self._fields = record_fields(patience_seconds)
+        self._read_notes = ReadNotes(database) if notes_reads else None
+        if notes_reads:
+            self._fields["is_to_be_noted"] = IS_TO_BE_NOTED
         timeout = database.timeout_seconds
         self._find: Batcher[tuple[str, Fields], Bson | None]
         self._find = Batcher(self._find_all, timeout_seconds=timeout)
@@ -105,7 +113,7 @@ class PageRepository:
         """
         with translated_errors():
             document = await self._find((url, fields))
-        return record_of(document, fields) if document else None
+        return self._read(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.find_with_source")
     async def find_with_source(
@@ -119,7 +127,7 @@ class PageRepository:
         projection = self._fields | whole_metadata_fields(fields)
         with translated_errors():
             document = await self._database.pages.find_one({"url": url} | IS_KNOWN, projection)
-        return record_of(document, fields) if document else None
+        return self._read(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.answered")
     async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
@@ -164,6 +172,7 @@ class PageRepository:
                 "$mergeObjects": ["$processing", _unclaimed(request.request_id), waiting]
             },
             "updated_at": "$$NOW",
+            ASKED_AT: "$$NOW",
         }
         with translated_errors():
             result = await self._database.pages.update_one(_unchanged(record), [{"$set": queued}])
@@ -188,6 +197,7 @@ class PageRepository:
         reserved = {
             "processing": {"$mergeObjects": ["$processing", processing]},
             "updated_at": "$$NOW",
+            ASKED_AT: "$$NOW",
         }
         with translated_errors():
             document = await self._database.pages.find_one_and_update(
@@ -395,6 +405,12 @@ class PageRepository:
         projection = self._fields | metadata_fields(fields)
         return self._database.pages.find({"url": {"$in": list(urls)}} | IS_KNOWN, projection)
 
+    def _read(self, document: Bson, fields: Fields) -> PageRecord:
+        """Return a record that is to be shown to a reader."""
+        if self._read_notes is not None and document["is_to_be_noted"]:
+            self._read_notes.add(document["url"])
+        return record_of(document, fields)
+
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
         await upsert_all(self._database.pages, [_note(request) for request in requests])
         return [None] * len(requests)
@@ -519,6 +535,7 @@ def _note(request: PageRequest) -> UpdateOne:
         **record_head(request.url),
         "processing": {"$mergeObjects": ["$processing", now_queued, waiting]},
         "updated_at": {"$cond": [shows, "$$NOW", "$updated_at"]},
+        ASKED_AT: "$$NOW",
     }
     return UpdateOne({"url": request.url}, [{"$set": update}], upsert=True)
 
@@ -548,6 +565,7 @@ def _queued(request: PageRequest) -> Bson:
         },
         "created_at": "$$NOW",
         "updated_at": "$$NOW",
+        ASKED_AT: "$$NOW",
     }
 
 

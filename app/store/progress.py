@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from app.models import PageError, PageStatus, Refresh, RequestRecord
 from app.store.claims import COVERED, Bson
-from app.store.mongo import SOME_WAIT
+from app.store.indexes import SOME_WAIT
 
 _ERROR = TypeAdapter(PageError)
 

@@ -69,7 +69,7 @@ class StoredPages:
             after = {"_id": {"$gt": found[-1]["_id"]}}
 
     def source(self, head: Head) -> Source | None:
-        """Return what a page is read from, or None if it has no text or is gone.
+        """Return what a page is read from, or None if it has no stored source or is gone.
 
         Raises `UnreadableRecord`.
         """

@@ -17,6 +17,7 @@ from pymongo.errors import DuplicateKeyError
 
 from app.models import PageStatus
 from app.store.claims import COVERED, IS_HELD, NEXT_REVISION, WAITING, Bson, is_finished
+from app.store.indexes import ASKED_AT
 from app.urls import canonical_or_none, host_of
 
 BATCH = 1000
@@ -28,6 +29,7 @@ _FIELDS = {
     "status": True,
     "unpublished": True,
     "checked_at": True,
+    ASKED_AT: True,
     "metadata.fetched_at": True,
     "processing.finished": True,
     "processing.last_request_id": True,
@@ -96,6 +98,7 @@ class Respelling:
         change: Bson = {
             "processing": {"$mergeObjects": ["$processing", processing]},
             "updated_at": "$$NOW",
+            ASKED_AT: {"$max": [f"${ASKED_AT}", dropped.get(ASKED_AT)]},
         }
         if untold := dropped.get("unpublished"):
             kept_ones = {"$ifNull": ["$unpublished", []]}
@@ -109,7 +112,7 @@ class Respelling:
     def _respell(self, record: Bson, canonical: str) -> bool:
         change = {
             "$set": {"url": canonical, "host": host_of(canonical)},
-            "$unset": {"search": True},  # `Unlisted.list_all()` fills it in again
+            "$unset": {"search": True},  # `Unlisted` fills it in again
             "$inc": {"processing.revision": 1},
             "$currentDate": {"updated_at": True},
         }

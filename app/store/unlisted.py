@@ -1,4 +1,4 @@
-"""Fills in what lists need and older versions did not write, for `pagemeta migrate`."""
+"""Makes the indexes of lists and fills in the field that they need, for `pagemeta migrate`."""
 
 from pymongo import UpdateOne
 from pymongo.collection import Collection
@@ -14,27 +14,34 @@ _WITHOUT_TERMS: Bson = IS_KNOWN | {"search": None}
 """An index has these records side by side."""
 
 
-class Unlisted:
-    """The indexes that are missing, and the records that no search finds."""
+class MissingIndexes:
+    """The indexes of lists that are missing. On a large collection each takes minutes to make."""
 
     def __init__(self, pages: Collection[Bson]) -> None:
         self._pages = pages
 
-    def count_indexes(self) -> int:
-        """Return how many indexes are missing."""
+    def count(self) -> int:
+        """Return how many there are."""
         return len(missing_indexes(self._pages.index_information()))
 
-    def count_records(self) -> int:
-        """Return how many records do not have the terms under which they are found."""
-        return self._pages.count_documents(_WITHOUT_TERMS)
-
-    def make_indexes(self) -> None:
-        """Make the missing indexes. On a large collection each takes minutes; others may write."""
+    def fill_in(self) -> None:
+        """Make them. Others may read and write meanwhile."""
         for name in missing_indexes(self._pages.index_information()):
             self._pages.create_indexes([listing_index(name)])
 
+
+class Unlisted:
+    """The records without the terms under which they are found: those of older versions."""
+
+    def __init__(self, pages: Collection[Bson]) -> None:
+        self._pages = pages
+
+    def count(self) -> int:
+        """Return how many there are."""
+        return self._pages.count_documents(_WITHOUT_TERMS)
+
     def fill_in(self) -> None:
-        """Give each record its terms. Those that somebody else writes meanwhile have them."""
+        """Give each its terms. One that is written meanwhile has them already."""
         shown = {"url": True, "metadata.document.title": True}
         while found := list(self._pages.find(_WITHOUT_TERMS, shown).limit(BATCH)):
             self._pages.bulk_write([_with_terms(record) for record in found], ordered=False)

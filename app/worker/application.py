@@ -21,6 +21,7 @@ from app.broker.queues import queues_watched
 from app.events import Announcer
 from app.fetcher.client import HttpFetcher
 from app.models import EventKind
+from app.redaction import Redaction
 from app.retries import RetryPolicy
 from app.runtime import metrics
 from app.runtime.process import end_with_failure, stoppable_at_once
@@ -148,6 +149,7 @@ def _make_fetcher(settings: Settings) -> HttpFetcher:
         allowed_networks=settings.fetch_allowed_networks,
         denied_networks=settings.fetch_denied_networks,
         per_host_concurrency=settings.fetch_per_host_concurrency,
+        per_host_per_minute=settings.fetch_per_host_per_minute,
         respect_robots=settings.fetch_respect_robots,
         conditional=settings.fetch_conditional,
     )
@@ -162,6 +164,9 @@ def _make_handler(
         pages=parts.pages,
         retries=policy,
         lease_seconds=settings.worker_lease_seconds,
+        redaction=Redaction(
+            names=settings.store_redacted_headers, keeps_source=settings.store_page_source
+        ),
         tells=settings.events,
     )
     return MessageHandler(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from app.models import Claim, Delivery, ErrorKind, PageError, PageRecord, PageStatus
@@ -21,9 +22,16 @@ ONCE = Backoff(initial=0.1, maximum=0.1, multiplier=1, attempts=1)
 
 
 @asynccontextmanager
-async def opened(mongodb: MongoDB, name: str, client_class: Any) -> AsyncIterator[Database]:
+async def opened(
+    mongodb: MongoDB, name: str, client_class: Any, *, retention_days: int = 0, attempts: int = 1
+) -> AsyncIterator[Database]:
     database = Database(
-        mongodb.url, name, timeout_seconds=5, backoff=ONCE, client_class=client_class
+        mongodb.url,
+        name,
+        timeout_seconds=5,
+        backoff=replace(ONCE, attempts=attempts),
+        retention_days=retention_days,
+        client_class=client_class,
     )
     await database.open()
     try:

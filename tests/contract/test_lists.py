@@ -23,7 +23,7 @@ from app.store import listing
 from app.store.listing import PageLists
 from app.store.mongo import Database
 from app.store.pages import PageRepository
-from app.store.unlisted import Unlisted
+from app.store.unlisted import MissingIndexes, Unlisted
 from dev.servers import MongoDB
 from tests.contract.repositories import ERROR, PATIENCE, a_repository, claimed
 from tests.fakes import a_page, a_request
@@ -234,7 +234,7 @@ async def test_without_its_indexes_the_inventory_is_not_listed_until_migrate_has
     collection.drop_index("listed_by_term")
     with pytest.raises(NotIndexed, match="listed_by_term"):
         await lists.newest(ALL, 10)
-    Unlisted(collection).make_indexes()
+    MissingIndexes(collection).fill_in()
     assert len((await lists.newest(PageFilter(text="tea"), 10)).records) == 1
 
 
@@ -247,9 +247,9 @@ async def test_records_of_older_versions_are_found_when_migrate_has_filled_them_
     await pages.delete("http://e.test/c", tells=False)
     collection.update_many({}, {"$unset": {"search": True}})
     unlisted = Unlisted(collection)
-    assert unlisted.count_records() == 2
+    assert unlisted.count() == 2
     unlisted.fill_in()
-    assert unlisted.count_records() == 0
+    assert unlisted.count() == 0
     assert names(await lists.newest(PageFilter(text="tea"), 10)) == ["a"]
     assert len(await everything(lists, 10, PageFilter(text="e.test"))) == 2
 

@@ -303,6 +303,15 @@ def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
     assert examined(service)["indexes"] == ("problem", f"only these indexes exist: {left}")
 
 
+def test_an_index_for_another_number_of_days_is_a_problem(service: Service) -> None:
+    service.api(PAGES_RETENTION_DAYS="7").start()
+    assert "retention" not in examined(service, PAGES_RETENTION_DAYS="7")
+    assert examined(service)["retention"] == (
+        "problem",
+        "the index that removes results is made for 7 days, and PAGES_RETENTION_DAYS is 0",
+    )
+
+
 def test_a_dead_letter_is_a_warning_and_can_be_read_by_a_script(service: Service) -> None:
     service.worker().start()
     publish(service, [b"{"])

@@ -56,9 +56,13 @@ def test_the_rights_of_compose_are_enough_for_the_whole_service(
         "BROKER_URL": broker_url,
         "BROKER_QUEUE_NAME": "metadata.requests",
         "DATABASE_URL": database_url,
+        "PAGES_RETENTION_DAYS": "30",
     }
     api, worker = started(service.api(**settings), service.worker(**settings))
-    with_keys = service.api(**settings, API_AUTH="required").start()
+    # Another number of days replaces an index.
+    with_keys = service.api(
+        **settings | {"API_AUTH": "required", "PAGES_RETENTION_DAYS": "7"}
+    ).start()
     key = pagemeta(service, "keys", "create", "first", "--scope", "metrics", **settings).stdout
     answer = httpx.get(f"{with_keys.url}/metrics", headers=bearer(key.strip()))
     assert answer.status_code == 200

@@ -88,9 +88,35 @@ def test_a_dry_run_says_what_would_be_done_and_changes_nothing(pages: Service) -
     ran = pagemeta(pages, "migrate", "--dry-run", "--json")
     assert (ran.exit_code, json.loads(ran.stdout)) == (
         0,
-        {"move": 1, "merge": 1, "invalid": 1, "busy": 0},
+        {"move": 1, "merge": 1, "invalid": 1, "busy": 0, "index": 4, "list": 4, "date": 4},
     )
     assert stored(pages) == before
+
+
+def test_records_that_do_not_say_when_they_were_asked_for_are_dated_now(pages: Service) -> None:
+    dated = record("http://dated.test/") | {"asked_at": NOW - timedelta(days=3)}
+    undated = [record(f"http://e.test/{n}") for n in range(1005)]
+    undated.append(record("http://null.test/") | {"asked_at": None})
+    collection(pages).insert_many([dated, *undated])
+    told = pagemeta(pages, "migrate", "--dry-run").stdout
+    assert told == (
+        "1006 records to be dated as asked for now, so that PAGES_RETENTION_DAYS applies to them\n"
+    )
+    assert pagemeta(pages, "migrate", "--yes").exit_code == 0
+    found = {page["url"]: page["asked_at"] for page in collection(pages).find()}
+    assert found.pop("http://dated.test/") < NOW - timedelta(days=2)
+    assert all(asked_at >= NOW - timedelta(seconds=5) for asked_at in found.values())
+    assert len(found) == 1006
+    assert pagemeta(pages, "migrate").stdout == "Nothing is left to do.\n"
+
+
+def test_the_record_that_stays_was_asked_for_when_either_was(pages: Service) -> None:
+    for url, days, age in ((OLD, 1, 100), (NEW, 3, 0)):
+        asked_at = {"asked_at": NOW - timedelta(days=days)}
+        collection(pages).insert_one(record(url, title="x", age=age) | asked_at)
+    assert pagemeta(pages, "migrate", "--yes").exit_code == 0
+    (page,) = stored(pages).values()
+    assert abs(page["asked_at"] - (NOW - timedelta(days=1))) < timedelta(seconds=1)
 
 
 def test_without_an_answer_nothing_is_changed(pages: Service) -> None:

@@ -47,6 +47,8 @@ class FakeMongo:
         self.listing_indexes: list[str] = []
         self.count = 0
         self.closed = 0
+        self.dropped: list[str] = []
+        self.drops_fail: Exception | None = None
         self.answering = asyncio.Event()
         self.answering.set()
 
@@ -73,14 +75,22 @@ class FakeMongo:
     async def create_index(self, name: str, **options: Any) -> None:
         self.indexes[name] = options
 
-    async def index_information(self) -> dict[str, Any]:
-        return self.indexes
+    async def index_information(self) -> dict[str, dict[str, Any]]:
+        return {f"{name}_1": options for name, options in self.indexes.items()} | {
+            name: {} for name in self.listing_indexes
+        }
 
     async def estimated_document_count(self) -> int:
         return self.count
 
     async def create_indexes(self, models: list[IndexModel]) -> None:
         self.listing_indexes += [model.document["name"] for model in models]
+
+    async def drop_index(self, name: str) -> None:
+        self.dropped.append(name)
+        if self.drops_fail is not None:
+            raise self.drops_fail
+        del self.indexes[name.removesuffix("_1")]
 
     def close(self) -> None:
         self.closed += 1
@@ -100,12 +110,15 @@ class AsynchronousMongo(FakeMongo):
         return closing()
 
 
-def a_database(mongo: FakeMongo, *, timeout_seconds: float = 5) -> Database:
+def a_database(
+    mongo: FakeMongo, *, timeout_seconds: float = 5, retention_days: int = 0
+) -> Database:
     return Database(
         "mongodb://nowhere/",
         "inventory",
         timeout_seconds=timeout_seconds,
         backoff=BACKOFF,
+        retention_days=retention_days,
         client_class=mongo,
     )
 
@@ -147,9 +160,10 @@ async def test_the_indexes_of_lists_are_made_at_start_while_that_takes_seconds(
 async def test_indexes_that_are_there_are_not_made_again(log: Log) -> None:
     mongo = FakeMongo()
     mongo.count = 10**9
-    mongo.indexes = {name: {} for name in LISTING_INDEXES}
+    mongo.listing_indexes = there = list(LISTING_INDEXES)
     await a_database(mongo).open()
-    assert mongo.listing_indexes == []
+    assert mongo.listing_indexes is there
+    assert len(there) == len(LISTING_INDEXES)
     assert "indexes_missing" not in log.events
 
 
@@ -157,6 +171,41 @@ async def test_a_collection_that_is_there_is_taken_as_it_is() -> None:
     mongo = FakeMongo(CollectionInvalid("collection pages already exists"))
     await a_database(mongo).open()
     assert {"url", "created_at"} < set(mongo.indexes)
+
+
+async def test_the_index_that_removes_results_follows_the_number_of_days() -> None:
+    mongo = FakeMongo()
+    found = []
+    for days in (0, 30, 30, 7, 0, 0):
+        await a_database(mongo, retention_days=days).open()
+        found.append(mongo.indexes.get("asked_at", {}).get("expireAfterSeconds"))
+    day = 86_400  # a result is removed a day later than is set: reading is noted once a day
+    assert found == [None, 31 * day, 31 * day, 8 * day, None, None]
+    assert mongo.dropped == ["asked_at_1"] * 2
+
+
+async def test_only_results_are_removed() -> None:
+    mongo = FakeMongo()
+    await a_database(mongo, retention_days=1).open()
+    only = mongo.indexes["asked_at"]["partialFilterExpression"]
+    assert only == {"status": {"$in": ["COMPLETED", "FAILED_PERMANENT"]}}
+
+
+async def test_an_index_that_another_process_has_dropped_is_gone_all_the_same() -> None:
+    mongo = FakeMongo()
+    await a_database(mongo, retention_days=1).open()
+    mongo.drops_fail = OperationFailure("index not found with name", 27)
+    await a_database(mongo, retention_days=2).open()
+    assert mongo.indexes["asked_at"]["expireAfterSeconds"] == 3 * 86_400
+
+
+async def test_an_index_that_cannot_be_dropped_stops_the_start(slept: list[float]) -> None:
+    mongo = FakeMongo()
+    await a_database(mongo, retention_days=1).open()
+    mongo.drops_fail = OperationFailure("not authorized", 13)
+    with pytest.raises(DatabaseUnreachable, match="not authorized"):
+        await a_database(mongo).open()
+    assert len(slept) == 3
 
 
 async def test_every_operation_is_bounded_and_durable() -> None:

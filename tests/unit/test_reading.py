@@ -269,7 +269,8 @@ async def test_a_page_without_text_has_no_source(
     assert answer.status_code == 404
     assert answer.json() == IsPartialDict(
         type="urn:page-metadata:problem:no-page-source",
-        detail="the body of the page is not text, or there was no response",
+        detail="the body of the page is not text, there was no response, or the service keeps no "
+        "page sources (STORE_PAGE_SOURCE=false)",
     )
 
 

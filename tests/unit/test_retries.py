@@ -108,6 +108,20 @@ def test_a_deferred_message_waits_the_first_delay_so_often_and_then_the_second(
 
 
 @pytest.mark.parametrize(
+    ("deferrals", "seconds"),
+    [(1, 30), (6, 30), (7, 120), (12, 120), (13, 600), (10**6, 600)],
+)
+def test_a_message_beyond_the_fetches_of_a_minute_comes_back_more_and_more_rarely(
+    deferrals: int, seconds: float
+) -> None:
+    assert POLICY.delay_at_bound(deferrals) == seconds
+
+
+def test_where_there_is_one_delay_it_comes_back_after_that() -> None:
+    assert {RetryPolicy(3, (1,)).delay_at_bound(deferrals) for deferrals in (1, 7, 100)} == {1}
+
+
+@pytest.mark.parametrize(
     ("retry_after", "attempt", "seconds"),
     [
         pytest.param("0", 1, 5, id="nothing asked for"),

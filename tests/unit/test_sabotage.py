@@ -16,4 +16,4 @@ def test_the_guard_that_is_broken_stands_in_the_code_once(sabotage: Sabotage) ->
 @each_sabotage
 def test_the_test_that_has_to_notice_exists(sabotage: Sabotage) -> None:
     file, _, name = sabotage.test.partition("::")
-    assert f"def {name}" in (ROOT / "tests" / "faults" / file).read_text()
+    assert f"def {name}" in (ROOT / "tests" / sabotage.folder / file).read_text()

@@ -18,6 +18,7 @@ from app.errors import (
     PublishFailed,
     PublishFault,
     StoreUnavailable,
+    TooManyFetches,
     UnknownPage,
 )
 from app.models import (
@@ -40,6 +41,7 @@ from app.models import (
     RetryLater,
     Validators,
 )
+from app.redaction import Redaction
 from app.retries import RetryPolicy
 from app.services import Collector, Fetcher, Inventory
 from tests.fakes import URL, FakeFetcher, FakePages, FakePublisher, a_page, a_request, a_timeout
@@ -713,6 +715,73 @@ async def test_the_last_response_of_a_server_that_never_was_ready_is_kept() -> N
     assert (await record_of(pages)).metadata == a_page(503)
 
 
+SECRET = Header("x-secret", "s3cret")
+PRIVATE = Redaction(names=frozenset({"x-secret", "retry-after", "etag"}), keeps_source=False)
+
+
+async def redacted(result: PageMetadata, *, max_attempts: int = 1) -> tuple[object, PageRecord]:
+    """Collect a page where values and the source are not kept."""
+    pages, fetcher = FakePages(), FakeFetcher(result)
+    collector = Collector(
+        fetcher=fetcher,
+        pages=pages,
+        retries=RetryPolicy(max_attempts, (5, 30, 120)),
+        lease_seconds=120,
+        redaction=PRIVATE,
+    )
+    outcome = await collector.collect(Delivery(a_request()))
+    return outcome, await record_of(pages)
+
+
+@pytest.mark.parametrize("status", [200, 503])
+async def test_what_is_not_to_be_kept_is_neither_in_a_result_nor_in_a_last_response(
+    status: int,
+) -> None:
+    outcome, record = await redacted(a_page(status, headers=(SECRET,), page_source="s3cret"))
+    assert record.metadata == a_page(status, headers=(Header("x-secret", ""),), page_source=None)
+    assert "s3cret" not in repr(outcome)
+
+
+async def test_a_redacted_validator_is_not_kept_for_a_refresh() -> None:
+    pages, page = FakePages(), a_page(headers=(Header("etag", '"v1"'),))
+    for redaction, etag in ((Redaction(), '"v1"'), (PRIVATE, None)):
+        fetcher = FakeFetcher(page, page)
+        collector = Collector(
+            fetcher=fetcher,
+            pages=pages,
+            retries=RetryPolicy(1, (5,)),
+            lease_seconds=120,
+            redaction=redaction,
+        )
+        for _ in range(2):
+            await collector.collect(Delivery(a_request()))
+        sent = fetcher.validators[1]
+        assert (sent and sent.etag) == etag
+
+
+async def test_a_page_whose_source_is_not_kept_is_still_known_to_be_unchanged() -> None:
+    pages = FakePages()
+    outcomes = []
+    for _ in range(2):
+        collector = Collector(
+            fetcher=FakeFetcher(a_page()),
+            pages=pages,
+            retries=RetryPolicy(1, (5,)),
+            lease_seconds=120,
+            redaction=PRIVATE,
+        )
+        outcomes.append(await collector.collect(Delivery(a_request())))
+    changes = [it.is_unchanged for it in outcomes if isinstance(it, Completed)]
+    assert changes == [False, True]
+
+
+async def test_a_server_that_asks_to_wait_is_heeded_even_if_that_is_not_kept() -> None:
+    asks = a_page(503, headers=(Header("retry-after", "100"),))
+    outcome, _ = await redacted(asks, max_attempts=3)
+    assert isinstance(outcome, RetryLater)
+    assert outcome.delay_seconds == 120
+
+
 async def test_a_fault_that_stays_ends_the_request_at_once() -> None:
     pages = FakePages()
     outcome, _ = await collect(pages, BLOCKED)
@@ -899,6 +968,20 @@ async def test_an_attempt_at_a_busy_host_is_deferred_and_holds_nothing() -> None
     outcome, _ = await collect(pages, HostBusy("no place"), request=request, redelivered=True)
     assert outcome == Deferred(request, "no place", delay_seconds=5, deferrals=1)
     assert (await record_of(pages)).lease_expires_at is None
+    assert (await record_of(pages)).attempts == 0
+
+
+async def test_a_page_beyond_the_fetches_of_a_minute_is_deferred_for_longer_and_longer() -> None:
+    pages, request = FakePages(), a_request()
+    delays = []
+    for deferrals in (0, 5, 6, 100):
+        busy = TooManyFetches("the next one may begin in 20 s")
+        outcome, _ = await collect(pages, busy, request=request, deferrals=deferrals)
+        assert isinstance(outcome, Deferred)
+        assert (outcome.request, outcome.reason) == (request, str(busy))
+        assert outcome.deferrals == deferrals + 1
+        delays.append(outcome.delay_seconds)
+    assert delays == [30, 30, 120, 120]
     assert (await record_of(pages)).attempts == 0
 
 

@@ -41,6 +41,9 @@ DEFAULTS: dict[str, Any] = {
     "WORKER_LEASE_SECONDS": 120,
     "WORKER_SHUTDOWN_GRACE_SECONDS": 30,
     "WORKER_EXTRACT": True,
+    "STORE_PAGE_SOURCE": True,
+    "STORE_REDACTED_HEADERS": frozenset(),
+    "PAGES_RETENTION_DAYS": 0,
     "EVENTS": True,
     "FETCH_CONNECT_TIMEOUT_SECONDS": 5,
     "FETCH_TOTAL_TIMEOUT_SECONDS": 20,
@@ -48,6 +51,7 @@ DEFAULTS: dict[str, Any] = {
     "FETCH_MAX_REDIRECTS": 5,
     "FETCH_ALLOWED_PORTS": {80, 443},
     "FETCH_PER_HOST_CONCURRENCY": 8,
+    "FETCH_PER_HOST_PER_MINUTE": 0,
     "FETCH_RESPECT_ROBOTS": False,
     "FETCH_CONDITIONAL": True,
     "FETCH_ALLOWED_NETWORKS": (),
@@ -90,6 +94,10 @@ REFUSED = [
     *(("WORKER_RETRY_DELAYS_SECONDS", value) for value in (",", "5,,x", "5;30", "5,0", "5,-30")),
     *(("FETCH_MAX_REDIRECTS", value) for value in ("-1", "few")),
     *(("FETCH_PER_HOST_CONCURRENCY", value) for value in ("-1", "all")),
+    *(("FETCH_PER_HOST_PER_MINUTE", value) for value in ("-1", "1.5", "all", "")),
+    ("STORE_PAGE_SOURCE", "perhaps"),
+    *(("STORE_REDACTED_HEADERS", value) for value in ("x-a: b", "session=1", "a b", "a;b")),
+    *(("PAGES_RETENTION_DAYS", value) for value in ("-1", "0.5", "24855", "ever", "")),
     *(("FETCH_USER_AGENT", value) for value in ("", "a\nb", "é")),
     *(("FETCH_ALLOWED_PORTS", value) for value in ("", "0", "65536", "80,http")),
     *(
@@ -187,6 +195,10 @@ CONTRADICTIONS = {
         {"FETCH_CONNECT_TIMEOUT_SECONDS": "21"},
         CONNECT_AND_FETCH,
     ),
+    "results kept shorter than requests wait": (
+        {"PAGES_RETENTION_DAYS": "1", "WORKER_RETRY_DELAYS_SECONDS": "86400"},
+        ("PAGES_RETENTION_DAYS", "WORKER_RETRY_DELAYS_SECONDS"),
+    ),
     "a fetch shorter than a connection": ({"FETCH_TOTAL_TIMEOUT_SECONDS": "4"}, CONNECT_AND_FETCH),
 }
 
@@ -208,6 +220,10 @@ def test_settings_that_contradict_each_other_end_the_process_with_a_message_that
 AGREEMENTS: dict[str, dict[str, str]] = {
     "a lease just long enough": {"WORKER_LEASE_SECONDS": "57.5"},
     "equal backoff": {"BROKER_INITIAL_BACKOFF_SECONDS": "2", "BROKER_MAX_BACKOFF_SECONDS": "2"},
+    "results kept as long as requests wait": {
+        "PAGES_RETENTION_DAYS": "1",
+        "WORKER_RETRY_DELAYS_SECONDS": "86280",
+    },
     "equal timeouts": {"FETCH_CONNECT_TIMEOUT_SECONDS": "3", "FETCH_TOTAL_TIMEOUT_SECONDS": "3"},
     # In-flight pages that do not finish in time are delivered again, so this is no contradiction.
     "a grace shorter than a fetch": {"WORKER_SHUTDOWN_GRACE_SECONDS": "1"},
@@ -289,6 +305,7 @@ def test_a_value_is_read_from_the_env_file_unless_the_environment_has_it(
         ("WORKER_RETRY_DELAYS_SECONDS", "5", (5,)),
         ("WORKER_RETRY_DELAYS_SECONDS", " 1, 2.5 ,10,", (1, 2.5, 10)),
         ("FETCH_ALLOWED_PORTS", "80, 443,8080", {80, 443, 8080}),
+        ("STORE_REDACTED_HEADERS", " X-Token,Set-Cookie, ", {"x-token", "set-cookie"}),
         ("FETCH_ALLOWED_NETWORKS", "", ()),
         (
             "FETCH_ALLOWED_NETWORKS",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.errors import FetchError, HostBusy
+from app.errors import FetchError, HostBusy, TooManyFetches
 from app.fetcher.client import HttpFetcher
 from app.models import ErrorKind
 
@@ -125,3 +125,55 @@ def test_any_bytes_end_in_a_page_or_in_a_foreseen_error(
             asyncio.run(fetch())
         except FetchError as error:
             assert error.kind is not ErrorKind.INTERNAL  # noqa: PT017 - one of two good endings
+
+
+# --- Fetches of one host in a minute ---
+
+PAGE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
+NO_ROBOTS = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+
+
+def a_redirect_to(location: bytes) -> bytes:
+    return b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("throttled.utils.now_sec", lambda: 600)
+    monkeypatch.setattr("throttled.utils.now_ms", lambda: 600_000)
+
+
+async def test_a_page_counts_once_for_its_host_however_often_that_redirects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    internet = an_internet_that_says(a_redirect_to(b"/2"), a_redirect_to(b"https://a.test/3"), PAGE)
+    monkeypatch.setattr(asyncio, "open_connection", internet)
+    fetcher = a_fetcher(per_host_per_minute=1)
+    assert (await fetcher.fetch("http://a.test/")).status_code == 200
+    with pytest.raises(TooManyFetches, match=r"a\.test"):
+        await fetcher.fetch("http://a.test/other")
+
+
+async def test_a_redirect_to_another_host_counts_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    internet = an_internet_that_says(a_redirect_to(b"http://b.test/"), PAGE)
+    monkeypatch.setattr(asyncio, "open_connection", internet)
+    fetcher = a_fetcher(per_host_per_minute=1)
+    await fetcher.fetch("http://a.test/")
+    with pytest.raises(TooManyFetches, match=r"b\.test"):
+        await fetcher.fetch("http://b.test/")
+
+
+async def test_a_robots_txt_counts_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asyncio, "open_connection", an_internet_that_says(NO_ROBOTS, PAGE))
+    fetcher = a_fetcher(per_host_per_minute=1, respect_robots=True)
+    assert (await fetcher.fetch("http://a.test/")).status_code == 200
+
+
+async def test_a_page_that_may_not_be_asked_for_does_not_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(asyncio, "open_connection", an_internet_that_says(PAGE))
+    fetcher = a_fetcher(per_host_per_minute=1)
+    with pytest.raises(FetchError, match="port"):
+        await fetcher.fetch("http://a.test:81/")
+    assert (await fetcher.fetch("http://a.test/")).status_code == 200

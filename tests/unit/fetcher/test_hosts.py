@@ -1,10 +1,10 @@
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from app.errors import HostBusy
-from app.fetcher.hosts import HostTurns
+from app.errors import HostBusy, TooManyFetches
+from app.fetcher.hosts import HostPace, HostTurns
 
 HOST = "a.test"
 
@@ -73,3 +73,57 @@ async def test_a_host_is_forgotten_with_its_last_turn() -> None:
         with pytest.raises(HostBusy):
             await turns.turn(HOST).__aenter__()
     assert len(turns) == 0
+
+
+# --- Fetches in a minute ---
+
+
+@pytest.fixture
+def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds that the counting goes by: at first the beginning of a minute."""
+    now = [60_000.0]
+    monkeypatch.setattr("throttled.utils.now_sec", lambda: int(now[0]))
+    monkeypatch.setattr("throttled.utils.now_ms", lambda: int(now[0] * 1000))
+    return now
+
+
+def begun(pace: HostPace, tries: int, name: str = HOST) -> int:
+    """Try to begin fetches at a host; return how many may."""
+    count = 0
+    for _ in range(tries):
+        with suppress(TooManyFetches):
+            pace.begin(name)
+            count += 1
+    return count
+
+
+def test_a_host_is_asked_as_often_in_a_minute_as_it_may_be(seconds: list[float]) -> None:
+    pace = HostPace(3)
+    assert [begun(pace, 5), begun(pace, 5, "b.test")] == [3, 3]
+    seconds[0] += 59
+    assert begun(pace, 5) == 0
+    seconds[0] += 61
+    assert begun(pace, 5) == 3
+
+
+@pytest.mark.usefixtures("seconds")
+def test_who_is_put_off_is_told_when_to_try_again() -> None:
+    pace = HostPace(1)
+    pace.begin(HOST)
+    told = r"FETCH_PER_HOST_PER_MINUTE is 1, .* at a\.test .* the next one may begin in 60 s"
+    with pytest.raises(TooManyFetches, match=told):
+        pace.begin(HOST)
+
+
+def test_zero_fetches_in_a_minute_is_any_number() -> None:
+    assert begun(HostPace(0), 1000) == 1000
+
+
+@pytest.mark.usefixtures("seconds")
+def test_hosts_not_asked_for_the_longest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.fetcher.hosts.MAX_PACED_HOSTS", 2)
+    pace = HostPace(1)
+    for name in ("a.test", "b.test", "c.test", "d.test", "e.test"):
+        pace.begin(name)
+    assert begun(pace, 1, "e.test") == 0
+    assert begun(pace, 1, "a.test") == 1
