@@ -12,6 +12,7 @@ import typer
 from app.cli import dead_letter_commands, keys
 from app.cli.doctor import doctor
 from app.cli.event_commands import events, republish
+from app.cli.listing import list_pages
 from app.cli.migrate import migrate
 from app.cli.page_commands import delete, get, submit
 from app.cli.queue_commands import queues, watch
@@ -37,6 +38,7 @@ for command in (
     *(migrate, reextract, doctor),
 ):
     app.command()(command)
+app.command("list")(list_pages)
 app.add_typer(dead_letter_commands.app, name="dead-letters")
 app.add_typer(keys.app, name="keys")
 

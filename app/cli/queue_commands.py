@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from itertools import count
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.live import Live
@@ -20,6 +20,11 @@ Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between 
 Times = Annotated[int, typer.Option("--times", min=0, help="How often to count; 0: until Ctrl-C")]
 
 
+Rates = dict[str, float | None]
+"""How many messages a second each queue has grown by, None if that is not known. RabbitMQ tells how
+many there are, but not how many come and go."""
+
+
 def queues(*, as_json: Json = False) -> None:
     """Show each queue with the messages that wait in it and its consumers.
 
@@ -29,15 +34,16 @@ def queues(*, as_json: Json = False) -> None:
     if as_json:
         print_json(_as_json(counts))
     else:
-        console.print(_table(counts, None, 1.0))
+        console.print(_table(counts, {}))
     if None in counts.values():
         raise typer.Exit(EXIT_BAD_RESULT)
 
 
 def watch(*, every: Every = 1.0, times: Times = 0, as_json: Json = False) -> None:
-    """Show the queues again and again, with how fast they grow or shrink.
+    """Show the queues again and again, with how many messages a second each grows or shrinks by.
 
-    With --json each count is one line. Exit code: 0, or 2 if the broker does not answer.
+    With --json each count is one line, and the rate is `per_second`, which is null at first.
+    Exit code: 0, or 2 if the broker does not answer.
     """
     run(_watch_json(every, times) if as_json else _watch(every, times))
 
@@ -59,35 +65,54 @@ async def _counts(every: float, times: int) -> AsyncGenerator[Counts, None]:
 
 
 async def _watch(every: float, times: int) -> None:
-    before: Counts | None = None
-    counted_at = time.monotonic()
     with Live(console=console, auto_refresh=False) as live:
-        async for counts in _counts(every, times):
-            now = time.monotonic()
-            live.update(_table(counts, before, now - counted_at), refresh=True)
-            before, counted_at = counts, now
+        async for counts, rates in with_rates(_counts(every, times)):
+            live.update(_table(counts, rates), refresh=True)
 
 
 async def _watch_json(every: float, times: int) -> None:
-    async for counts in _counts(every, times):
-        print_json({"time": time.time(), "queues": _as_json(counts)})
+    async for counts, rates in with_rates(_counts(every, times)):
+        queues = _as_json(counts)
+        for name, one in queues.items():
+            if one is not None:
+                one["per_second"] = rates[name]
+        print_json({"time": time.time(), "queues": queues})
 
 
-def _as_json(counts: Counts) -> dict[str, dict[str, int] | None]:
+async def with_rates(
+    each_count: AsyncGenerator[Counts, None],
+) -> AsyncGenerator[tuple[Counts, Rates], None]:
+    """Yield each count, with the rates since the one before."""
+    before: Counts = {}
+    counted_at = time.monotonic()
+    async for counts in each_count:
+        now = time.monotonic()
+        seconds = now - counted_at
+        yield counts, {name: _rate(it, before.get(name), seconds) for name, it in counts.items()}
+        before, counted_at = counts, now
+
+
+def _rate(now: QueueCounts | None, before: QueueCounts | None, seconds: float) -> float | None:
+    if now is None or before is None or seconds <= 0:
+        return None
+    return round((now.messages - before.messages) / seconds, 1)
+
+
+def _as_json(counts: Counts) -> dict[str, dict[str, Any] | None]:
     return {name: one._asdict() if one else None for name, one in counts.items()}
 
 
-def _table(counts: Counts, before: Counts | None, seconds: float) -> Table:
+def _table(counts: Counts, rates: Rates) -> Table:
     table = Table("queue", box=None)
     for column in ("messages", "a second", "consumers"):
         table.add_column(column, justify="right")
     for name, one in counts.items():
-        table.add_row(name, *_row(one, before.get(name) if before else None, seconds))
+        table.add_row(name, *_row(one, rates.get(name)))
     return table
 
 
-def _row(now: QueueCounts | None, before: QueueCounts | None, seconds: float) -> tuple[str, ...]:
+def _row(now: QueueCounts | None, rate: float | None) -> tuple[str, ...]:
     if now is None:
         return "missing", "", ""
-    change = f"{(now.messages - before.messages) / seconds:+.0f}" if before else ""
+    change = "" if rate is None else f"{rate:+.1f}"
     return str(now.messages), change, str(now.consumers)

@@ -1,9 +1,14 @@
-"""How `submit` and `get` show pages. Their texts come from strangers: none is read as markup."""
+"""How `submit`, `get` and `list` show pages.
+
+The texts of pages come from strangers: none is read as markup.
+"""
 
 from collections import Counter
 from collections.abc import Container, Iterable
+from datetime import datetime
 from typing import Any
 
+from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +25,9 @@ FACTS = (
     *("headers", "cookies"),
 )
 """The fields of the metadata that `get` shows if none are asked for."""
+
+SECONDS_OF = {"d": 86_400, "h": 3600, "m": 60, "s": 1}
+"""How long a day, an hour, a minute and a second take."""
 
 Answer = dict[str, Any]
 
@@ -47,6 +55,39 @@ def _table(answers: list[Answer]) -> Table:
 def _reason(answer: Answer) -> str:
     error: Answer = answer.get("error") or {}
     return str(error.get("message", ""))
+
+
+def show_list(pages: Iterable[Answer], now: datetime, *, headings: bool) -> None:
+    """Print a line for each page. Columns are as wide in the next such table as in this one."""
+    table = Table(box=None, show_header=headings)
+    table.add_column("status", min_width=16, no_wrap=True)
+    for heading, width in (("HTTP", 4), ("size", 9), ("age", 4)):
+        table.add_column(heading, min_width=width, justify="right", no_wrap=True)
+    # A column that may wrap is the one that rich makes narrower. What is in it does not wrap.
+    table.add_column("page")
+    for page in pages:
+        table.add_row(*(Text(it, no_wrap=True, overflow="ellipsis") for it in _listed(page, now)))
+    print_table(table)
+
+
+def _listed(page: Answer, now: datetime) -> tuple[str, str, str, str, str]:
+    metadata = page.get("metadata") or {}
+    size = metadata.get("body_bytes")
+    title = one_line((metadata.get("document") or {}).get("title") or "")
+    return (
+        one_line(page["status"]),
+        str(metadata.get("status_code") or ""),
+        "" if size is None else decimal(size),
+        _age((now - datetime.fromisoformat(page["created_at"])).total_seconds()),
+        title or one_line(page["url"]),
+    )
+
+
+def _age(seconds: float) -> str:
+    """Return an age in the largest unit of which it has at least one, such as `3h`."""
+    fits = (it for it in SECONDS_OF.items() if seconds >= it[1])
+    unit, of_unit = next(fits, ("s", 1))
+    return f"{max(0, int(seconds / of_unit))}{unit}"
 
 
 def show_page(page: Answer, fields: Iterable[str] = FACTS) -> None:

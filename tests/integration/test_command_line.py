@@ -171,6 +171,61 @@ def test_a_full_queue_is_waited_for(service: Service, site: Site) -> None:
     api.wait_for_event("publish_failed", reason="queue_rejected", url=url)
 
 
+def a_file_of(folder: Path, urls: list[str]) -> str:
+    file = folder / "urls.txt"
+    file.write_text("\n".join(urls))
+    return str(file)
+
+
+def test_ten_thousand_urls_of_a_file_are_queued_by_ten_calls(
+    service: Service, tmp_path: Path
+) -> None:
+    service.environment["BROKER_QUEUE_MAX_LENGTH"] = "20000"
+    api = service.api().start()
+    urls = [f"https://example.com/{number}" for number in range(10_000)]
+    file = a_file_of(tmp_path, urls)
+    ran = pagemeta(service, "submit", "--file", file, "--json", "--api", api.url)
+    assert ran.exit_code == 0
+    assert [(it["url"], it["status"]) for it in as_json(ran)] == [(url, "QUEUED") for url in urls]
+    eventually(lambda: service.queue("requests").ready, lambda count: count == 10_000)
+    assert service.pages.count_documents({"status": "QUEUED"}) == 10_000
+    calls = api.events("request_answered")
+    assert [it["target"] for it in calls if it["method"] == "POST"] == ["/metadata/batch"] * 10
+
+
+def test_urls_of_a_file_wait_for_room_in_the_queue(
+    service: Service, site: Site, tmp_path: Path
+) -> None:
+    service.environment["BROKER_QUEUE_MAX_LENGTH"] = "20"
+    api, _ = started(service.api(), service.worker())
+    urls = [site.url(f"/{number}") for number in range(300)]
+    # The file has each URL twice, and one that is none.
+    file = a_file_of(tmp_path, ["nonsense", *urls, *urls])
+    ran = pagemeta(service, "submit", "--file", file, "--json", "--api", api.url)
+    assert ran.exit_code == 1
+    refused, *answers = as_json(ran)
+    assert (refused["status"], refused["url"]) == ("ERROR", "nonsense")
+    assert [(it["url"], it["status"]) for it in answers] == [(url, "QUEUED") for url in urls * 2]
+    assert api.events("publish_failed", reason="queue_rejected")
+    completed = {"status": "COMPLETED"}
+    eventually(lambda: service.pages.count_documents(completed), lambda count: count == 300)
+
+
+def test_the_results_of_pages_that_need_not_be_fetched_are_reported(
+    both: Service, site: Site, tmp_path: Path
+) -> None:
+    at = ("--api", both.environment["API"])
+    urls = [site.url("/page"), "http://no-such-host.invalid/"]
+    file = ("--file", a_file_of(tmp_path, urls))
+    waited = as_json(pagemeta(both, "submit", *file, "--wait", "--json", *at))
+    assert [answer["status"] for answer in waited] == ["COMPLETED", "FAILED_PERMANENT"]
+    ran = pagemeta(both, "submit", *file, "--max-age", "3600", "--json", *at)
+    page, failed = as_json(ran)
+    assert ran.exit_code == 1
+    assert (page["status"], page["status_code"], page["title"]) == ("COMPLETED", 200, "/page")
+    assert (failed["status"], failed["error"]["kind"]) == ("FAILED_PERMANENT", "dns")
+
+
 def test_submitting_nothing_is_a_usage_error(service: Service) -> None:
     assert pagemeta(service, "submit").exit_code == 2
     assert pagemeta(service, "submit", "--file", "/nowhere").exit_code == 2
@@ -189,11 +244,86 @@ def test_a_page_is_shown_as_a_table_or_as_its_whole_record(both: Service, site: 
     assert whole["metadata"]["page_source"] == "<!doctype html><title>/page</title>"
 
 
-@pytest.mark.parametrize("command", ["submit", "get"])
+@pytest.mark.parametrize("command", ["submit", "get", "list"])
 def test_an_api_that_does_not_answer_is_named(service: Service, command: str) -> None:
     ran = pagemeta(service, command, "http://example.com/", "--api", NOWHERE)
     assert ran.exit_code == 2
     assert ran.stderr.startswith(f"error: no answer from {NOWHERE}")
+
+
+# --- list ---
+
+
+@pytest.fixture
+def listed(service: Service, site: Site) -> Service:
+    """A deployment that has three pages: one completed, one failed, and the newest one queued."""
+    api, worker = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="1"))
+    service.environment["API"] = api.url
+    for url in (site.url("/page"), "http://no-such-host.invalid/"):
+        pagemeta(service, "submit", url, "--wait", "--api", api.url)
+    worker.stop()
+    pagemeta(service, "submit", "http://example.com/", "--api", api.url)
+    return service
+
+
+def urls_of(service: Service, *options: str) -> list[str]:
+    ran = pagemeta(service, "list", *options, "--json", "--api", service.environment["API"])
+    assert (ran.exit_code, ran.stderr) == (0, "")
+    return [json.loads(line)["url"] for line in ran.stdout.splitlines()]
+
+
+def test_the_inventory_is_listed_newest_first(listed: Service, site: Site) -> None:
+    queued, failed, page = "http://example.com/", "http://no-such-host.invalid/", site.url("/page")
+    assert urls_of(listed) == [queued, failed, page]
+    assert urls_of(listed, "--limit", "1") == [queued]
+    assert urls_of(listed, "--limit", "1", "--all") == [queued, failed, page]
+    assert urls_of(listed, "--status", "queued", "--status", "COMPLETED") == [queued, page]
+    assert urls_of(listed, "--host", "No-Such-Host.invalid") == [failed]
+    assert urls_of(listed, "exam") == [queued]
+    assert urls_of(listed, "--since", "1h") == [queued, failed, page]
+    assert urls_of(listed, "--since", "2100-01-01T00:00:00Z") == []
+
+
+def test_a_list_for_people_is_a_table(listed: Service) -> None:
+    at = ("--api", listed.environment["API"])
+    ran = pagemeta(listed, "list", *at)
+    assert ran.stderr == ""
+    rows = [line.split() for line in ran.stdout.splitlines()]
+    assert rows[0] == ["status", "HTTP", "size", "age", "page"]
+    assert (rows[1][0], rows[1][-1]) == ("QUEUED", "http://example.com/")
+    assert (rows[2][0], rows[2][-1]) == ("FAILED_PERMANENT", "http://no-such-host.invalid/")
+    assert (rows[3][:2], rows[3][3], rows[3][-1]) == (["COMPLETED", "200"], "bytes", "/page")
+    part = pagemeta(listed, "list", "--limit", "1", *at)
+    assert part.stderr == "There are more pages: give --limit or --all.\n"
+
+
+def test_a_list_of_more_pages_than_a_call_brings_is_whole(
+    service: Service, api: Api, tmp_path: Path
+) -> None:
+    service.environment["API"] = api.url
+    urls = [f"http://example.com/{number}" for number in range(230)]
+    pagemeta(service, "submit", "--file", a_file_of(tmp_path, urls), "--api", api.url)
+    assert len(urls_of(service)) == 50
+    assert len(urls_of(service, "--limit", "120")) == 120
+    assert sorted(urls_of(service, "--all")) == sorted(urls)
+    assert len(pagemeta(service, "list", "--all", "--api", api.url).stdout.splitlines()) == 231
+
+
+def test_a_list_needs_a_key_that_may_read(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = service.api(API_AUTH="required").start()
+    without = pagemeta(service, "list", "--api", api.url)
+    assert (without.exit_code, without.stdout) == (2, "")
+    assert without.stderr == "error: send a key: Authorization: Bearer pm_…\n"
+    key = pagemeta(service, "keys", "create", "reader", "--scope", "read").stdout.strip()
+    monkeypatch.setenv("PAGEMETA_KEY", key)
+    assert pagemeta(service, "list", "--api", api.url).exit_code == 0
+
+
+@pytest.mark.parametrize("wrong", [("--since", "7w"), ("--limit", "0"), ("--status", "NEW")])
+def test_a_wrong_filter_is_a_usage_error(service: Service, wrong: tuple[str, str]) -> None:
+    assert pagemeta(service, "list", *wrong, "--api", NOWHERE).exit_code == 2
 
 
 # --- queues and watch ---
@@ -217,7 +347,8 @@ def test_a_missing_queue_makes_the_exit_code_1(service: Service) -> None:
 
 def test_watch_prints_one_line_for_each_look(service: Service, api: Api) -> None:
     looks = pagemeta(service, "watch", "--json", "--times", "3", "--every", "0.1").stdout
-    assert [f"{service.name}.requests" in line for line in looks.splitlines()] == [True] * 3
+    each = [json.loads(line)["queues"][f"{service.name}.requests"] for line in looks.splitlines()]
+    assert [it["per_second"] for it in each] == [None, 0.0, 0.0]
     service.post(api, "http://example.com/")
     assert "consumers" in pagemeta(service, "watch", "--times", "2", "--every", "0.1").stdout
 

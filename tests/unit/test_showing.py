@@ -1,8 +1,10 @@
 """How `pagemeta` shows pages: texts that strangers wrote reach the terminal as plain text."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
-from app.cli.showing import show_answers, show_page
+from app.cli.showing import show_answers, show_list, show_page
 
 DOCUMENT = {
     "title": "A [bold]title[/bold]\x1b[31m\nof \u202etwo lines",
@@ -45,3 +47,44 @@ def test_many_pages_that_ended_well_are_only_counted(capsys: pytest.CaptureFixtu
         *("ERROR", "http://[::1]/", "[red]", "no"),
         *("21", "COMPLETED,", "1", "ERROR"),
     ]
+
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def a_listed_page(ago: timedelta, **fields: object) -> dict[str, object]:
+    return {"url": "http://a.test/", "created_at": (NOON - ago).isoformat(), **fields}
+
+
+def test_a_list_has_a_line_for_each_page(capsys: pytest.CaptureFixture[str]) -> None:
+    metadata = {"status_code": 200, "body_bytes": 12_345, "document": {"title": "A title"}}
+    failed = {**metadata, "status_code": 503, "body_bytes": 0, "document": None}
+    pages = [
+        a_listed_page(timedelta(seconds=-2), status="QUEUED"),
+        a_listed_page(timedelta(minutes=59, seconds=59), status="COMPLETED", metadata=metadata),
+        a_listed_page(timedelta(days=3, hours=23), status="FAILED_PERMANENT", metadata=failed),
+    ]
+    show_list(pages, NOON, headings=True)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["status", "HTTP", "size", "age", "page"],
+        ["QUEUED", "0s", "http://a.test/"],
+        ["COMPLETED", "200", "12.3", "kB", "59m", "A", "title"],
+        ["FAILED_PERMANENT", "503", "0", "bytes", "3d", "http://a.test/"],
+    ]
+
+
+def test_parts_of_a_list_are_like_one_table(capsys: pytest.CaptureFixture[str]) -> None:
+    show_list([a_listed_page(timedelta(hours=2), status="QUEUED")], NOON, headings=True)
+    shown = [a_listed_page(timedelta(0), status="FAILED_RETRYABLE", metadata={"body_bytes": 999})]
+    show_list(shown, NOON, headings=False)
+    heading, first, second = capsys.readouterr().out.splitlines()
+    assert heading.index("page") == first.index("http:") == second.index("http:")
+
+
+def test_a_listed_page_cannot_write_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    titled = {"metadata": {"document": DOCUMENT}, "status": "[red]\x1b[2JNEW"}
+    show_list([a_listed_page(timedelta(0), **titled)], NOON, headings=False)
+    shown = capsys.readouterr().out
+    assert shown.split(maxsplit=2)[0] == "[red]"
+    assert "A [bold]title[/bold] [31m of two lines" in shown
+    assert not {"\x1b", "\u202e"} & set(shown)
