@@ -1,0 +1,20 @@
+// Does a thing again and again, one at a time, while the tab is visible.
+
+/** Call `act` every so many seconds. It may return how many more seconds the next call has to wait. */
+export async function repeat(seconds, act) {
+  for (;;) {
+    await pause(seconds);
+    if (document.hidden) await untilVisible();
+    await pause(await act() || 0);
+  }
+}
+
+/** Wait for some seconds. */
+export function pause(seconds) {
+  return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
+}
+
+function untilVisible() {
+  return new Promise((resolve) =>
+    document.addEventListener("visibilitychange", resolve, { once: true }));
+}
