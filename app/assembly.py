@@ -12,6 +12,7 @@ from app.broker.publisher import ConfirmedPublisher
 from app.broker.topology import Topology, build_topology
 from app.runtime.settings import Settings
 from app.runtime.tracing import message_tracing
+from app.store.listing import PageLists
 from app.store.mongo import Database
 from app.store.outbox import EventOutbox
 from app.store.pages import PageRepository
@@ -30,6 +31,7 @@ class Parts:
     sender: ConfirmedPublisher
     database: Database
     pages: PageRepository
+    lists: PageLists
     outbox: EventOutbox
 
 
@@ -42,6 +44,7 @@ def assemble(settings: Settings, *, service_name: str) -> Parts:
         timeout_seconds=settings.database_timeout_seconds,
         backoff=settings.database_backoff,
     )
+    patience_seconds = settings.patience.total_seconds()
     return Parts(
         broker=connection.broker,
         topology=connection.topology,
@@ -50,7 +53,8 @@ def assemble(settings: Settings, *, service_name: str) -> Parts:
             connection, timeout_seconds=settings.broker_publish_timeout_seconds
         ),
         database=database,
-        pages=PageRepository(database, patience_seconds=settings.patience.total_seconds()),
+        pages=PageRepository(database, patience_seconds=patience_seconds),
+        lists=PageLists(database, patience_seconds=patience_seconds),
         outbox=EventOutbox(database),
     )
 

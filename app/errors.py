@@ -17,7 +17,8 @@
     ├── StoreError
     │   ├── StoreUnavailable        the database did not answer in time
     │   ├── NotStorable             the database will never take this page as it is
-    │   └── UnreadableRecord        a record that this version cannot read
+    │   ├── UnreadableRecord        a record that this version cannot read
+    │   └── NotIndexed              a query would read every record, and so is not made
     ├── FetchError                  a page that could not be fetched
     └── HostBusy                    a page whose host has all its connections in use
 
@@ -112,6 +113,10 @@ class StoreUnavailable(StoreError):
 
 class NotStorable(StoreError):
     """The document breaks a limit of the database, so writing it again would not help."""
+
+
+class NotIndexed(StoreError):
+    """The database lacks the indexes for a query; the text says what makes them."""
 
 
 class UnreadableRecord(StoreError):

@@ -35,6 +35,9 @@ class PageStatus(StrEnum):
     it is unknown."""
 
 
+LISTED_STATUSES = frozenset(PageStatus) - {PageStatus.DELETED}
+"""Those of the pages that are known."""
+
 ENDED_STATUSES = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)
 """Those of a page that has a result, good or bad."""
 
@@ -356,6 +359,13 @@ METADATA_FIELDS = frozenset(field.name for field in fields(PageMetadata))
 """The names of all fields of a page's metadata, for whoever reads only some of them."""
 
 
+LISTED_FIELDS = METADATA_FIELDS - {"page_source"}
+"""Those that a list of pages shows."""
+
+SUMMARY_FIELDS = frozenset(field.name for field in fields(Document)) - {"open_graph", "json_ld"}
+"""The fields of a document that a list of pages shows. The others may be long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Validators:
     """What a server gave with a page so that it can be asked whether the page has changed.
@@ -525,6 +535,41 @@ class PageRecord:
         """Say the same of the latest try to check it, which may be a refresh that failed."""
         has_failed = self.refresh is not None and not self.is_being_refreshed
         return self.was_checked_within(seconds) or (has_failed and self.unchanged_seconds < seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class PageFilter:
+    """Which pages a list is to show: those for which all of this holds."""
+
+    statuses: frozenset[PageStatus] = LISTED_STATUSES
+
+    host: str | None = None
+    """The host as the record has it."""
+
+    updated_since: datetime | None = None
+    """The record has changed at this time or later."""
+
+    text: str = ""
+    """Each of its words is the beginning of a word of the title or of the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagePosition:
+    """Where a list goes on: after the record with this key, which was made at this time."""
+
+    created_at: datetime
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PageList:
+    """Some pages of the inventory."""
+
+    records: tuple[PageRecord, ...]
+
+    next: PagePosition | None
+    """None if there are no more."""
 
 
 @dataclass(frozen=True, slots=True)

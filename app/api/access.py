@@ -20,6 +20,7 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from app.api.gate import Gate
 from app.keys import Scope
 
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
 SECURITY_SCHEME = "key"
@@ -60,9 +61,13 @@ class KeyedRoute(APIRoute):
             options["openapi_extra"] = security | (options.get("openapi_extra") or {})
         super().__init__(path, endpoint, **options)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    def handler(self) -> Handler:
+        """Return what handles a request that may pass."""
+        return super().get_route_handler()
+
+    def get_route_handler(self) -> Handler:
         """Return what FastAPI calls for a request: first the gate, then the endpoint."""
-        handle, needed = super().get_route_handler(), self.needed
+        handle, needed = self.handler(), self.needed
         if needed is None:
             return handle
 

@@ -15,7 +15,7 @@ from fastapi import Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from app.api.problems import LARGE_PAGES_BUSY, Refusal
+from app.api.problems import LARGE_PAGES_BUSY, ProblemKind, Refusal
 from app.api.schemas import page_answer
 from app.models import PageRecord, PageStatus
 
@@ -53,16 +53,19 @@ class Room:
     """A number of bytes that may be in use at once; whoever needs more than are free waits.
 
     A small request may overtake a large one, so that ordinary pages do not wait for the largest.
+    Whoever has waited in vain is answered with a problem of the kind `when_full`.
     """
 
     def __init__(
         self,
         total_bytes: int,
         *,
+        when_full: ProblemKind = LARGE_PAGES_BUSY,
         wait_seconds: float = WAIT_SECONDS,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self._total_bytes = self._free_bytes = total_bytes
+        self._when_full = when_full
         self._wait_seconds = wait_seconds
         self._max_waiting = max_waiting
         self._waiting = 0
@@ -85,21 +88,16 @@ class Room:
         if size <= self._free_bytes:
             return
         if self._waiting >= self._max_waiting:
-            raise large_pages_busy()
+            raise Refusal.of(self._when_full)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
                 while size > self._free_bytes:
                     await self._released.wait()
         except TimeoutError as exc:
-            raise large_pages_busy() from exc
+            raise Refusal.of(self._when_full) from exc
         finally:
             self._waiting -= 1
-
-
-def large_pages_busy() -> Refusal:
-    """Return the answer to a request for a large page that cannot be read now."""
-    return Refusal(LARGE_PAGES_BUSY, str(LARGE_PAGES_BUSY.fixed_detail))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import Receive, Scope, Send
 
 from app import __version__
-from app.api import docs, probes, routes
+from app.api import batches, docs, lists, probes, routes
 from app.api.access import check_rules
 from app.api.answers import READING_BYTES, SENDING_BYTES, LargePages, Room
 from app.api.gate import make_gate
 from app.api.known_keys import KnownKeys
-from app.api.middleware import BodyLimit, RequestObserver, blot_out_keys
+from app.api.middleware import MAX_BATCH_BYTES, BodyLimit, RequestObserver, blot_out_keys
 from app.api.openapi import TAGS, complete_openapi
-from app.api.problems import add_problem_handlers, answer_unforeseen
+from app.api.problems import BATCHES_BUSY, add_problem_handlers, answer_unforeseen
 from app.assembly import Parts, assemble
 from app.broker.publisher import EventPublisher, RequestPublisher
 from app.broker.queues import queues_watched
@@ -75,14 +75,18 @@ def create_app(settings: Settings) -> FastAPI:
         announcer=_announcer(parts) if settings.events else None,
         min_refresh_seconds=settings.api_min_refresh_seconds,
     )
+    app.state.lists = parts.lists
     app.state.waiters = Waiters(parts.pages.answered, most=settings.api_max_waiters)
     app.state.large_pages = LargePages(Room(READING_BYTES), Room(SENDING_BYTES))
+    app.state.batches = Room(MAX_BATCH_BYTES * batches.AT_ONCE, when_full=BATCHES_BUSY)
     app.state.key_required = known_keys is not None
     app.state.gate = make_gate(known_keys, settings.api_requests_per_minute)
     app.state.connection = parts.connection
     app.state.database = parts.database
     app.state.broker = parts.broker
     app.include_router(routes.router)
+    app.include_router(lists.router)
+    app.include_router(batches.router)
     app.include_router(probes.router)
     docs.serve_docs(app, Documents(parts.broker, parts.topology, tells=settings.events))
     complete_openapi(app)

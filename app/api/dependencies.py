@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from app.api.reading import PageReader
 from app.broker.connection import BrokerConnection
+from app.store.listing import PageLists
 from app.store.mongo import Database
 
 
@@ -22,6 +23,12 @@ async def _database(request: Request) -> Database:
     return database
 
 
+async def _lists(request: Request) -> PageLists:
+    lists: PageLists = request.app.state.lists
+    return lists
+
+
+ListsDep = Annotated[PageLists, Depends(_lists)]
 ConnectionDep = Annotated[BrokerConnection, Depends(_connection)]
 DatabaseDep = Annotated[Database, Depends(_database)]
 

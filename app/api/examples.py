@@ -5,8 +5,21 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from app.api.schemas import Page, QueuedAnswer, RequestState, page_answer
+from app.api.problems import INVALID_URL
+from app.api.schemas import (
+    BatchAnswer,
+    BatchProblem,
+    BatchResult,
+    Page,
+    PageListAnswer,
+    QueuedAnswer,
+    RequestState,
+    listed_page,
+    page_answer,
+)
 from app.models import (
+    LISTED_FIELDS,
+    SUMMARY_FIELDS,
     AlternatePage,
     Cookie,
     Document,
@@ -115,6 +128,42 @@ PENDING = {
     "Waiting for a worker": page_answer(_QUEUED),
     "Being fetched": _page(PageStatus.IN_PROGRESS),
     "To be tried again": _page(PageStatus.FAILED_RETRYABLE, error=_TIMED_OUT),
+}
+_LISTED = {name: getattr(_METADATA, name) for name in LISTED_FIELDS} | {
+    "document": {name: getattr(_DOCUMENT, name) for name in SUMMARY_FIELDS}
+}
+LISTS = {
+    "The beginning of the list": PageListAnswer(
+        items=[
+            listed_page(
+                replace(
+                    _QUEUED,
+                    status=PageStatus.COMPLETED,
+                    attempts=1,
+                    checked_at=_FETCHED_AT,
+                    selected=_LISTED,
+                )
+            ),
+            page_answer(_QUEUED),
+        ],
+        next="MTc2NzIyNTYwNTAwMC02OTU1YmI4NTRkMDQ5ZTY4M2M4YzA1MmI",
+    ),
+}
+BATCHES = {
+    "One queued, one fresh enough, one refused": BatchAnswer(
+        items=[
+            BatchResult(url=_URL, status=PageStatus.QUEUED, request_id=_REQUEST.request_id),
+            BatchResult(
+                url="https://example.com/news",
+                status=PageStatus.COMPLETED,
+                request_id=UUID("0c5be2b5-53ea-4e65-8fd5-a7a3a9e0e7f2"),
+            ),
+            BatchProblem(
+                url="ftp://example.com/",
+                problem=INVALID_URL.problem(INVALID_URL.examples["No scheme"]),
+            ),
+        ]
+    ),
 }
 REQUESTS = {
     "Answered": RequestState.of(

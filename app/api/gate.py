@@ -6,7 +6,6 @@ What is learned of a request is in its ASGI scope: `api_key` is the key that it 
 
 import asyncio
 import re
-from typing import Any
 
 from starlette.types import Scope as AsgiScope
 
@@ -63,20 +62,31 @@ class Gate:
         Raises `StoreUnavailable` if the key is not known, and the database cannot be asked.
         """
         if self._keys is None:
-            self._spend_as_stranger(scope)
+            self.spend(scope)
             return
         try:
             key = scope["api_key"] = await self._key_of(self._keys, scope)
         except Refusal:
             await self._pause()
             raise
-        _spend(scope, self._key_limits.spend(key.id, key.requests_per_minute), "this key")
+        self.spend(scope)
         if needed not in key.scopes:
             raise Refusal(
                 SCOPE_MISSING,
                 f"this call needs a key with the scope {needed}",
                 {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{needed}"'},
             )
+
+    def spend(self, scope: AsgiScope) -> None:
+        """Count a request, or one of several that an admitted request stands for.
+
+        Raises a `Refusal` if that is over the limit.
+        """
+        key: ApiKey | None = scope.get("api_key")
+        if key is None:
+            self._spend_as_stranger(scope)
+        else:
+            _spend(scope, self._key_limits.spend(key.id, key.requests_per_minute), "this key")
 
     async def _key_of(self, keys: KnownKeys, scope: AsgiScope) -> ApiKey:
         """Return the key of a request. One without a valid key counts as a stranger's."""
@@ -159,8 +169,7 @@ def _spend(scope: AsgiScope, spent: Spent | None, whose: str) -> None:
     """Tell the caller what is left of its limit. Raises `Refusal` if nothing was."""
     if spent is None:
         return
-    more_headers: list[Any] = scope.setdefault("more_headers", [])
-    more_headers.extend(spent.headers)
+    scope["more_headers"] = spent.headers
     if spent.retry_after_seconds:
         raise Refusal(
             TOO_MANY_REQUESTS,

@@ -103,10 +103,13 @@ def _route(scope: Scope) -> str:
 
 
 MAX_BODY_BYTES = 16 * 1024
+MAX_BATCH_BYTES = 4 * 1024 * 1024
+
+_MAX_BYTES_OF = {"/metadata/batch": MAX_BATCH_BYTES}
 
 
 class BodyLimit:
-    """Answers 413 to a body over 16 KiB, whether its length was announced or not.
+    """Answers 413 to a body over 16 KiB, or 4 MiB of a batch, whether its length was told or not.
 
     FastAPI has such a limit too (`max_body_size`), but answers in plain text where all other
     errors are problem details.
@@ -118,7 +121,8 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count what is read of its body."""
         if scope["type"] == "http":
-            receive = _counting(receive, announced=_announced(scope))
+            most = _MAX_BYTES_OF.get(scope["path"], MAX_BODY_BYTES)
+            receive = _counting(receive, announced=_announced(scope), most=most)
         await self._app(scope, receive, send)
 
 
@@ -127,24 +131,24 @@ def _announced(scope: Scope) -> int:
     return int(length) if length.isdecimal() else 0
 
 
-def _counting(receive: Receive, *, announced: int) -> Receive:
+def _counting(receive: Receive, *, announced: int, most: int) -> Receive:
     read = 0
 
     async def receive_counted() -> Message:
         nonlocal read
-        _refuse_too_large(announced)
+        _refuse_above(most, announced)
         message = await receive()
         read += len(message.get("body", b""))
-        _refuse_too_large(read)
+        _refuse_above(most, read)
         return message
 
     return receive_counted
 
 
-def _refuse_too_large(size: int) -> None:
-    if size > MAX_BODY_BYTES:
+def _refuse_above(most: int, size: int) -> None:
+    if size > most:
         # FastAPI reports other exceptions during its reading of the body as a malformed body.
-        raise Refusal(BODY_TOO_LARGE, f"the body is larger than {MAX_BODY_BYTES} bytes")
+        raise Refusal(BODY_TOO_LARGE, f"the body is larger than {most} bytes")
 
 
 def blot_out_keys(scope: Scope) -> None:

@@ -8,7 +8,7 @@ it described in the OpenAPI document, with the examples given here.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -22,6 +22,7 @@ from app.errors import (
     InvalidUrl,
     InventoryError,
     NotEnded,
+    NotIndexed,
     PublishError,
     PublishFault,
     StoreUnavailable,
@@ -96,6 +97,11 @@ class Refusal(HTTPException):
     ) -> None:
         super().__init__(kind.status, detail, headers)
         self.kind = kind
+
+    @classmethod
+    def of(cls, kind: ProblemKind) -> Self:
+        """Return a refusal of a kind that has the same detail in every answer."""
+        return cls(kind, str(kind.fixed_detail))
 
 
 # --- Every kind of problem ------------------------------------------------------------------------
@@ -226,6 +232,21 @@ LARGE_PAGES_BUSY = ProblemKind(
     "Too many large pages are being read",
     {"No room": "too many large pages are being read at the moment"},
 )
+BATCHES_BUSY = ProblemKind(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "batches-busy",
+    "Too many batches are under way",
+    {"No room": "too many batches are under way at the moment; send one after another"},
+)
+NOT_INDEXED = ProblemKind(
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    "not-indexed",
+    "The inventory cannot be listed yet",
+    {
+        "After an update": "the inventory cannot be listed before `pagemeta migrate` has made the "
+        "indexes listed_by_status, listed_by_host"
+    },
+)
 INTERNAL_ERROR = ProblemKind(
     HTTPStatus.INTERNAL_SERVER_ERROR,
     "internal-error",
@@ -240,7 +261,13 @@ _KIND_OF_ERROR: dict[type[InventoryError], ProblemKind] = {
     NotEnded: NO_PAGE_SOURCE,
     PublishError: NOT_QUEUED,
     StoreUnavailable: DATABASE_UNAVAILABLE,
+    NotIndexed: NOT_INDEXED,
 }
+
+
+def invalid_query(name: str, message: str) -> RequestValidationError:
+    """Return the error for a parameter that the application itself finds to be wrong."""
+    return RequestValidationError([{"type": "value_error", "loc": ("query", name), "msg": message}])
 
 
 def _kind_of_status(status: HTTPStatus) -> ProblemKind:
@@ -259,11 +286,23 @@ def add_problem_handlers(app: FastAPI) -> None:
 
 
 async def _on_inventory_error(request: Request, exc: Exception) -> Response:
+    kind = _kind_of(exc)
+    return kind.answer(_detail(exc)) if kind else await answer_unforeseen(request, exc)
+
+
+def problem_of(exc: Exception) -> Problem:
+    """Return the problem that an error is answered with. An unforeseen one is logged."""
+    if isinstance(exc, Refusal):
+        return exc.kind.problem(exc.detail)
+    if kind := _kind_of(exc):
+        return kind.problem(_detail(exc))
+    logger.opt(exception=exc).error("unhandled_error")
+    return INTERNAL_ERROR.problem(INTERNAL_ERROR.fixed_detail)
+
+
+def _kind_of(exc: Exception) -> ProblemKind | None:
     classes = type(exc).__mro__
-    kind = next((_KIND_OF_ERROR[cls] for cls in classes if cls in _KIND_OF_ERROR), None)
-    if kind is None:
-        return await answer_unforeseen(request, exc)
-    return kind.answer(_detail(exc))
+    return next((_KIND_OF_ERROR[cls] for cls in classes if cls in _KIND_OF_ERROR), None)
 
 
 def _detail(exc: Exception) -> Detail:
@@ -280,12 +319,18 @@ async def _on_invalid_request(_request: Request, exc: Exception) -> Response:
     return INVALID_BODY.answer([_field_error(it) for it in exc.errors()])
 
 
-_EXPECTED_BODY = 'send {"url": "https://example.com/"} with Content-Type: application/json'
+_EXPECTED_BODY = (
+    'send {"url": "https://example.com/"} (to /metadata/batch {"urls": [...]}) with '
+    "Content-Type: application/json"
+)
 
 _ADVICE = {
     "bool_parsing": "send true or false",
     "int_parsing": "send a whole number",
     "int_type": "send a whole number",
+    "datetime_from_date_parsing": "write it like 2026-01-31T12:00:00Z",
+    "datetime_parsing": "write it like 2026-01-31T12:00:00Z",
+    "timezone_naive": "write it like 2026-01-31T12:00:00Z",
     "uuid_parsing": "send the request_id that POST /metadata has answered",
 }
 """What to do about a value, by pydantic's type of error, where its message does not say it."""

@@ -9,11 +9,13 @@ from uuid import UUID
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.api.answers import LargePages, large_pages_busy, pending
+from app.api.answers import LargePages, pending
 from app.api.compression import as_they_are, gzipped, gzipped_pieces
 from app.api.forms import Form, source_of, without_source
+from app.api.gate import Gate
 from app.api.negotiation import GZIP_SUFFIX, Wanted, tag_of, validators
 from app.api.preferences import Patience
+from app.api.problems import LARGE_PAGES_BUSY, Refusal
 from app.errors import NotEnded
 from app.keys import ApiKey, Scope
 from app.models import PageRecord
@@ -104,6 +106,12 @@ class PageReader:
         key: ApiKey | None = self.request.scope.get("api_key")
         return key is None or scope in key.scopes
 
+    def spend(self) -> None:
+        """Count one more request against the caller's limit. Raises a `Refusal` if it is over."""
+        gate: Gate | None = self.request.app.state.gate
+        if gate is not None:
+            gate.spend(self.request.scope)
+
     def looking_at(self, url: str, *, max_age: int | None, may_queue: bool) -> Look:
         """Return how to look at a page."""
         return Look(self.inventory, url, self.request_id, may_queue, max_age)
@@ -181,7 +189,7 @@ class _Reading:
     async def _read_large(self) -> Response:
         record = await self.look.with_source(self.form.fields)
         if record is None:  # it was deleted between the look at its size and the reading
-            raise large_pages_busy()
+            raise Refusal.of(LARGE_PAGES_BUSY)
         source = (source_of(record) or "").encode()  # a `str` may take four times as much
         if len(source) <= MAX_WHOLE_BYTES or not record.has_ended:
             return await self._whole(record)

@@ -1,14 +1,27 @@
 """What HTTP callers send and receive."""
 
+from collections.abc import Container
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_type_hints
 from uuid import UUID
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    create_model,
+    model_validator,
+)
 from pydantic.json_schema import SkipJsonSchema
 
 from app.models import (
+    LISTED_FIELDS,
     METADATA_FIELDS,
+    SUMMARY_FIELDS,
+    Document,
     PageError,
     PageMetadata,
     PageRecord,
@@ -73,6 +86,14 @@ class _Schema(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
+ListedStatus = Literal[
+    PageStatus.QUEUED,
+    PageStatus.IN_PROGRESS,
+    PageStatus.COMPLETED,
+    PageStatus.FAILED_RETRYABLE,
+    PageStatus.FAILED_PERMANENT,
+]
+
 _FIELD = "|".join(sorted(METADATA_FIELDS))
 
 FIELDS: dict[str, Any] = {
@@ -110,6 +131,37 @@ class PageQuery(_Schema):
     """Whether the call may have the page fetched. If not, an unknown page is answered 404."""
 
     fields: str | SkipJsonSchema[None] = Field(default=None, **FIELDS)
+
+
+class ListQuery(_Schema):
+    """The query of `GET /metadata/pages`. A page is listed if all that is given holds."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_empty(cls, values: Any) -> Any:
+        """Take `host=` for no host, as forms send it."""
+        return {name: value for name, value in values.items() if value not in ("", [""])}
+
+    status: list[ListedStatus] = Field(default=[])
+    """How far the page has come. Several may be given; without any, all are listed."""
+
+    host: str | SkipJsonSchema[None] = Field(default=None, max_length=300, examples=["example.com"])
+    """The host of the URL, without its port."""
+
+    updated_since: AwareDatetime | SkipJsonSchema[None] = Field(
+        default=None, examples=["2026-01-01T00:00:00Z"]
+    )
+    """The record has changed at this time or later."""
+
+    q: str = Field(default="", max_length=200, examples=["exam"])
+    """Words of which each is the beginning of a word of the title, or of the host from any of its
+    labels on but the last."""
+
+    limit: int = Field(default=50, ge=1, le=100)
+    """How many pages to list."""
+
+    cursor: str | SkipJsonSchema[None] = Field(default=None, max_length=100)
+    """The `next` of an answer, to go on after its last page. The filters are to be sent again."""
 
 
 class QueuedAnswer(_Schema):
@@ -183,25 +235,45 @@ def _without_default(schema: dict[str, Any]) -> None:
     del schema["default"]  # a field that is missing is not null: nobody asked for it
 
 
-def _selected_metadata() -> type[BaseModel]:
-    """Return a schema with all fields of the metadata, of which each may be missing."""
-    whole = _WholeMetadata.model_json_schema()["$defs"]["PageMetadata"]["properties"]
+def _part_of(
+    whole: type, name: str, about: str, names: Container[str], **other_types: Any
+) -> type[BaseModel]:
+    """Return a schema with some fields of a dataclass, of which each may be missing."""
+    described = _WholeMetadata.model_json_schema()["$defs"][whole.__name__]["properties"]
+    types = get_type_hints(whole) | other_types
     fields: dict[str, Any] = {
         name: (
             kind,
             Field(
                 default=None,
-                description=whole[name]["description"],
+                description=described[name]["description"],
                 json_schema_extra=_without_default,
             ),
         )
-        for name, kind in get_type_hints(PageMetadata).items()
+        for name, kind in types.items()
+        if name in names
     }
-    about = "The fields that were asked for."
-    return create_model("SelectedMetadata", __base__=_Schema, __doc__=about, **fields)
+    return create_model(name, __base__=_Schema, __doc__=about, **fields)
 
 
-SelectedMetadata = _selected_metadata()
+SelectedMetadata = _part_of(
+    PageMetadata, "SelectedMetadata", "The fields that were asked for.", METADATA_FIELDS
+)
+
+ListedDocument = _part_of(
+    Document,
+    "ListedDocument",
+    "What an HTML page says about itself, less `open_graph` and `json_ld`.",
+    SUMMARY_FIELDS,
+)
+
+ListedMetadata = _part_of(
+    PageMetadata,
+    "ListedMetadata",
+    "What the server sent, less `page_source`.",
+    LISTED_FIELDS,
+    document=ListedDocument | None,
+)
 
 
 class CompletedPage(_EndedPage):
@@ -235,21 +307,120 @@ _ANSWERS: dict[PageStatus | str, type[CompletedPage | FailedPage | PendingPage]]
 }
 
 
+class ListedCompletedPage(_EndedPage):
+    """A page of the list that was fetched."""
+
+    status: Literal[PageStatus.COMPLETED]
+    """The page was fetched."""
+
+    metadata: ListedMetadata  # type: ignore[valid-type]  # made from PageMetadata
+    """What its server sent."""
+
+
+class ListedFailedPage(_EndedPage):
+    """A page of the list that could not be fetched."""
+
+    status: Literal[PageStatus.FAILED_PERMANENT]
+    """The page failed and will not be tried again."""
+
+    error: PageError
+    """Why it failed."""
+
+    metadata: ListedMetadata | None  # type: ignore[valid-type]  # as above
+    """The last response, or null if there was none."""
+
+
+ListedPage = ListedCompletedPage | ListedFailedPage | PendingPage
+
+_ENTRIES: dict[PageStatus | str, type[ListedCompletedPage | ListedFailedPage | PendingPage]] = {
+    PageStatus.COMPLETED: ListedCompletedPage,
+    PageStatus.FAILED_PERMANENT: ListedFailedPage,
+}
+
+
+class PageListAnswer(_Schema):
+    """Some pages of the inventory, newest first."""
+
+    items: list[ListedPage]
+    """There may be fewer than were asked for although more follow."""
+
+    next: str | None
+    """Where the list goes on: the `cursor` of the next call. Null if nothing follows."""
+
+
 def page_answer(record: PageRecord) -> Page:
     """Return the answer that fits the record's status.
 
     The record was checked when it was read, so it is not checked again.
     """
     answer = _ANSWERS.get(record.status, PendingPage)
+    return answer.model_construct(**_values(answer, record, SelectedMetadata))
+
+
+def listed_page(record: PageRecord) -> ListedPage:
+    """Return the entry of a list for a record that was read for it."""
+    entry = _ENTRIES.get(record.status, PendingPage)
+    selected = dict(record.selected or {})
+    if document := selected.get("document"):
+        selected["document"] = ListedDocument.model_construct(**document)
+    return entry.model_construct(
+        **_values(entry, replace(record, selected=selected or None), ListedMetadata)
+    )
+
+
+def _values(
+    answer: type[BaseModel], record: PageRecord, metadata: type[BaseModel]
+) -> dict[str, Any]:
     values = {name: getattr(record, name) for name in answer.model_fields}
     if record.selected is not None and "metadata" in values:
-        values["metadata"] = SelectedMetadata.model_construct(**record.selected)
-    return answer.model_construct(**values)
+        values["metadata"] = metadata.model_construct(**record.selected)
+    return values
 
 
 def page_json(record: PageRecord) -> bytes:
     """Return the answer about a page as JSON, less the fields that nobody asked for."""
     return page_answer(record).model_dump_json(exclude_unset=True).encode()
+
+
+class BatchRequest(_Schema):
+    """The body of `POST /metadata/batch`."""
+
+    urls: list[Annotated[str, Field(**PAGE_URL)]] = Field(min_length=1, max_length=1000)
+    """The pages to ask for. A URL may be there twice: both then have the same result."""
+
+    max_age: Annotated[int | None, BeforeValidator(_whole)] = Field(
+        default=None, strict=True, **MAX_AGE
+    )
+
+
+class BatchResult(_Schema):
+    """What became of one URL of a batch."""
+
+    url: str
+    """The URL in its canonical form."""
+
+    status: PageStatus | str
+    """`QUEUED`, or that of the page if it need not be fetched again."""
+
+    request_id: UUID | None
+    """The request that was queued, or the latest one for a page that need not be fetched."""
+
+
+class BatchProblem(_Schema):
+    """Why one URL of a batch was not taken."""
+
+    url: str
+    """The URL as it was sent, at most its first 2083 characters."""
+
+    problem: "Problem"
+    """What went wrong, as `POST /metadata` would have answered it."""
+
+
+class BatchAnswer(_Schema):
+    """What became of each URL of a batch."""
+
+    items: list[BatchResult | BatchProblem]
+    """One for each URL, in their order."""
 
 
 class RequestState(_Schema):

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 from fastapi import Query
-from fastapi.exceptions import RequestValidationError
 from pydantic.json_schema import SkipJsonSchema
 
+from app.api.problems import invalid_query
 from app.api.schemas import FIELDS
 from app.models import METADATA_FIELDS
 
@@ -27,8 +27,7 @@ def selected(fields: str | None) -> frozenset[str]:
         return METADATA_FIELDS
     names = frozenset(fields.split(",")) if fields else frozenset[str]()
     if unknown := names - METADATA_FIELDS:
-        error = {"type": "value_error", "loc": ("query", "fields"), "msg": _message(unknown)}
-        raise RequestValidationError([error])
+        raise invalid_query("fields", _message(unknown))
     return names
 
 

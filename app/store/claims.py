@@ -47,6 +47,7 @@ from app.models import (
     StoredResult,
     Validators,
 )
+from app.search import search_terms
 from app.store.batching import Batcher
 from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
 from app.urls import host_of
@@ -126,8 +127,10 @@ def record_head(url: str) -> Bson:
 
     The first write after a deletion is one too.
     """
+    host = host_of(url)
     return {
-        "host": {"$ifNull": ["$host", {"$literal": host_of(url)}]},
+        "host": {"$ifNull": ["$host", {"$literal": host}]},
+        "search": {"$ifNull": ["$search", {"$literal": search_terms(host, None)}]},
         "metadata": {"$ifNull": ["$metadata", None]},
         "created_at": _if(IS_DELETED, "$$NOW", {"$ifNull": ["$created_at", "$$NOW"]}),
     }

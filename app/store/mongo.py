@@ -25,6 +25,7 @@ from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
 from app.models import PageStatus
 from app.retries import Backoff
 from app.runtime import metrics
+from app.store.indexes import make_listing_indexes
 
 ASYNC_CLIENT: Any = AsyncIOMotorClient
 """pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
@@ -181,6 +182,8 @@ class Database:
                 expireAfterSeconds=DELETED_KEPT_SECONDS,
                 partialFilterExpression={"status": PageStatus.DELETED},
             )
+            if not await make_listing_indexes(self.pages):
+                logger.warning("indexes_missing", advice="run `pagemeta migrate`")
 
 
 @contextmanager

@@ -6,15 +6,12 @@ database's own (`$$NOW`, `$currentDate`), whichever machine wrote it.
 
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
-from typing import Any, get_type_hints
+from typing import Any
 from uuid import UUID, uuid4
 
-from loguru import logger
-from pydantic import TypeAdapter, ValidationError
 from pymongo import ReturnDocument, UpdateOne
 from pymongo.errors import DuplicateKeyError
 
-from app.errors import UnreadableRecord
 from app.models import (
     METADATA_FIELDS,
     Awaited,
@@ -31,13 +28,13 @@ from app.models import (
     RequestRecord,
 )
 from app.runtime.tracing import TRACER
+from app.search import search_terms
 from app.store import awaited
 from app.store.batching import Batcher
 from app.store.claims import (
     COVERED,
     HAS_RESULT,
     IS_DELETED,
-    IS_FINISHED,
     IS_KNOWN,
     MAX_WAITING,
     NEXT_REVISION,
@@ -64,36 +61,23 @@ from app.store.outbox import (
 )
 from app.store.progress import (
     as_bson,
-    error_of,
-    known_status,
     mentioning,
-    refresh_of,
     request_fields,
     request_record,
+)
+from app.store.records import (
+    Fields,
+    metadata_as_bson,
+    metadata_fields,
+    record_fields,
+    record_of,
+    whole_metadata_fields,
 )
 from app.urls import host_of
 from app.validators import validators_of
 
 LARGE_PAGE_CHARACTERS = 262_144
 """A page above this is written on its own, so that no bulk grows out of proportion."""
-
-MAX_INLINE_SOURCE_BYTES = 65_536
-"""`find()` leaves out a page source above this; `find_with_source()` reads it."""
-
-Fields = frozenset[str]
-"""Names of fields of the metadata."""
-
-_METADATA = TypeAdapter(PageMetadata)
-_METADATA_FIELDS: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(kind) for name, kind in get_type_hints(PageMetadata).items()
-}
-
-_SHOWN_PROCESSING = (
-    *("attempts", "last_request_id", "lease_expires_at", "last_error", "claim", "finished"),
-    *("requested_at", "waiting_since", "revision"),
-)
-
-_MAY_STALL = [PageStatus.QUEUED, PageStatus.IN_PROGRESS, PageStatus.FAILED_RETRYABLE]
 
 
 class PageRepository:
@@ -106,7 +90,7 @@ class PageRepository:
 
     def __init__(self, database: Database, *, patience_seconds: float) -> None:
         self._database = database
-        self._fields = _record_fields(patience_seconds)
+        self._fields = record_fields(patience_seconds)
         timeout = database.timeout_seconds
         self._find: Batcher[tuple[str, Fields], Bson | None]
         self._find = Batcher(self._find_all, timeout_seconds=timeout)
@@ -121,7 +105,7 @@ class PageRepository:
         """
         with translated_errors():
             document = await self._find((url, fields))
-        return _record(document, fields) if document else None
+        return record_of(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.find_with_source")
     async def find_with_source(
@@ -132,10 +116,10 @@ class PageRepository:
         Takes up to seven times the size of the source in memory. Of the metadata only the `fields`
         are read. Raises `UnreadableRecord`.
         """
-        projection = self._fields | _whole_metadata_fields(fields)
+        projection = self._fields | whole_metadata_fields(fields)
         with translated_errors():
             document = await self._database.pages.find_one({"url": url} | IS_KNOWN, projection)
-        return _record(document, fields) if document else None
+        return record_of(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.answered")
     async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
@@ -209,10 +193,10 @@ class PageRepository:
             document = await self._database.pages.find_one_and_update(
                 _unchanged(record),
                 [{"$set": reserved}],
-                projection=self._fields | _metadata_fields(fields),
+                projection=self._fields | metadata_fields(fields),
                 return_document=ReturnDocument.AFTER,
             )
-        return _record(document, fields) if document else None
+        return record_of(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.withdraw_refresh")
     async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
@@ -299,7 +283,7 @@ class PageRepository:
         kept = {"body_sha256": metadata.body_sha256}
         changes = {
             **_COMPLETED,
-            "metadata": _METADATA.dump_python(metadata),
+            **_metadata(claim, metadata),
             "processing.validators": validators and asdict(validators) | kept,
         }
         return await self._end_attempt(
@@ -337,7 +321,7 @@ class PageRepository:
         """
         changes = _failed(claim, PageStatus.FAILED_PERMANENT, error)
         if not claim.refreshes:
-            changes["metadata"] = metadata and _METADATA.dump_python(metadata)
+            changes |= _metadata(claim, metadata) if metadata else {"metadata": None}
         outcome = _outcome(claim, PageStatus.FAILED_PERMANENT, event, error)
         return await self._end_attempt(
             AttemptResult(claim, changes, outcome, checks=not claim.refreshes)
@@ -408,7 +392,7 @@ class PageRepository:
         return [documents.get(each) for each in wanted]
 
     def _find_some(self, urls: set[str], fields: Fields) -> Any:
-        projection = self._fields | _metadata_fields(fields)
+        projection = self._fields | metadata_fields(fields)
         return self._database.pages.find({"url": {"$in": list(urls)}} | IS_KNOWN, projection)
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
@@ -423,6 +407,14 @@ class PageRepository:
 
 _COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
 """What a record says of a page whose result was stored or confirmed."""
+
+
+def _metadata(claim: Claim, metadata: PageMetadata) -> Bson:
+    title = metadata.document.title if metadata.document else None
+    return {
+        "metadata": metadata_as_bson(metadata),
+        "search": search_terms(host_of(claim.url), title),
+    }
 
 
 def _outcome(
@@ -472,7 +464,7 @@ def _deleted(event: Bson | None) -> Bson:
     }
 
 
-_FORGOTTEN = ["checked_at"]
+_FORGOTTEN = ["checked_at", "search"]
 
 
 def _unchanged(record: PageRecord) -> Bson:
@@ -541,9 +533,11 @@ def _reserved(request: PageRequest) -> Bson:
 
 def _queued(request: PageRequest) -> Bson:
     """Return the fields of a new record, as expressions."""
+    host = host_of(request.url)
     return {
         "status": PageStatus.QUEUED,
-        "host": {"$literal": host_of(request.url)},
+        "host": {"$literal": host},
+        "search": {"$literal": search_terms(host, None)},
         "metadata": None,
         "processing": {
             "$mergeObjects": [
@@ -586,107 +580,3 @@ def _failed(claim: Claim, status: PageStatus, error: PageError) -> Bson:
         "status": PageStatus.COMPLETED if claim.refreshes else status,
         "processing.last_error": as_bson(error),
     }
-
-
-def _record_fields(patience_seconds: float) -> Bson:
-    """Return the projection of a record without its metadata.
-
-    The database computes what depends on the time, by its own clock.
-    """
-    return {
-        "url": True,
-        "status": True,
-        "has_metadata": {"$eq": [{"$type": "$metadata"}, "object"]},
-        "processing": dict.fromkeys(_SHOWN_PROCESSING, True),
-        "first_waiting": {"$first": WAITING},
-        "created_at": True,
-        "updated_at": True,
-        "checked_at": True,
-        "age_ms": {"$subtract": ["$$NOW", "$checked_at"]},
-        "unchanged_ms": {"$subtract": ["$$NOW", "$updated_at"]},
-        "has_stalled": _has_stalled(patience_seconds),
-    }
-
-
-def _has_stalled(patience_seconds: float) -> Bson:
-    """Return the expression for: something is to come, and nobody seems to be at work on it."""
-    lease = {"$ifNull": ["$processing.lease_expires_at", None]}
-    last_change_allowed = {"$subtract": ["$$NOW", round(patience_seconds * 1000)]}
-    lease_is_over = {"$lt": [lease, "$$NOW"]}
-    waits_too_long = {"$lt": ["$updated_at", last_change_allowed]}
-    stands_still = {"$cond": [{"$ne": [lease, None]}, lease_is_over, waits_too_long]}
-    refresh_is_to_come = {"$or": [{"$not": [IS_FINISHED]}, {"$ne": [WAITING, []]}]}
-    may_stall = {
-        "$or": [{"$in": ["$status", _MAY_STALL]}, {"$and": [HAS_RESULT, refresh_is_to_come]}]
-    }
-    return {"$and": [may_stall, stands_still]}
-
-
-_SOURCE_IS_TEXT = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
-_SOURCE_BYTES = {"$cond": [_SOURCE_IS_TEXT, {"$strLenBytes": "$metadata.page_source"}, 0]}
-_SOURCE_IS_LARGE = {"$gt": [_SOURCE_BYTES, MAX_INLINE_SOURCE_BYTES]}
-
-
-def _metadata_fields(fields: Fields) -> Bson:
-    """Return the projection of some fields of the metadata, less a large page source."""
-    if "page_source" not in fields:
-        return _whole_metadata_fields(fields)
-    size = {"omitted_source_bytes": {"$cond": [_SOURCE_IS_LARGE, _SOURCE_BYTES, 0]}}
-    if fields == METADATA_FIELDS:
-        without_source = {"$mergeObjects": ["$metadata", {"page_source": None}]}
-        return size | {"metadata": {"$cond": [_SOURCE_IS_LARGE, without_source, "$metadata"]}}
-    source = {"$cond": [_SOURCE_IS_LARGE, None, "$metadata.page_source"]}
-    return _whole_metadata_fields(fields) | size | {"metadata.page_source": source}
-
-
-def _whole_metadata_fields(fields: Fields) -> Bson:
-    """Return the projection of some fields of the metadata, a large page source included."""
-    whole = {"omitted_source_bytes": {"$literal": 0}}
-    if fields == METADATA_FIELDS:
-        return whole | {"metadata": True}
-    return whole | {f"metadata.{name}": True for name in fields}
-
-
-def _record(document: Bson, fields: Fields) -> PageRecord:
-    try:
-        return _parse(document, fields)
-    except (ValidationError, KeyError, TypeError) as exc:
-        logger.error(
-            "record_unreadable", url=document["url"], reason=f"{type(exc).__name__}: {exc}"
-        )
-        raise UnreadableRecord(f"the record of {document['url']} cannot be read") from exc
-
-
-def _parse(document: Bson, fields: Fields) -> PageRecord:
-    processing = document["processing"]
-    error = processing.get("last_error")
-    metadata = document.get("metadata", {}) if document["has_metadata"] else None
-    is_whole = fields == METADATA_FIELDS
-    return PageRecord(
-        url=document["url"],
-        status=known_status(document["status"]),
-        metadata=_METADATA.validate_python(metadata) if is_whole and metadata else None,
-        selected=None if is_whole or metadata is None else _selected(metadata),
-        error=error_of(error),
-        attempts=processing["attempts"],
-        request_id=processing["last_request_id"],
-        created_at=document["created_at"],
-        updated_at=document["updated_at"],
-        lease_expires_at=processing.get("lease_expires_at"),
-        has_stalled=document["has_stalled"],
-        checked_at=document.get("checked_at"),
-        refresh=refresh_of(document),
-        age_seconds=_seconds(document.get("age_ms")),
-        unchanged_seconds=_seconds(document["unchanged_ms"]) or 0,
-        revision=processing.get("revision"),
-        omitted_source_bytes=document["omitted_source_bytes"],
-    )
-
-
-def _seconds(milliseconds: int | None) -> float | None:
-    return None if milliseconds is None else milliseconds / 1000
-
-
-def _selected(metadata: Bson) -> Bson:
-    """Check some fields of the metadata; one that the record does not have is left out."""
-    return {name: _METADATA_FIELDS[name].validate_python(value) for name, value in metadata.items()}

@@ -13,8 +13,10 @@ from pymongo.collection import Collection
 
 from app.errors import UnreadableRecord
 from app.models import Document, Header
+from app.search import search_terms
 from app.store.claims import Bson
 from app.store.mongo import not_storable_told
+from app.urls import host_of
 
 BATCH = 100
 """How many records are looked at by one query, which reads little of each."""
@@ -90,7 +92,10 @@ class StoredPages:
         """
         same_result = {"_id": source.record, "metadata.fetched_at": source.fetched_at}
         change = {
-            "$set": {"metadata.document": _DOCUMENT.dump_python(document)},
+            "$set": {
+                "metadata.document": _DOCUMENT.dump_python(document),
+                "search": search_terms(host_of(source.url), document.title),
+            },
             "$inc": {"processing.revision": 1},
             "$currentDate": {"updated_at": True},
         }

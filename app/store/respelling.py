@@ -109,6 +109,7 @@ class Respelling:
     def _respell(self, record: Bson, canonical: str) -> bool:
         change = {
             "$set": {"url": canonical, "host": host_of(canonical)},
+            "$unset": {"search": True},  # `Unlisted.list_all()` fills it in again
             "$inc": {"processing.revision": 1},
             "$currentDate": {"updated_at": True},
         }

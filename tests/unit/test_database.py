@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from bson.errors import InvalidDocument
 from dirty_equals import IsInstance, IsPartialDict
+from pymongo import IndexModel
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -22,6 +23,7 @@ from pymongo.errors import (
 
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
 from app.retries import Backoff
+from app.store.indexes import LISTING_INDEXES
 from app.store.mongo import (
     CommandTimer,
     Database,
@@ -42,6 +44,8 @@ class FakeMongo:
         self.options: dict[str, Any] = {}
         self.indexes: dict[str, dict[str, Any]] = {}
         self.collections: list[str] = []
+        self.listing_indexes: list[str] = []
+        self.count = 0
         self.closed = 0
         self.answering = asyncio.Event()
         self.answering.set()
@@ -68,6 +72,15 @@ class FakeMongo:
 
     async def create_index(self, name: str, **options: Any) -> None:
         self.indexes[name] = options
+
+    async def index_information(self) -> dict[str, Any]:
+        return self.indexes
+
+    async def estimated_document_count(self) -> int:
+        return self.count
+
+    async def create_indexes(self, models: list[IndexModel]) -> None:
+        self.listing_indexes += [model.document["name"] for model in models]
 
     def close(self) -> None:
         self.closed += 1
@@ -118,6 +131,26 @@ async def test_opening_prepares_the_collection(log: Log) -> None:
     }
     assert log.events == ["db_connect_attempt", "db_connected"]
     assert log.one("db_connect_attempt") == IsPartialDict(attempt=1, delay=0)
+
+
+@pytest.mark.parametrize(("count", "makes"), [(100_000, True), (100_001, False)])
+async def test_the_indexes_of_lists_are_made_at_start_while_that_takes_seconds(
+    log: Log, count: int, *, makes: bool
+) -> None:
+    mongo = FakeMongo()
+    mongo.count = count
+    await a_database(mongo).open()
+    assert mongo.listing_indexes == (list(LISTING_INDEXES) if makes else [])
+    assert ("indexes_missing" in log.events) != makes
+
+
+async def test_indexes_that_are_there_are_not_made_again(log: Log) -> None:
+    mongo = FakeMongo()
+    mongo.count = 10**9
+    mongo.indexes = {name: {} for name in LISTING_INDEXES}
+    await a_database(mongo).open()
+    assert mongo.listing_indexes == []
+    assert "indexes_missing" not in log.events
 
 
 async def test_a_collection_that_is_there_is_taken_as_it_is() -> None:

@@ -112,6 +112,8 @@ def test_the_rules_are_these() -> None:
         ("/metadata", Scope.DELETE),
         ("/metadata/source", Scope.READ),
         ("/metadata/requests/{request_id}", Scope.READ),
+        ("/metadata/pages", Scope.READ),
+        ("/metadata/batch", Scope.WRITE),
         ("/metrics", Scope.METRICS),
     }
     assert {path for _, path in OPEN} == {

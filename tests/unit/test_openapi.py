@@ -85,6 +85,8 @@ def test_exactly_the_statuses_that_are_answered_are_described(document: Any) -> 
         "delete /metadata": {"204", "400", "500", "503", *OF_KEYS},
         "get /metadata/requests/{request_id}": {"200", "400", "404", "500", "503", *OF_KEYS},
         "get /metadata/source": {"200", "304", "400", "404", "500", "503", *OF_KEYS},
+        "get /metadata/pages": {"200", "400", "500", "503", *OF_KEYS},
+        "post /metadata/batch": {"207", "400", "413", "500", "503", *OF_KEYS},
         "get /health/live": {"200"},
         "get /health/ready": {"200", "503"},
     }
@@ -137,6 +139,8 @@ def test_the_headers_of_an_answer_are_described(document: Any) -> None:
         },
         "get /metadata/source 304": validators,
         "get /metadata/source 503": {"Retry-After"},
+        "get /metadata/pages 503": {"Retry-After"},
+        "post /metadata/batch 503": {"Retry-After"},
     }
 
 
@@ -144,7 +148,7 @@ def test_the_headers_of_an_answer_are_described(document: Any) -> None:
 def test_answers_about_keys_have_the_same_headers_in_every_call(document: Any, status: str) -> None:
     limits = {"Retry-After", "RateLimit", "RateLimit-Policy"}
     found = [set(it.described["headers"]) for it in all_answers(document) if it.status == status]
-    assert found == 5 * [limits if status == "429" else {"WWW-Authenticate"}]
+    assert found == 7 * [limits if status == "429" else {"WWW-Authenticate"}]
 
 
 def test_each_call_names_the_scope_that_its_key_has_to_have(settings: Settings) -> None:
@@ -166,6 +170,8 @@ def test_each_call_names_the_scope_that_its_key_has_to_have(settings: Settings) 
             "delete /metadata": delete,
             "get /metadata/source": read,
             "get /metadata/requests/{request_id}": read,
+            "get /metadata/pages": read,
+            "post /metadata/batch": write,
             "get /health/live": None,
             "get /health/ready": None,
         }
@@ -185,6 +191,8 @@ def test_every_parameter_is_described_once(document: Any) -> None:
         "delete /metadata": ["url"],
         "get /metadata/source": ["If-None-Match", "url"],
         "get /metadata/requests/{request_id}": ["request_id"],
+        "get /metadata/pages": ["cursor", "host", "limit", "q", "status", "updated_since"],
+        "post /metadata/batch": [],
     }
 
 
@@ -221,6 +229,7 @@ def test_calls_have_names_a_person_would_choose(document: Any) -> None:
     names = [call["operationId"] for calls in document["paths"].values() for call in calls.values()]
     assert names == [
         *("request_metadata", "read_metadata", "delete_page", "read_source", "read_request"),
+        *("list_pages", "request_batch"),
         *("live", "ready"),
     ]
     assert {tag["name"] for tag in document["tags"]} == {"metadata", "health"}

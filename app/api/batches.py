@@ -1,0 +1,129 @@
+"""`POST /metadata/batch`: ask for many pages in one call."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request, Response
+
+from app.api import examples
+from app.api.access import Handler, KeyedRoute, needs
+from app.api.answers import as_json
+from app.api.dependencies import ReaderDep
+from app.api.middleware import MAX_BATCH_BYTES
+from app.api.openapi import answer, problems
+from app.api.problems import (
+    BATCHES_BUSY,
+    BODY_TOO_LARGE,
+    DATABASE_UNAVAILABLE,
+    INTERNAL_ERROR,
+    INVALID_BODY,
+    OF_KEYS,
+    problem_of,
+)
+from app.api.reading import PageReader
+from app.api.schemas import BatchAnswer, BatchProblem, BatchRequest, BatchResult
+from app.errors import InvalidUrl
+from app.keys import Scope
+from app.urls import MAX_URL_LENGTH, canonical_url
+
+AT_ONCE = 4
+"""How many batches a process handles at once. The body of one may take 4 MiB, and several times as
+much when it has been read."""
+
+PAGES_AT_ONCE = 100
+"""How many pages of a batch are published side by side. A database that does not answer takes up to
+five seconds of each."""
+
+Item = BatchResult | BatchProblem
+
+
+class BatchRoute(KeyedRoute):
+    """Has a request wait for its turn, after its key was checked and before its body is read."""
+
+    def handler(self) -> Handler:
+        """Return what handles a request that may pass."""
+        handle = super().handler()
+
+        async def handle_in_turn(request: Request) -> Response:
+            async with request.app.state.batches.taken(MAX_BATCH_BYTES):
+                return await handle(request)
+
+        return handle_in_turn
+
+
+router = APIRouter(tags=["metadata"], route_class=BatchRoute)
+
+
+@router.post(
+    "/metadata/batch",
+    status_code=HTTPStatus.MULTI_STATUS,
+    summary="Ask for many pages",
+    response_model=BatchAnswer,
+    responses=answer(
+        HTTPStatus.MULTI_STATUS, "What became of each URL", examples.BATCHES, model=BatchAnswer
+    )
+    | problems(
+        *(*OF_KEYS, INVALID_BODY, BODY_TOO_LARGE, BATCHES_BUSY, DATABASE_UNAVAILABLE),
+        INTERNAL_ERROR,
+    ),
+)
+@needs(Scope.WRITE)
+async def request_batch(body: BatchRequest, reader: ReaderDep) -> Response:
+    """Queue up to 1000 pages. Each is asked for as by `POST /metadata`, with a result of its own.
+
+    A URL that is not taken, or a page that cannot be queued, has a `problem` in place of a
+    `request_id`; the others are queued all the same. Against a limit of requests a minute each page
+    counts as one: those beyond it have a problem too.
+    """
+    asking = _Asking(reader, body.max_age)
+    answers = await asking.for_all(body.urls)
+    return as_json(BatchAnswer.model_construct(items=answers), HTTPStatus.MULTI_STATUS)
+
+
+@dataclass(slots=True)
+class _Asking:
+    reader: PageReader
+    max_age: int | None
+    has_paid: bool = False
+
+    async def for_all(self, texts: Iterable[str]) -> list[Item]:
+        urls = {text: _canonical(text) for text in texts}
+        pages = list(dict.fromkeys(url for url in urls.values() if isinstance(url, str)))
+        turns = asyncio.Semaphore(PAGES_AT_ONCE)
+
+        async def ask(url: str) -> Item:
+            async with turns:
+                return await self._for_one(url)
+
+        results = dict(zip(pages, await asyncio.gather(*map(ask, pages)), strict=True))
+        found = {text: results[url] if isinstance(url, str) else url for text, url in urls.items()}
+        return [found[text] for text in texts]
+
+    async def _for_one(self, url: str) -> Item:
+        inventory = self.reader.inventory
+        try:
+            self._pay()
+            known = await inventory.find_fresh(url, self.max_age, frozenset())
+            if known is not None:
+                return BatchResult.model_construct(
+                    url=url, status=known.status, request_id=known.request_id
+                )
+            request = await inventory.request(url)
+        except Exception as exc:  # noqa: BLE001 (what happens to one page is told of that page)
+            return BatchProblem(url=url, problem=problem_of(exc))
+        return BatchResult(url=url, status="QUEUED", request_id=request.request_id)
+
+    def _pay(self) -> None:
+        """Count a page against the caller's limit. The first one was counted with the call."""
+        if self.has_paid:
+            self.reader.spend()
+        self.has_paid = True
+
+
+def _canonical(text: str) -> str | BatchProblem:
+    try:
+        return canonical_url(text)
+    except InvalidUrl as exc:
+        return BatchProblem(url=text[:MAX_URL_LENGTH], problem=problem_of(exc))

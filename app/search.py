@@ -1,0 +1,59 @@
+"""Under which beginnings of words a page is found: those of its host and of its title.
+
+A record lists them, and an index of the database has each of them together with the time at which
+the record was made. So the newest pages for what somebody has typed are read from the index in
+order, however many pages there are.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from unicodedata import normalize
+
+PREFIX_LENGTH = 8
+"""Words are listed by their first 1 to 8 characters, and whole."""
+
+MAX_WORDS = 16
+"""How many words of a title are listed: what is typed comes from the beginning of it."""
+
+MAX_WORD_LENGTH = 64
+"""What is longer counts with its first 64 characters."""
+
+_EDGES = re.compile(r"^\W+|\W+$")
+_INSIDE = re.compile(r"\W+")
+
+
+def search_terms(host: str, title: str | None) -> list[str]:
+    """Return all under which a page is found, without duplicates."""
+    of_title = (it for word in search_words(title or "")[:MAX_WORDS] for it in _terms_of(word))
+    return list(dict.fromkeys((*_host_terms(host), *of_title)))
+
+
+def search_words(text: str) -> list[str]:
+    """Return the words of a text: what stands between white space, without marks around it."""
+    words = (_EDGES.sub("", part) for part in normalize("NFKC", text).casefold().split())
+    return [word[:MAX_WORD_LENGTH] for word in words if word]
+
+
+@lru_cache(maxsize=4096)
+def _host_terms(host: str) -> tuple[str, ...]:
+    """Return the terms of a host, which is found from the beginning of each label but the last.
+
+    `www.example.com` so has the words `www.example.com` and `example.com`.
+    """
+    labels = host.split(".")
+    words = [".".join(labels[start:]) for start in range(max(1, len(labels) - 1))]
+    return tuple(it for word in words for it in _terms_of(word[:MAX_WORD_LENGTH]))
+
+
+def _terms_of(word: str) -> Iterator[str]:
+    """Yield the beginnings of a word, and of each part of one such as `e-mail`."""
+    yield from _beginnings(word)
+    for part in _INSIDE.split(word)[1:]:
+        yield from _beginnings(part)
+
+
+def _beginnings(word: str) -> Iterator[str]:
+    yield from (word[:length] for length in range(1, min(len(word), PREFIX_LENGTH) + 1))
+    if len(word) > PREFIX_LENGTH:
+        yield word

@@ -1,0 +1,180 @@
+"""Lists records, newest first, some at a time.
+
+Their order is that of `created_at`, which never changes, and then of `_id`. So whoever goes on from
+a position sees each record once, whatever is written meanwhile.
+
+A record is as large as its page, and MongoDB reads it whole even if it sends little of it. So the
+first query reads positions alone, from an index where that has all the filter asks for. The second
+one brings the records.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from bson import ObjectId
+from pydantic import AfterValidator, TypeAdapter
+
+from app.errors import NotIndexed, UnreadableRecord
+from app.models import (
+    LISTED_FIELDS,
+    SUMMARY_FIELDS,
+    Document,
+    PageFilter,
+    PageList,
+    PagePosition,
+    PageRecord,
+)
+from app.runtime.tracing import TRACER
+from app.search import PREFIX_LENGTH, search_words
+from app.store.claims import Bson
+from app.store.indexes import missing_indexes
+from app.store.mongo import Database, translated_errors
+from app.store.records import (
+    FIELD_TYPES,
+    SOURCE_BYTES,
+    field_types,
+    record_fields,
+    record_of,
+    selected,
+    whole_metadata_fields,
+)
+
+READ_AT_ONCE = 20
+"""How many records one query brings."""
+
+MAX_BYTES = 1024 * 1024
+"""A list ends after the query with which its records, less their sources, take more than this."""
+
+_NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
+_DOCUMENT = field_types(Document)
+
+
+def _summary(document: Bson | None) -> Bson | None:
+    return document and selected(document, _DOCUMENT)
+
+
+_TYPES = {**FIELD_TYPES, "document": TypeAdapter(Annotated[Any, AfterValidator(_summary)])}
+_SUMMARY = {
+    "metadata.document": {
+        "$cond": [
+            {"$eq": [{"$type": "$metadata.document"}, "object"]},
+            {name: f"$metadata.document.{name}" for name in SUMMARY_FIELDS},
+            None,
+        ]
+    }
+}
+"""The projection of a document without the long lists of what the page says."""
+
+
+class PageLists:
+    """Lists the records of the inventory; `patience_seconds` is that of `PageRepository`.
+
+    Every method raises `StoreUnavailable` if the database does not answer in time.
+    """
+
+    def __init__(self, database: Database, *, patience_seconds: float) -> None:
+        self._database = database
+        self._projection = {
+            **record_fields(patience_seconds),
+            **whole_metadata_fields(LISTED_FIELDS - {"document"}),
+            **_SUMMARY,
+            "bytes": {"$subtract": [{"$bsonSize": "$$ROOT"}, SOURCE_BYTES]},
+        }
+        self._is_indexed = False
+
+    @TRACER.start_as_current_span("pages.list")
+    async def newest(
+        self, wanted: PageFilter, limit: int, after: PagePosition | None = None
+    ) -> PageList:
+        """Return the newest records that pass a filter, beginning after a position.
+
+        There may be fewer than `limit`, and more to come, where they are large. Records that this
+        version cannot read are left out, and logged. Raises `NotIndexed`.
+        """
+        with translated_errors():
+            await self._check_indexes()
+            matching = _matching(wanted)
+            found = await self._positions(matching | _after(after), limit + 1)
+            records, last = await self._records(matching, found[:limit])
+        has_more = last is not None and last is not found[-1]
+        return PageList(tuple(records), _position(last) if last and has_more else None)
+
+    async def _check_indexes(self) -> None:
+        if self._is_indexed:
+            return
+        if missing := missing_indexes(await self._database.pages.index_information()):
+            raise NotIndexed(
+                f"the inventory cannot be listed before `pagemeta migrate` has made the indexes "
+                f"{', '.join(missing)}"
+            )
+        self._is_indexed = True
+
+    async def _positions(self, matching: Bson, limit: int) -> Sequence[Bson]:
+        shown = {"_id": True, "created_at": True}
+        cursor = self._database.pages.find(matching, shown).sort(_NEWEST_FIRST).limit(limit)
+        return [document async for document in cursor]
+
+    async def _records(
+        self, matching: Bson, found: Sequence[Bson]
+    ) -> tuple[list[PageRecord], Bson | None]:
+        """Return the records at some positions, and the last of the positions that were read."""
+        records: list[PageRecord] = []
+        size, last = 0, None
+        for start in range(0, len(found), READ_AT_ONCE):
+            part = [it["_id"] for it in found[start : start + READ_AT_ONCE]]
+            # A record may have changed since, and no longer match.
+            cursor = self._database.pages.find(
+                {"$and": [{"_id": {"$in": part}}, matching]}, self._projection
+            )
+            documents = {document["_id"]: document async for document in cursor}
+            records += _readable([documents[it] for it in part if it in documents])
+            last = found[start : start + READ_AT_ONCE][-1]
+            size += sum(document["bytes"] for document in documents.values())
+            if size > MAX_BYTES:
+                break
+        return records, last
+
+
+def _matching(wanted: PageFilter) -> Bson:
+    conditions: Bson = {"status": {"$in": sorted(wanted.statuses)}}
+    if wanted.host is not None:
+        conditions["host"] = wanted.host
+    if wanted.updated_since is not None:
+        conditions["updated_at"] = {"$gte": wanted.updated_since}
+    if words := search_words(wanted.text):
+        conditions["$and"] = [{"search": _begins_with(word)} for word in words]
+    return conditions
+
+
+def _begins_with(word: str) -> str | Bson:
+    """Match a term: one that is listed as it is, or one that begins with what is longer."""
+    if len(word) <= PREFIX_LENGTH:
+        return word
+    return {"$gte": word, "$lt": word + "\U0010ffff"}
+
+
+def _after(position: PagePosition | None) -> Bson:
+    """Match the records after a position.
+
+    The first condition is one that an index can begin at. Only records made in the very same
+    millisecond are then left to the second.
+    """
+    if position is None:
+        return {}
+    earlier = {"created_at": {"$lt": position.created_at}}
+    same_time = {"_id": {"$lt": ObjectId(position.key)}}
+    return {"created_at": {"$lte": position.created_at}, "$or": [earlier, same_time]}
+
+
+def _position(found: Bson) -> PagePosition:
+    return PagePosition(found["created_at"], str(found["_id"]))
+
+
+def _readable(documents: Sequence[Bson]) -> list[PageRecord]:
+    records = []
+    for document in documents:
+        try:
+            records.append(record_of(document, LISTED_FIELDS, _TYPES))
+        except UnreadableRecord:  # it has been logged
+            continue
+    return records
