@@ -21,6 +21,7 @@ MAX_WORD_LENGTH = 64
 
 _EDGES = re.compile(r"^\W+|\W+$")
 _INSIDE = re.compile(r"\W+")
+_PART_OF_NAME = re.compile(r"[^.-]+")
 
 
 def search_terms(host: str, title: str | None) -> list[str]:
@@ -37,13 +38,16 @@ def search_words(text: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _host_terms(host: str) -> tuple[str, ...]:
-    """Return the terms of a host, which is found from the beginning of each label but the last.
+    """Return the terms of a host, which is found from the beginning of each part of its name on.
 
-    `www.example.com` so has the words `www.example.com` and `example.com`.
+    `www.my-shop.example` so has the words `www.my-shop.example`, `my-shop.example` and
+    `shop.example`. The last label is none: most hosts end with the same few.
     """
-    labels = host.split(".")
-    words = [".".join(labels[start:]) for start in range(max(1, len(labels) - 1))]
-    return tuple(it for word in words for it in _terms_of(word[:MAX_WORD_LENGTH]))
+    host = host.strip("[]")  # those of an IPv6 address
+    last_label = host.rfind(".")
+    starts = [part.start() for part in _PART_OF_NAME.finditer(host)]
+    words = [host[start:] for start in starts if start <= last_label] or [host]
+    return tuple(it for word in words for it in _beginnings(word[:MAX_WORD_LENGTH]))
 
 
 def _terms_of(word: str) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -132,6 +132,32 @@ class Service:
             self.history.note_post(url, sent, status, request_id)
         return answer
 
+    def post_batch(self, api: Api, urls: Sequence[str], **more: Any) -> list[dict[str, Any]]:
+        """Ask for many pages in one call, and note in the history what was answered for each."""
+        sent = time.monotonic()
+        items: list[dict[str, Any]] = [{}] * len(urls)
+        try:
+            answer = self._client.post(f"{api.url}/metadata/batch", json={"urls": urls, **more})
+            if answer.status_code == HTTPStatus.MULTI_STATUS:
+                items = answer.json()["items"]
+        finally:
+            for url, item in zip(urls, items, strict=True):
+                self.history.note_post(url, sent, _status_of(item), item.get("request_id"))
+        return items
+
+    def listed(self, api: Api, **query: Any) -> list[dict[str, Any]]:
+        """Return all pages of a list, which is read a few at a time."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = ""
+        while cursor is not None:
+            answer = self._client.get(
+                f"{api.url}/metadata/pages", params={**query, "cursor": cursor}
+            )
+            assert answer.status_code == HTTPStatus.OK, answer.text
+            items += answer.json()["items"]
+            cursor = answer.json()["next"]
+        return items
+
     def get(self, api: Api, url: str, **more: Any) -> httpx.Response:
         """Read a page, and note in the history what was answered."""
         sent, status, hit = time.monotonic(), NO_ANSWER, None
@@ -202,6 +228,13 @@ class Service:
         table = self.rabbitmq.ctl("--quiet", "list_queues", "--no-table-headers", *columns)
         rows = (line.split("\t") for line in table.splitlines())
         return sum(int(count) for name, count in rows if name.startswith(f"{self.name}."))
+
+
+def _status_of(item: dict[str, Any]) -> int:
+    """Return what `POST /metadata` would have answered in place of an item of a batch."""
+    if "problem" in item:
+        return int(item["problem"]["status"])
+    return HTTPStatus.ACCEPTED if item else NO_ANSWER
 
 
 def _hit_in(answer: httpx.Response) -> int | None:

@@ -1,8 +1,8 @@
 """`GET /metadata/pages`: what is in the inventory."""
 
 import base64
-import binascii
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.api import examples
 from app.api.access import KeyedRoute, needs
-from app.api.answers import as_json
+from app.api.answers import JSON
 from app.api.dependencies import ListsDep, ReaderDep
 from app.api.openapi import answer, problems
 from app.api.problems import (
@@ -34,6 +34,7 @@ MAX_LIST_BYTES = 2 * 1024 * 1024
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_NOT_IN_HOSTS = re.compile(r"[/\\?#@]")
 _CURSOR = re.compile(r"([0-9]{1,15})-([0-9a-f]{24})")
 
 router = APIRouter(tags=["metadata"], route_class=KeyedRoute)
@@ -72,17 +73,18 @@ async def list_pages(
             items=[listed_page(record) for record in found.records],
             next=_cursor(found.next) if found.next else None,
         )
-        return as_json(listed, HTTPStatus.OK, {"Cache-Control": "no-cache"})
+        body = listed.model_dump_json(exclude_unset=True)
+        return Response(body, headers={"Cache-Control": "no-cache"}, media_type=JSON)
 
 
 def _host(text: str | None) -> str | None:
     """Return a host as records have it, such as `xn--bcher-kva.example` for `Bücher.example`."""
     if text is None:
         return None
-    try:
-        return host_of(canonical_url(f"http://{text}/"))
-    except InvalidUrl as exc:
-        raise invalid_query("host", "not a host; give one such as www.example.com") from exc
+    with suppress(InvalidUrl):
+        if not _NOT_IN_HOSTS.search(text):
+            return host_of(canonical_url(f"http://{text}/"))
+    raise invalid_query("host", "not a host; give one such as www.example.com")
 
 
 def _cursor(position: PagePosition) -> str:
@@ -93,11 +95,8 @@ def _cursor(position: PagePosition) -> str:
 def _position(cursor: str | None) -> PagePosition | None:
     if cursor is None:
         return None
-    try:
+    with suppress(ValueError, OverflowError):  # not ASCII, no base64, or a time that no date has
         text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        found = _CURSOR.fullmatch(text)
-        if found:
+        if found := _CURSOR.fullmatch(text):
             return PagePosition(_EPOCH + int(found[1]) * _MILLISECOND, found[2])
-    except (binascii.Error, ValueError, OverflowError):
-        pass
     raise invalid_query("cursor", "not a cursor; send the `next` of an answer, or leave it out")

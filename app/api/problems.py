@@ -330,7 +330,7 @@ _ADVICE = {
     "int_type": "send a whole number",
     "datetime_from_date_parsing": "write it like 2026-01-31T12:00:00Z",
     "datetime_parsing": "write it like 2026-01-31T12:00:00Z",
-    "timezone_naive": "write it like 2026-01-31T12:00:00Z",
+    "timezone_aware": "write it like 2026-01-31T12:00:00Z",
     "uuid_parsing": "send the request_id that POST /metadata has answered",
 }
 """What to do about a value, by pydantic's type of error, where its message does not say it."""

@@ -148,9 +148,7 @@ class ListQuery(_Schema):
     host: str | SkipJsonSchema[None] = Field(default=None, max_length=300, examples=["example.com"])
     """The host of the URL, without its port."""
 
-    updated_since: AwareDatetime | SkipJsonSchema[None] = Field(
-        default=None, examples=["2026-01-01T00:00:00Z"]
-    )
+    updated_since: AwareDatetime | None = Field(default=None, examples=["2026-01-01T00:00:00Z"])
     """The record has changed at this time or later."""
 
     q: str = Field(default="", max_length=200, examples=["exam"])
