@@ -3,6 +3,7 @@
 const KEY = "page-metadata-key";
 
 let aheadOfServer = 0;
+let keyIsNeeded = false; // the last key, or none, was refused
 
 /** An answer that is an error. Its message is for a person to read. */
 export class Problem extends Error {
@@ -23,8 +24,14 @@ export function knownKey() {
   return sessionStorage.getItem(KEY);
 }
 
+/** Say whether a call is of no use before another key is known. */
+export function isKeyNeeded() {
+  return keyIsNeeded;
+}
+
 /** Send this key from now on; null forgets the one there is. */
 export function useKey(key) {
+  keyIsNeeded = false;
   if (key === null) sessionStorage.removeItem(KEY);
   else sessionStorage.setItem(KEY, key);
 }
@@ -38,7 +45,7 @@ export function address(path, parameters = {}) {
   return url;
 }
 
-/** Call the API and return the response. Raises `Problem` for errors; 401 has the page ask for a key. */
+/** Call the API and return the response. Throws a `Problem`; at 401 a key is asked for. */
 export async function call(url, { method = "GET", body, waitSeconds, signal } = {}) {
   const headers = {};
   if (knownKey()) headers.Authorization = `Bearer ${knownKey()}`;
@@ -49,7 +56,10 @@ export async function call(url, { method = "GET", body, waitSeconds, signal } = 
   if (!Number.isNaN(date)) aheadOfServer = Date.now() - date;
   if (response.ok) return response;
   const problem = await problemOf(response);
-  if (problem.status === 401) dispatchEvent(new CustomEvent("keyneeded", { detail: problem }));
+  if (problem.status === 401 && !keyIsNeeded) {
+    keyIsNeeded = true;
+    dispatchEvent(new CustomEvent("keyneeded", { detail: problem }));
+  }
   throw problem;
 }
 

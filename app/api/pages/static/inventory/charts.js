@@ -23,8 +23,7 @@ export async function showCharts() {
 }
 
 async function sample() {
-  const isWanted = !byId("overview").hidden && byId("key-form").hidden;
-  if (!isWanted || knownKey() === refusedKey) return 0;
+  if (byId("overview").hidden || knownKey() === refusedKey) return 0;
   try {
     const metrics = parsed(await (await call(address("metrics"))).text());
     keep(new Map(figures(metrics)));
@@ -42,9 +41,10 @@ async function sample() {
 function parsed(text) {
   const lines = text.split("\n").filter((line) => line && !line.startsWith("#"));
   return lines.map((line) => {
-    const [, name, labels, number] = /^([^\s{]+)(?:\{(.*)\})? (\S+)/.exec(line);
-    const pairs = [...(labels ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)];
-    return { name, labels: Object.fromEntries(pairs.map((it) => it.slice(1))), number: Number(number) };
+    const [, name, text, number] = /^([^\s{]+)(?:\{(.*)\})? (\S+)/.exec(line);
+    const pairs = [...(text ?? "").matchAll(/(\w+)="((?:[^"\\]|\\.)*)"/g)];
+    const labels = Object.fromEntries(pairs.map((pair) => pair.slice(1)));
+    return { name, labels, number: Number(number) };
   });
 }
 
@@ -78,10 +78,11 @@ function keep(figures) {
 }
 
 function paint() {
-  byId("charts").replaceChildren(...[...series].map(([name, samples]) => chart(visible(name), samples)));
+  const charts = [...series].map(([name, samples]) => chart(visible(name), samples));
+  byId("charts").replaceChildren(...charts);
 }
 
-/** Return a line of the samples, with the last one as a number. Gaps are samples that are missing. */
+/** Return a line of the samples, and the last one as a number. Gaps stand for missing ones. */
 function chart(name, samples) {
   const known = samples.filter((figure) => !Number.isNaN(figure));
   const top = Math.max(...known, 1);

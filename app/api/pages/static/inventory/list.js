@@ -115,7 +115,7 @@ export class PageList {
     });
   }
 
-  /** Read the list, instead of whatever else still reads it. Returns the seconds to wait, if any. */
+  /** Read the list, instead of what is still being read. Returns the seconds to wait, if any. */
   #read(act) {
     this.#given.abort();
     this.#given = new AbortController();
@@ -205,17 +205,17 @@ class Row {
     this.#seen = seen;
     const [status, name, host, http, bytes, checked] = this.#cells;
     const result = page.metadata;
-    const where = hostOf(page.url);
+    const { host: where, hostname } = URL.parse(page.url) ?? { host: "", hostname: "" };
     status.replaceChildren(badge(page));
     const title = result?.document?.title;
     say(this.link, shortened(title || page.url, 160));
     const address = title && make("small", { dir: "ltr" }, shortened(page.url, 160));
     const facts = [where, result?.status_code, result && size(result.body_bytes)].filter(Boolean);
-    const inShort = make("small", { class: "in-short" }, shortened(facts.join(" · "), 160)); // on phones
+    const inShort = make("small", { class: "in-short" }, shortened(facts.join(" · "), 160));
     if (!name.contains(this.link)) name.append(this.link);
     while (name.lastChild !== this.link) name.lastChild.remove();
     name.append(...[address, inShort].filter(Boolean));
-    const others = `#${new URLSearchParams({ host: where })}`;
+    const others = `#${new URLSearchParams({ host: hostname })}`;
     host.replaceChildren(make("a", { href: others }, shortened(where, 80)));
     say(http, result ? String(result.status_code) : "");
     say(bytes, result ? size(result.body_bytes) : "");
@@ -223,21 +223,18 @@ class Row {
   }
 }
 
-/** Return the status of a page as a mark and a word; a refresh that is to come or failed as well. */
+/** Return the status of a page as a mark and a word, and that of a refresh if there is one. */
 export function badge(page) {
   const refresh = page.refresh && make("small", {}, `refresh ${statusWords(page.refresh.status)}`);
   return make("span", { class: `badge ${page.status.toLowerCase()}` },
     statusWords(page.status), refresh);
 }
 
-function hostOf(url) {
-  return URL.canParse(url) ? new URL(url).host : "";
-}
-
 function summary(pages, next, isFiltered) {
   if (!pages.length && next !== null) return "Nothing found so far; there is more to look at.";
   if (!pages.length) return isFiltered ? "No page fits." : "The inventory has no pages yet.";
   const pending = pages.filter(isPending).length;
-  const count = pages.length === 1 ? "1 page" : `${pages.length.toLocaleString()} pages`;
-  return `${count}${next ? ", and there are more" : ""}${pending ? `; ${pending} on the way` : ""}.`;
+  const count = pages.length === 1 ? "1 page" : `${pages.length.toLocaleString("en")} pages`;
+  const more = next === null ? "" : ", and there are more";
+  return `${count}${more}${pending ? `; ${pending} on the way` : ""}.`;
 }

@@ -34,6 +34,7 @@ function route() {
   list.focus(left);
 }
 
+/** Ask for a key, after the first call that was refused for want of one. */
 function askForKey(problem) {
   byId("key-form").hidden = false;
   say(byId("key-reason"), knownKey() ? `The key was refused: ${problem.message}.` : "");

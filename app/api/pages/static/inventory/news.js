@@ -9,7 +9,7 @@ export function news(text) {
   say(byId("news"), text);
 }
 
-/** Say what went wrong. A request that was given up is no error, and 401 is asked about elsewhere. */
+/** Say what went wrong. Calls that were given up are no errors, and 401 has a form of its own. */
 export function trouble(error) {
   if (error.name === "AbortError" || error.status === 401) return;
   if (!(error instanceof Problem)) console.error(error);

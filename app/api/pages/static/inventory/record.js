@@ -9,14 +9,17 @@ import { news, trouble } from "./news.js";
 import { repeat } from "./repeating.js";
 import { sourceOf } from "./source.js";
 import { fetchAnew } from "./submit.js";
-import { fill, link, shortened, value } from "./text.js";
+import { fill, link, shortened, value, webAddress } from "./text.js";
 import { age, attemptsWords, errorWords, isPending, moment, size, statusWords } from "./words.js";
 
 const REFRESH_SECONDS = 3;
 
-const FIELDS = "final_url,status_code,http_version,headers,cookies,page_source_truncated,content_type,"
-  + "charset,body_bytes,body_sha256,redirects,remote_address,elapsed_ms,fetched_at,document";
 // All but the source, which is read when somebody asks for it.
+const FIELDS = [
+  "final_url", "status_code", "http_version", "headers", "cookies", "page_source_truncated",
+  "content_type", "charset", "body_bytes", "body_sha256", "redirects", "remote_address",
+  "elapsed_ms", "fetched_at", "document",
+].join();
 
 const IN_PREVIEW = ["title", "description", "site_name", "image"];
 
@@ -117,7 +120,8 @@ export class RecordView {
       if (dialog.returnValue !== "delete") return;
       try {
         await call(address("metadata", { url }), { method: "DELETE" });
-        addEventListener("hashchange", () => news(`Deleted ${shortened(url, 200)}.`), { once: true });
+        const told = () => news(`Deleted ${shortened(url, 200)}.`);
+        addEventListener("hashchange", told, { once: true });
         location.hash = "";
       } catch (error) {
         trouble(error);
@@ -142,7 +146,8 @@ function partsOf(page) {
     section(`Cookies (${result.cookies.length})`, pairs(["Name", "Value", "Valid"], result.cookies,
       (cookie) => [value(cookie.name), value(cookie.value), value(validity(cookie))])),
   );
-  if (result.document) parts.push(section("What the page says of itself", documentOf(result.document)));
+  const said = result.document;
+  if (said) parts.push(section("What the page says of itself", documentOf(said)));
   if (result.charset !== null) parts.push(section("Source", sourceOf(page.url)));
   return parts;
 }
@@ -172,7 +177,8 @@ const REFRESHES = {
 };
 
 function refreshOf({ status, attempts, error, requested_at: asked }) {
-  const told = make("p", { class: "refresh" }, REFRESHES[status] ?? `Refresh: ${statusWords(status)}.`);
+  const words = REFRESHES[status] ?? `Refresh: ${statusWords(status)}.`;
+  const told = make("p", { class: "refresh" }, words);
   if (asked) told.append(" It was asked for ", age(asked), `, ${attemptsWords(attempts)} so far.`);
   return error ? make("div", {}, told, failure(error)) : told;
 }
@@ -189,8 +195,8 @@ function preview(document) {
 /** Return a button that loads an image from its own server, which then learns of the visitor. */
 function imageOf({ url, alt }) {
   const place = make("p", {}, "Image: ", link(url), " ");
-  const target = URL.canParse(url) ? new URL(url) : null;
-  if (!["http:", "https:"].includes(target?.protocol)) return place;
+  const target = webAddress(url);
+  if (target === null) return place;
   place.append(button(`Load it from ${shortened(target.host, 80)}`, (pressed) => {
     const described = shortened(alt || "The image that stands for the page", 300);
     const image = make("img", { referrerpolicy: "no-referrer", alt: described, tabindex: -1 });

@@ -1,11 +1,13 @@
 // Does a thing again and again, one at a time, while the tab is visible.
 
-/** Call `act` every so many seconds. It may return how many more seconds the next call has to wait. */
+import { isKeyNeeded } from "./api.js";
+
+/** Call `act` every so many seconds. It may return how much longer the next call has to wait. */
 export async function repeat(seconds, act) {
   for (;;) {
     await pause(seconds);
     if (document.hidden) await untilVisible();
-    await pause(await act() || 0);
+    if (!isKeyNeeded()) await pause(await act() || 0);
   }
 }
 

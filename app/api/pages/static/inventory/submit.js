@@ -9,7 +9,8 @@ import { errorWords, size, statusWords } from "./words.js";
 
 const WAIT_SECONDS = 20;
 const POLL_SECONDS = 2;
-const MOST_SHOWN = 5;
+const MOST_SHOWN = 3;
+const ENDED = ["COMPLETED", "FAILED_PERMANENT", "DELETED"];
 
 /** Ask for what is entered into the form, and have the list show it meanwhile. */
 export function listenForUrls(list) {
@@ -22,10 +23,10 @@ export function listenForUrls(list) {
   });
 }
 
-/** Ask for a page anew. Returns the request's state, or the page, once the fetch for it has ended. */
+/** Ask for a page anew, and wait. Returns the page, or what became of the request. */
 export async function fetchAnew(url) {
-  const body = { url };
-  const response = await call(address("metadata"), { method: "POST", body, waitSeconds: WAIT_SECONDS });
+  const options = { method: "POST", body: { url }, waitSeconds: WAIT_SECONDS };
+  const response = await call(address("metadata"), options);
   const answer = await response.json();
   return response.status === 202 ? untilEnded(answer) : answer;
 }
@@ -53,11 +54,11 @@ async function untilEnded({ url, request_id: id }) {
   for (;;) {
     await pause(POLL_SECONDS);
     const state = await read(address(`metadata/requests/${encodeURIComponent(id)}`)).catch(later);
-    if (["COMPLETED", "FAILED_PERMANENT", "DELETED"].includes(state.status)) return { ...state, url };
+    if (ENDED.includes(state.status)) return { ...state, url };
   }
 }
 
-/** Go on after answers that say to try again; a request is recorded a moment after it is accepted. */
+/** Go on after answers that say to try again. A request is recorded just after it is accepted. */
 async function later(error) {
   if (error.status !== 404 && !error.retryAfter) throw error;
   await pause(error.retryAfter || POLL_SECONDS);

@@ -43,15 +43,21 @@ export function value(text, most = 300) {
   return whole;
 }
 
-/** Return a link to a web page that opens in another tab. Whatever is no http or https URL is text. */
+/** Return an http or https URL, parsed, and null for anything else, such as `javascript:`. */
+export function webAddress(url) {
+  const target = URL.parse(url);
+  return ["http:", "https:"].includes(target?.protocol) ? target : null;
+}
+
+/** Return a link that opens in another tab. What is no address of the web is shown as text. */
 export function link(url, most = 300) {
-  const target = URL.canParse(url) ? new URL(url) : null;
-  if (!["http:", "https:"].includes(target?.protocol)) return value(url, most);
+  const target = webAddress(url);
+  if (target === null) return value(url, most);
   const attributes = { href: target.href, target: "_blank", rel: "noreferrer noopener" };
   return make("a", { ...attributes, class: "value", dir: "ltr" }, shortened(url, most));
 }
 
-/** Put the first hundred items into a parent. Returns a button for a hundred more, if there are more. */
+/** Put the first hundred items into a parent. Returns a button for the next ones, or null. */
 export function fill(parent, items, row) {
   let shown = 0;
   const next = () => {
