@@ -231,9 +231,14 @@ async def test_what_strangers_wrote_runs_nowhere_and_stays_readable(visit: Open,
     await assert_harmless(visited)
 
 
+EVERYTHING = """() => document.title + document.querySelector("main").innerText
+  + [...document.querySelectorAll("main *")].flatMap(it => [it.title, it.ariaLabel]).join("")"""
+
+
 async def assert_harmless(visited: Visit) -> None:
     page = visited.page
     assert await page.evaluate("window.intruded") is None
+    assert not re.search(r"[\x00-\x08\x1b\u202c\u202e]", await page.evaluate(EVERYTHING))
     assert await page.locator("main :is(script, img, iframe, style, [style])").count() == 0
     targets = await page.locator("main a").evaluate_all("all => all.map(a => a.protocol)")
     assert set(targets) <= {"http:", "https:"}

@@ -87,6 +87,7 @@ export class PageList {
   }
 
   #filter() {
+    if (byId("overview").hidden) return; // another page was opened meanwhile: its address is shown
     history.replaceState(null, "", `#${this.#entered()}`);
     this.#start();
   }
@@ -100,8 +101,13 @@ export class PageList {
   #start() {
     this.#filters = this.#entered().toString();
     return this.#read(async (signal) => {
-      const { pages, next } = await this.#collect(PAGE, null, signal);
-      this.#show(pages, next);
+      try {
+        const { pages, next } = await this.#collect(PAGE, null, signal);
+        this.#show(pages, next);
+      } catch (error) {
+        if (!signal.aborted) this.#show([], null); // those that are shown fit other filters
+        throw error;
+      }
     });
   }
 

@@ -211,7 +211,7 @@ function imageOf({ url, alt }) {
 function answerOf(result) {
   const cut = result.page_source_truncated ? ", cut" : "";
   return terms([
-    ["Status", `${result.status_code} (${result.http_version})`],
+    ["Status", value(`${result.status_code} (${result.http_version})`)],
     ["Address", result.remote_address && value(result.remote_address)],
     ["Type", result.content_type && value(result.content_type)],
     ["Encoding", result.charset && value(result.charset)],

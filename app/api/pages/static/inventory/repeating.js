@@ -6,7 +6,7 @@ import { isKeyNeeded } from "./api.js";
 export async function repeat(seconds, act) {
   for (;;) {
     await pause(seconds);
-    if (document.hidden) await untilVisible();
+    await visibility();
     if (!isKeyNeeded()) await pause(await act() || 0);
   }
 }
@@ -16,7 +16,9 @@ export function pause(seconds) {
   return new Promise((resolve) => setTimeout(resolve, seconds * 1000));
 }
 
-function untilVisible() {
-  return new Promise((resolve) =>
+/** Wait until the tab is visible. */
+export async function visibility() {
+  if (!document.hidden) return;
+  await new Promise((resolve) =>
     document.addEventListener("visibilitychange", resolve, { once: true }));
 }

@@ -3,14 +3,18 @@
 import { address, call, read } from "./api.js";
 import { button, byId, make } from "./elements.js";
 import { words } from "./news.js";
-import { pause } from "./repeating.js";
+import { pause, visibility } from "./repeating.js";
 import { shortened } from "./text.js";
 import { errorWords, size, statusWords } from "./words.js";
 
 const WAIT_SECONDS = 20;
+const MOST_WAITING = 3; // browsers have six connections to a server, and other calls need some
 const POLL_SECONDS = 2;
+const MOST_UNKNOWN = 10; // a request is recorded just after it is accepted
 const MOST_SHOWN = 3;
 const ENDED = ["COMPLETED", "FAILED_PERMANENT", "DELETED"];
+
+let waiting = 0;
 
 /** Ask for what is entered into the form, and have the list show it meanwhile. */
 export function listenForUrls(list) {
@@ -25,10 +29,16 @@ export function listenForUrls(list) {
 
 /** Ask for a page anew, and wait. Returns the page, or what became of the request. */
 export async function fetchAnew(url) {
-  const options = { method: "POST", body: { url }, waitSeconds: WAIT_SECONDS };
-  const response = await call(address("metadata"), options);
-  const answer = await response.json();
-  return response.status === 202 ? untilEnded(answer) : answer;
+  const waitSeconds = waiting < MOST_WAITING ? WAIT_SECONDS : 0;
+  waiting += 1;
+  try {
+    const options = { method: "POST", body: { url }, waitSeconds };
+    const response = await call(address("metadata"), options);
+    const answer = await response.json();
+    return response.status === 202 ? untilEnded(answer) : answer;
+  } finally {
+    waiting -= 1;
+  }
 }
 
 async function submit(url, list) {
@@ -51,18 +61,19 @@ async function submit(url, list) {
 
 /** Wait until a request has ended that was not answered in time, after retries perhaps. */
 async function untilEnded({ url, request_id: id }) {
+  let unknown = 0;
   for (;;) {
     await pause(POLL_SECONDS);
-    const state = await read(address(`metadata/requests/${encodeURIComponent(id)}`)).catch(later);
-    if (ENDED.includes(state.status)) return { ...state, url };
+    await visibility();
+    try {
+      const state = await read(address(`metadata/requests/${encodeURIComponent(id)}`));
+      if (ENDED.includes(state.status)) return { ...state, url };
+    } catch (error) {
+      if (error.status === 404) unknown += 1;
+      if (error.status === 404 ? unknown > MOST_UNKNOWN : !error.retryAfter) throw error;
+      await pause(error.retryAfter);
+    }
   }
-}
-
-/** Go on after answers that say to try again. A request is recorded just after it is accepted. */
-async function later(error) {
-  if (error.status !== 404 && !error.retryAfter) throw error;
-  await pause(error.retryAfter || POLL_SECONDS);
-  return {};
 }
 
 function outcome({ status, metadata, error }) {

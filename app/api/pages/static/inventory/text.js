@@ -4,6 +4,7 @@ import { button, make } from "./elements.js";
 
 const PIECE = 20_000;
 const MOST_ITEMS = 100;
+const LONGEST_URL = 2083; // the API takes no longer ones
 
 // Control and format characters, lone surrogates and separators: they can hide text, reverse its
 // order (U+202E), or break a line. Tab, line feed, soft hyphen and the two joiners, without which
@@ -50,11 +51,11 @@ export function webAddress(url) {
 }
 
 /** Return a link that opens in another tab. What is no address of the web is shown as text. */
-export function link(url, most = 300) {
+export function link(url) {
   const target = webAddress(url);
-  if (target === null) return value(url, most);
+  if (target === null) return value(url);
   const attributes = { href: target.href, target: "_blank", rel: "noreferrer noopener" };
-  return make("a", { ...attributes, class: "value", dir: "ltr" }, shortened(url, most));
+  return make("a", { ...attributes, class: "value", dir: "ltr" }, shortened(url, LONGEST_URL));
 }
 
 /** Put the first hundred items into a parent. Returns a button for the next ones, or null. */

@@ -2,6 +2,7 @@
 
 import { now } from "./api.js";
 import { make } from "./elements.js";
+import { shortened } from "./text.js";
 
 const STATUSES = {
   QUEUED: "waiting",
@@ -34,7 +35,7 @@ const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle
 
 /** Return a status in words. */
 export function statusWords(status) {
-  return STATUSES[status] ?? status;
+  return STATUSES[status] ?? shortened(status, 40);
 }
 
 /** Say whether a fetch of a page is to come or under way, a refresh too. */
@@ -44,7 +45,7 @@ export function isPending(page) {
 
 /** Return what a kind of error means. */
 export function errorWords(kind) {
-  return ERRORS[kind] ?? `It failed in a way that this page does not know (${kind}).`;
+  return ERRORS[kind] ?? `It failed in a way that this page does not know (${shortened(kind, 40)}).`;
 }
 
 /** Return how often it was tried. */
@@ -61,7 +62,7 @@ export function size(bytes) {
 
 /** Return a moment as a person in this time zone writes it. */
 export function moment(time) {
-  return Number.isNaN(Date.parse(time)) ? String(time) : MOMENT.format(new Date(time));
+  return Number.isNaN(Date.parse(time)) ? shortened(String(time), 40) : MOMENT.format(new Date(time));
 }
 
 /** Return an element that says how long ago a moment is; `keepAges()` keeps it true. */
