@@ -13,6 +13,7 @@ from dev.site import DemoSite
 from dev.stack import Api
 from tests.browser.conftest import Open, Visit
 from tests.browser.fake_inventory import FakeInventory, Record, completed, failed, in_progress
+from tests.command_line import pagemeta
 from tests.service import Service, started
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -91,6 +92,28 @@ async def test_an_error_of_the_api_is_told_in_its_own_words(visit: Open, api: Ap
     await expect(submitted).to_contain_text("only absolute http:// and https:// URLs are taken")
     await page.get_by_role("button", name="Put it back").click()
     await expect(page.get_by_label("URL", exact=True)).to_have_value("ftp://example.com/")
+
+
+@pytest.fixture(scope="module")
+def key(shared_service: Service) -> str:
+    made = pagemeta(shared_service, "keys", "create", "somebody", "--scope", "read")
+    return made.stdout.strip()
+
+
+async def test_a_key_shows_what_it_may(
+    visit: Open, shared_service: Service, api: Api, key: str
+) -> None:
+    assert shared_service.post(api, URL).status_code == 202
+    guarded = shared_service.api(API_AUTH="required").start()
+    page = (await visit("/")).page
+    await page.goto(f"{guarded.url}/inventory")
+    await page.get_by_label("API key").fill(key)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("link", name=URL, exact=True)).to_be_visible()
+    await expect(page.get_by_text("this call needs a key with the scope metrics")).to_be_visible()
+    await page.get_by_label("URL", exact=True).fill(URL)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_text("this call needs a key with the scope write")).to_be_visible()
 
 
 # --- Ways through the page ---

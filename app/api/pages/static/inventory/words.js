@@ -45,7 +45,7 @@ export function isPending(page) {
 
 /** Return what a kind of error means. */
 export function errorWords(kind) {
-  return ERRORS[kind] ?? `It failed in a way that this page does not know (${shortened(kind, 40)}).`;
+  return ERRORS[kind] ?? `It failed in a way unknown to this page (${shortened(kind, 40)}).`;
 }
 
 /** Return how often it was tried. */
@@ -62,7 +62,8 @@ export function size(bytes) {
 
 /** Return a moment as a person in this time zone writes it. */
 export function moment(time) {
-  return Number.isNaN(Date.parse(time)) ? shortened(String(time), 40) : MOMENT.format(new Date(time));
+  if (Number.isNaN(Date.parse(time))) return shortened(String(time), 40);
+  return MOMENT.format(new Date(time));
 }
 
 /** Return an element that says how long ago a moment is; `keepAges()` keeps it true. */
