@@ -25,7 +25,7 @@ export PYTHONDONTWRITEBYTECODE := ""
 default:
     @just --list --unsorted
 
-# Show the whole service at work, on pages of its own or on the given URLs
+# Show the whole service at work, on pages of its own or on the given URLs; --keep leaves it running
 demo *URLS: setup
     @exec {{ python }} -m dev.demo "$@"
 
@@ -129,7 +129,7 @@ contract: setup
 models *ARGS: setup
     @{{ python }} -m dev.models "$@"
 
-# Take the screenshots for docs/messages.md
+# Take the screenshots of the README and of docs/messages.md
 screenshots: setup
     @{{ python }} -m dev.screenshots
 

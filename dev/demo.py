@@ -1,4 +1,6 @@
-"""`just demo [URL...]`: start the whole service, fetch some pages, show the results, stop it all.
+"""`just demo [--keep] [URL...]`: start the whole service, fetch some pages, show them, stop it all.
+
+With `--keep` everything goes on running until Ctrl-C, to be looked at in a browser.
 
 Without URLs the pages are those of a small site that the demo serves itself (`dev/site.py`), and
 it is known how each of them has to end. With URLs the demo shows whatever comes.
@@ -16,7 +18,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,7 @@ PAGE_DEADLINE_SECONDS = 90
 REQUEST_TIMEOUT_SECONDS = 30
 COLUMNS_IN_A_PIPE = 120
 TITLE_COLUMNS = 24
+KEEP = "--keep"
 
 # Short delays, so that the page that fails at first is soon tried again.
 SETTINGS = {
@@ -86,8 +89,10 @@ def expected_at(site: str) -> list[Expected]:
 def main() -> None:
     """Run the demo with the URLs among the arguments."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM then ends it as Ctrl-C does
+    arguments = sys.argv[1:]
+    urls = [argument for argument in arguments if argument != KEEP]
     try:
-        differences = run(sys.argv[1:])
+        differences = run(urls, keep=KEEP in arguments)
     except KeyboardInterrupt:
         sys.exit("Interrupted; everything is stopped.")
     except (ServerMissing, ServerFailed) as exc:
@@ -96,11 +101,25 @@ def main() -> None:
     sys.exit(1 if differences else 0)
 
 
-def run(urls: Sequence[str]) -> list[str]:
+def run(urls: Sequence[str], *, keep: bool) -> list[str]:
     """Start everything, fetch the pages, show them and stop everything.
 
-    Returns a line for each thing that is not as expected.
+    With `keep` it is stopped only when the person interrupts. Returns a line for each thing that is
+    not as expected.
     """
+    with fetched(urls) as (api, expected, answers):
+        _show(expected, answers)
+        if keep:
+            say(f"It goes on running until Ctrl-C: {api.url}/inventory")
+            with suppress(KeyboardInterrupt):
+                signal.pause()
+    pairs = zip(expected, answers, strict=True)
+    return [difference for pair in pairs for difference in _differences(*pair)]
+
+
+@contextmanager
+def fetched(urls: Sequence[str]) -> Iterator[tuple[Api, list[Expected], list[Answer]]]:
+    """Run the service while the block lasts, and have it fetch the pages before that."""
     with ExitStack() as stack:
         stack.enter_context(_emptied_folder())
         expected = [Expected(url) for url in urls]
@@ -112,10 +131,8 @@ def run(urls: Sequence[str]) -> list[str]:
         api = stack.enter_context(
             _service({**SETTINGS, "FETCH_ALLOWED_NETWORKS": allowed_networks})
         )
-        answers = asyncio.run(_fetch_all(api, expected))
-        _show(expected, answers)
-    pairs = zip(expected, answers, strict=True)
-    return [difference for pair in pairs for difference in _differences(*pair)]
+        say(f"\nLook at {api.url}/inventory while it runs.")
+        yield api, expected, asyncio.run(_fetch_all(api, expected))
 
 
 @contextmanager
@@ -156,7 +173,7 @@ def _service(settings: dict[str, str]) -> Iterator[Api]:
 
 
 async def _fetch_all(api: Api, expected: Sequence[Expected]) -> list[Answer]:
-    say(f"\nAsking for {len(expected)} pages at {api.url}/metadata ...")
+    say(f"Asking for {len(expected)} pages at {api.url}/metadata ...")
     started = time.monotonic()
     async with httpx.AsyncClient(
         base_url=api.url,
@@ -300,7 +317,8 @@ def _next_steps() -> list[str]:
     name = just.relative_to(ROOT) if just.is_relative_to(ROOT) else Path("just")
     steps = {
         f"{name} demo URL ...": "fetch pages of your choice",
-        f"{name} up": f"keep it running: http://127.0.0.1:{API_PORT}/docs, /redoc, /asyncapi",
+        f"{name} demo {KEEP}": "leave it running, to look at the inventory in a browser",
+        f"{name} up": f"keep it running: http://127.0.0.1:{API_PORT}/inventory, /docs, /redoc",
         f"{FOLDER.relative_to(ROOT)}/*.log": "what the API and the worker have just logged",
     }
     width = max(map(len, steps))

@@ -48,6 +48,32 @@ POEM = Answer(
     "Füllest wieder Busch und Tal\nStill mit Nebelglanz,\n".encode("iso-8859-1"),
 )
 
+ARTICLE = Answer(
+    HTTPStatus.OK,
+    (("Content-Type", HTML), ("Last-Modified", "Fri, 02 Jan 2026 06:41:00 GMT")),
+    b"""<!doctype html>
+<html lang="en">
+<title>A beach at dawn - The Morning Walk</title>
+<meta property="og:title" content="A beach at dawn">
+<meta property="og:site_name" content="The Morning Walk">
+<meta property="og:type" content="article">
+<meta property="og:image" content="/dawn.svg">
+<meta property="og:image:alt" content="Waves under a rising sun">
+<meta name="description" content="Nobody is up yet, the sand is cold, and the sea has it all.">
+<meta name="author" content="Jane Doe">
+<p>Nobody is up yet.
+""",
+)
+DAWN = Answer(
+    HTTPStatus.OK,
+    (("Content-Type", "image/svg+xml"),),
+    b"""<svg xmlns="http://www.w3.org/2000/svg" width="600" height="240" viewBox="0 0 600 240">
+<rect width="600" height="240" fill="#f6b26b"/><circle cx="300" cy="150" r="60" fill="#ffe599"/>
+<path d="M0 150q50 -20 100 0t100 0 100 0 100 0 100 0 100 0v90h-600z" fill="#3d6fa8"/>
+<path d="M0 190q75 -20 150 0t150 0 150 0 150 0v50h-600z" fill="#2b5080"/></svg>
+""",
+)
+
 # The answers of each path, in turn. The last one repeats.
 PAGES = {
     "/": (HOME,),
@@ -55,6 +81,9 @@ PAGES = {
     "/missing": (MISSING,),
     "/flaky": (BUSY, RECOVERED),
     "/poem.txt": (POEM,),
+    "/busy": (BUSY,),
+    "/article": (ARTICLE,),
+    "/dawn.svg": (DAWN,),
 }
 
 

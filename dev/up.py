@@ -52,7 +52,7 @@ def run_servers() -> None:
 def _where(api: Api, addresses: dict[str, str]) -> str:
     lines = [
         "",
-        f"API         {api.url}/docs  /redoc  /asyncapi  /metrics",
+        f"API         {api.url}/inventory  /docs  /redoc  /asyncapi  /metrics",
         f"logs        {FOLDER}/*.log",
         *_settings(addresses),
         "",

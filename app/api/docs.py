@@ -1,8 +1,10 @@
-"""The contracts as pages for people: HTTP at `/docs` and `/redoc`, messages at `/asyncapi`.
+"""The pages for people: the inventory, and the contracts of HTTP and of messages.
 
 A page is a file in `pages/`, put into `pages/layout.html` with a `pages/link.html` to each page.
 Scripts and styles come from `pages/static/` and from Python packages: a page may load nothing from
 anywhere else. All addresses are relative, so the pages also work below a prefix.
+
+`/inventory` is a client of the HTTP API like any other: `pages/static/inventory/` has its script.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,6 +13,7 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -21,6 +24,7 @@ from app.contract.documents import Documents, JsonObject, as_yaml
 
 PAGES = {
     "": "Page metadata",
+    "inventory": "Inventory",
     "docs": "HTTP: Swagger UI",
     "redoc": "HTTP: Redoc",
     "asyncapi": "Messages: API",
@@ -46,11 +50,32 @@ _POLICY = {
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
-HEADERS = {
-    "Content-Security-Policy": "; ".join(f"{name} {sources}" for name, sources in _POLICY.items()),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
+_INVENTORY_POLICY = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    # The page that an image stands for names the image, so it can be anywhere. The script makes an
+    # image only when the person has asked for it, and markup from elsewhere never becomes elements:
+    # nothing parses it. Through this service images would need a fetcher of their own.
+    "img-src": "'self' data: https: http:",
+    "connect-src": "'self'",
+    "base-uri": "'none'",
+    "form-action": "'none'",
+    "frame-ancestors": "'none'",
+    # Text cannot be made to run by mistake: `innerHTML` and its like throw in browsers that know
+    # trusted types.
+    "require-trusted-types-for": "'script'",
+    "trusted-types": "'none'",
 }
+
+
+def _headers(path: str) -> dict[str, str]:
+    policy = _INVENTORY_POLICY if path == "inventory" else _POLICY
+    return {
+        "Content-Security-Policy": "; ".join(f"{name} {value}" for name, value in policy.items()),
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
 
 
 def serve_docs(app: FastAPI, documents: Documents) -> None:
@@ -63,15 +88,27 @@ def serve_docs(app: FastAPI, documents: Documents) -> None:
     _add_document(router, "/asyncapi/worker", lambda: documents.worker)
     router.add_api_route("/redoc/redoc.js", _redoc_script)
     app.include_router(router)
-    app.mount("/static", StaticFiles(packages=_STATIC))
+    app.mount("/static", _CurrentFiles(packages=_STATIC))
+
+
+class _CurrentFiles(StaticFiles):
+    """Has browsers ask each time whether a file has changed.
+
+    After an upgrade they would else mix modules of two versions for some hours.
+    """
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def _page(path: str) -> Callable[[], Awaitable[Response]]:
-    html = _render(path)
+    html, headers = _render(path), _headers(path)
 
     @needs_no_key
     async def page() -> HTMLResponse:
-        return HTMLResponse(html, headers=HEADERS)
+        return HTMLResponse(html, headers=headers)
 
     return page
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import pytest
 import pytest_asyncio
@@ -22,19 +23,29 @@ class Visit:
     def __post_init__(self) -> None:
         self.page.on("console", self._note_message)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.errors.append(request.url))
+        self.page.on("requestfailed", self._note_failure)
         self.page.on("request", self._note_request)
 
     def _note_message(self, message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
             self.errors.append(message.text)
 
+    def _note_failure(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # the page itself has given it up
+            self.errors.append(request.url)
+
     def _note_request(self, request: Request) -> None:
         if not request.url.startswith((self.origin, "data:", "blob:")):
             self.elsewhere.append(request.url)
 
 
-Open = Callable[[str], Awaitable[Visit]]
+class Open(Protocol):
+    """Opens a page by its path. `prepare` is called with the page before it is opened."""
+
+    async def __call__(
+        self, path: str, prepare: Callable[[Page], Awaitable[None]] | None = None
+    ) -> Visit: ...
+
 
 # Playwright gives up after 5 s by default. Redoc draws its page in one second on an idle machine,
 # and took more than five beside three other processes of tests on two cores. What is looked for has
@@ -56,11 +67,14 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def visit(browser: Browser, url: str) -> AsyncIterator[Open]:
-    """Open a page by its path."""
     context = await browser.new_context(viewport={"width": 1280, "height": 900})
 
-    async def open_page(path: str) -> Visit:
+    async def open_page(
+        path: str, prepare: Callable[[Page], Awaitable[None]] | None = None
+    ) -> Visit:
         visit = Visit(await context.new_page(), url)
+        if prepare:
+            await prepare(visit.page)
         await visit.page.goto(url + path)
         return visit
 

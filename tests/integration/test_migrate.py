@@ -100,6 +100,8 @@ def test_records_that_do_not_say_when_they_were_asked_for_are_dated_now(pages: S
     collection(pages).insert_many([dated, *undated])
     told = pagemeta(pages, "migrate", "--dry-run").stdout
     assert told == (
+        "4 indexes to make, so that the inventory can be listed\n"
+        "1007 records to give the terms under which a search finds them\n"
         "1006 records to be dated as asked for now, so that PAGES_RETENTION_DAYS applies to them\n"
     )
     assert pagemeta(pages, "migrate", "--yes").exit_code == 0

@@ -1,6 +1,7 @@
 """The pages of the contracts, and the documents that they show."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from fastapi import FastAPI
 
 from app.contract.documents import Documents
 
-PAGES = ["/", "/docs", "/redoc", "/asyncapi", "/asyncapi/worker"]
+PAGES = ["/", "/inventory", "/docs", "/redoc", "/asyncapi", "/asyncapi/worker"]
 
 
 @pytest.fixture
@@ -38,10 +39,29 @@ async def test_a_page_may_load_nothing_from_elsewhere_and_run_no_script_of_its_o
     )
     assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == "'self'"
+    may_show_images = {"https:", "http:"} if path == "/inventory" else set()
+    assert set(policy.pop("img-src").split()) <= {"'self'", "data:"} | may_show_images
     sources = {source for value in policy.values() for source in value.split()}
-    assert sources <= {"'none'", "'self'", "'unsafe-inline'", "data:", "blob:"}
+    assert sources <= {"'none'", "'self'", "'unsafe-inline'", "'script'", "data:", "blob:"}
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "//" not in answer.text.replace("://www.w3.org", "")
+    assert not re.search(r'(?:href|src|url)="[^"]*//', answer.text)
+
+
+async def test_the_inventory_has_no_inline_script_or_style_and_no_markup_from_text(
+    client: httpx.AsyncClient,
+) -> None:
+    answer = await client.get("/inventory")
+    policy = answer.headers["content-security-policy"]
+    assert "unsafe-inline" not in policy
+    assert "require-trusted-types-for 'script'; trusted-types 'none'" in policy
+    assert not re.search(r"style=|\bon\w+=|<style|<script(?! type=\"module\" src=)", answer.text)
+
+
+async def test_browsers_ask_whether_a_script_has_changed(client: httpx.AsyncClient) -> None:
+    script = await client.get("/static/inventory/main.js")
+    assert script.headers["cache-control"] == "no-cache"
+    known = {"If-None-Match": script.headers["etag"]}
+    assert (await client.get("/static/inventory/main.js", headers=known)).status_code == 304
 
 
 @pytest.mark.parametrize("path", PAGES)

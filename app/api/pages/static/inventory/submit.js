@@ -1,0 +1,83 @@
+// Asks for a page, and watches it come in.
+
+import { address, call, read } from "./api.js";
+import { button, byId, make } from "./elements.js";
+import { words } from "./news.js";
+import { pause, visibility } from "./repeating.js";
+import { shortened } from "./text.js";
+import { errorWords, size, statusWords } from "./words.js";
+
+const WAIT_SECONDS = 20;
+const MOST_WAITING = 3; // browsers have six connections to a server, and other calls need some
+const POLL_SECONDS = 2;
+const MOST_UNKNOWN = 10; // a request is recorded just after it is accepted
+const MOST_SHOWN = 3;
+const ENDED = ["COMPLETED", "FAILED_PERMANENT", "DELETED"];
+
+let waiting = 0;
+
+/** Ask for what is entered into the form, and have the list show it meanwhile. */
+export function listenForUrls(list) {
+  byId("submit").addEventListener("submit", (event) => {
+    event.preventDefault();
+    const field = byId("submit-url");
+    submit(field.value.trim(), list);
+    field.value = "";
+    field.focus();
+  });
+}
+
+/** Ask for a page anew, and wait. Returns the page, or what became of the request. */
+export async function fetchAnew(url) {
+  const waitSeconds = waiting < MOST_WAITING ? WAIT_SECONDS : 0;
+  waiting += 1;
+  try {
+    const options = { method: "POST", body: { url }, waitSeconds };
+    const response = await call(address("metadata"), options);
+    const answer = await response.json();
+    return response.status === 202 ? untilEnded(answer) : answer;
+  } finally {
+    waiting -= 1;
+  }
+}
+
+async function submit(url, list) {
+  const line = make("li", {}, `${shortened(url, 100)}: asked for …`);
+  byId("submitted").prepend(line);
+  while (byId("submitted").children.length > MOST_SHOWN) byId("submitted").lastChild.remove();
+  try {
+    const page = await list.whileAwaiting(fetchAnew(url));
+    const here = `#${new URLSearchParams({ url: page.url })}`;
+    const opened = make("a", { href: here }, shortened(page.url, 100));
+    line.replaceChildren(opened, `: ${outcome(page)}`);
+  } catch (error) {
+    const again = button("Put it back", () => {
+      byId("submit-url").value = url;
+      byId("submit-url").focus();
+    });
+    line.replaceChildren(`${shortened(url, 100)}: ${words(error)} `, again);
+  }
+}
+
+/** Wait until a request has ended that was not answered in time, after retries perhaps. */
+async function untilEnded({ url, request_id: id }) {
+  let unknown = 0;
+  for (;;) {
+    await pause(POLL_SECONDS);
+    await visibility();
+    try {
+      const state = await read(address(`metadata/requests/${encodeURIComponent(id)}`));
+      if (ENDED.includes(state.status)) return { ...state, url };
+    } catch (error) {
+      if (error.status === 404) unknown += 1;
+      if (error.status === 404 ? unknown > MOST_UNKNOWN : !error.retryAfter) throw error;
+      await pause(error.retryAfter);
+    }
+  }
+}
+
+function outcome({ status, metadata, error }) {
+  if (error) return `${statusWords(status)}. ${errorWords(error.kind)}`;
+  if (!metadata?.status_code) return `${statusWords(status)}.`;
+  return `${statusWords(status)}: HTTP ${metadata.status_code}, ${size(metadata.body_bytes)}.`;
+}
