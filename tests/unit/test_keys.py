@@ -117,7 +117,7 @@ def test_the_rules_are_these() -> None:
         ("/metrics", Scope.METRICS),
     }
     assert {path for _, path in OPEN} == {
-        *("/health/live", "/health/ready", "/", "/docs", "/redoc", "/redoc/redoc.js"),
+        *("/health/live", "/health/ready", "/", "/inventory", "/docs", "/redoc", "/redoc/redoc.js"),
         *("/asyncapi", "/asyncapi.yaml", "/asyncapi.json"),
         *("/asyncapi/worker", "/asyncapi/worker.yaml", "/asyncapi/worker.json"),
         *OPEN_PATHS,
