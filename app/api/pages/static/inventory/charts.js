@@ -50,7 +50,8 @@ function parsed(text) {
 
 /** Return what is shown: pairs of a name and a figure. Rates need two samples. */
 function figures(metrics) {
-  const queues = metrics.filter(({ name }) => name === "page_metadata_queue_messages");
+  const queues = metrics.filter(({ name }) => name === "page_metadata_queue_messages")
+    .sort((one, other) => place(one.labels.queue) - place(other.labels.queue));
   const totals = {
     "requests answered a second": total(metrics, "page_metadata_http_request_seconds_count",
       ({ route }) => route !== "/metrics"),
@@ -63,6 +64,11 @@ function figures(metrics) {
     [name, Math.max(0, count - before.totals[name]) / (moment - before.moment)]);
   before = { totals, moment };
   return [...queues.map(({ labels, number }) => [labels.queue, number]), ...rates];
+}
+
+/** Return the place of a queue on the way of a message; the request queue may have any name. */
+function place(queue) {
+  return ["retry", "retries", "dead"].indexOf(queue.split(".")[1]);
 }
 
 function total(metrics, wanted, fits) {
