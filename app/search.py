@@ -1,8 +1,10 @@
 """Under which beginnings of words a page is found: those of its host and of its title.
 
-A record lists them, and an index of the database has each of them together with the time at which
-the record was made. So the newest pages for what somebody has typed are read from the index in
-order, however many pages there are.
+A record lists its words, each whole and by its first two and its first three characters. An index
+of the database has each of these terms together with the time at which the record was made. So the
+newest pages for two or three characters are read from the index in order, however many there are.
+What is longer is a range of words, of which there are few; one character begins so many that the
+newest pages of all soon have enough of them.
 """
 
 import re
@@ -10,10 +12,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from unicodedata import normalize
 
-PREFIX_LENGTH = 8
-"""Words are listed by their first 1 to 8 characters, and whole."""
+PREFIX_LENGTHS = (2, 3)
+"""More of them would make the index larger: a term of a record takes some 28 bytes of it."""
 
-MAX_WORDS = 16
+MAX_WORDS = 12
 """How many words of a title are listed: what is typed comes from the beginning of it."""
 
 MAX_WORD_LENGTH = 64
@@ -58,6 +60,5 @@ def _terms_of(word: str) -> Iterator[str]:
 
 
 def _beginnings(word: str) -> Iterator[str]:
-    yield from (word[:length] for length in range(1, min(len(word), PREFIX_LENGTH) + 1))
-    if len(word) > PREFIX_LENGTH:
-        yield word
+    yield from (word[:length] for length in PREFIX_LENGTHS)
+    yield word

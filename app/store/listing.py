@@ -25,7 +25,7 @@ from app.models import (
     PageRecord,
 )
 from app.runtime.tracing import TRACER
-from app.search import PREFIX_LENGTH, search_words
+from app.search import PREFIX_LENGTHS, search_words
 from app.store.claims import Bson
 from app.store.indexes import missing_indexes
 from app.store.mongo import Database, translated_errors
@@ -147,8 +147,8 @@ def _matching(wanted: PageFilter) -> Bson:
 
 
 def _begins_with(word: str) -> str | Bson:
-    """Match a term: one that is listed as it is, or one that begins with what is longer."""
-    if len(word) <= PREFIX_LENGTH:
+    """Match a term: one that is listed as it is, or one that begins with the word."""
+    if len(word) in PREFIX_LENGTHS:
         return word
     return {"$gte": word, "$lt": word + "\U0010ffff"}
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from app.search import MAX_WORDS, search_terms, search_words
+from app.search import MAX_WORDS, PREFIX_LENGTHS, search_terms, search_words
 
 
 def finds(typed: str, host: str, title: str | None = None) -> bool:
-    """Say whether each word is among the terms, or begins one of them if it is longer than they."""
+    """Say whether each word is among the terms, as it is or as the beginning of one."""
     terms = search_terms(host, title)
-    return all(any(term == it or _is_longer(it, term) for term in terms) for it in _words(typed))
+    return all(any(_fits(word, term) for term in terms) for word in _words(typed))
 
 
 def _words(typed: str) -> list[str]:
@@ -17,8 +17,8 @@ def _words(typed: str) -> list[str]:
     return words
 
 
-def _is_longer(word: str, term: str) -> bool:
-    return len(word) > 8 and term.startswith(word)
+def _fits(word: str, term: str) -> bool:
+    return word == term if len(word) in PREFIX_LENGTHS else term.startswith(word)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +61,10 @@ def test_and_by_nothing_else(typed: str) -> None:
 def test_terms_are_few_and_short_whatever_a_page_calls_itself() -> None:
     title = " ".join(f"{number}{'x' * 1000}" for number in range(1000))
     terms = search_terms("a.example", title)
-    assert len(terms) == len(set(terms)) < 20 + MAX_WORDS * 9
+    assert len(terms) == len(set(terms)) < 10 + MAX_WORDS * 3
     assert max(map(len, terms)) == 64
-    assert finds("15" + "x" * 100, "a.example", title)
-    assert not finds("16", "a.example", title)
+    assert finds("11" + "x" * 100, "a.example", title)
+    assert not finds("12", "a.example", title)
 
 
 def test_an_address_is_found_from_its_beginning() -> None:
