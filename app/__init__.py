@@ -9,11 +9,14 @@
 7. Judge     `app/retries.py`             keep the result, try again later, or give up, without
              `app/redaction.py`           what the operator does not want to keep
 8. Store     `app/store/pages.py`         one record for each page in MongoDB
-9. Tell      `app/events.py`             an event of the outcome goes to whoever listens
+9. Tell      `app/events.py`              an event of the outcome goes to whoever listens
 10. Retry    `app/broker/publisher.py`    a request to be tried again waits in a queue of its delay
 11. Read     `app/api/reading.py`         `GET /metadata` answers from the record
 
 Whether a caller may do this is decided before it: `app/api/gate.py`, by its API key.
+
+Many pages are asked for in one call by `app/api/batches.py`, and listed by `app/api/lists.py`. The
+page for people, `/inventory`, is a client of these calls: `app/api/pages/static/inventory/`.
 
 A caller may wait for its page: `app/waiting.py` asks the database for all who do.
 
