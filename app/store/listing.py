@@ -150,7 +150,8 @@ def _begins_with(word: str) -> str | Bson:
     """Match a term: one that is listed as it is, or one that begins with the word."""
     if len(word) in PREFIX_LENGTHS:
         return word
-    return {"$gte": word, "$lt": word + "\U0010ffff"}
+    # Without `$elemMatch` one term could be above the one end, and another one below the other.
+    return {"$elemMatch": {"$gte": word, "$lt": word + "\U0010ffff"}}
 
 
 def _after(position: PagePosition | None) -> Bson:

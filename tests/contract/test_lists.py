@@ -154,6 +154,11 @@ async def test_each_filter_and_all_of_them_together(
     assert await found(text="shop") == {f"{shop}/tea", f"{shop}/new"}
     assert await found(text="www.shop.test") == {f"{shop}/tea", f"{shop}/new"}
     assert await found(text="te gre") == {f"{shop}/tea"}
+    assert await found(text="g") == {f"{shop}/tea"}
+    # There are terms before and after these, in one and the same record.
+    assert (
+        await found(text="m") == await found(text="news.shop") == await found(text="teb") == set()
+    )
     assert await found(text="tea", host="news.test") == {f"{news}/tea"}
     assert await found(host="www.shop.test") == {f"{shop}/tea", f"{shop}/new"}
     assert await found(statuses=FAILED) == {f"{news}/gone"}
