@@ -38,9 +38,16 @@ MAX_WAITING = 200
 """How many requests may wait for room; any further one is answered 503 at once."""
 
 
-def as_json(body: BaseModel, status: HTTPStatus, headers: dict[str, str] | None = None) -> Response:
+def as_json(
+    body: BaseModel,
+    status: HTTPStatus,
+    headers: dict[str, str] | None = None,
+    *,
+    leaves_out_unset: bool = False,
+) -> Response:
     """Answer with a model as it is: its values were checked when they were read or made."""
-    return Response(body.model_dump_json(), status, headers=headers, media_type=JSON)
+    text = body.model_dump_json(exclude_unset=leaves_out_unset)
+    return Response(text, status, headers=headers, media_type=JSON)
 
 
 def pending(record: PageRecord, headers: dict[str, str]) -> Response:

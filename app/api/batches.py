@@ -79,7 +79,8 @@ async def request_batch(body: BatchRequest, reader: ReaderDep) -> Response:
     """
     asking = _Asking(reader, body.max_age)
     answers = await asking.for_all(body.urls)
-    return as_json(BatchAnswer.model_construct(items=answers), HTTPStatus.MULTI_STATUS)
+    answered = BatchAnswer.model_construct(items=answers)
+    return as_json(answered, HTTPStatus.MULTI_STATUS, leaves_out_unset=True)
 
 
 @dataclass(slots=True)

@@ -146,7 +146,7 @@ LISTS = {
             ),
             page_answer(_QUEUED),
         ],
-        next="MTc2NzIyNTYwNTAwMC02OTU1YmI4NTRkMDQ5ZTY4M2M4YzA1MmI",
+        next="1767225605000-6955bb854d049e683c8c052b",
     ),
 }
 BATCHES = {

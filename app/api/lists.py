@@ -1,8 +1,5 @@
 """`GET /metadata/pages`: what is in the inventory."""
 
-import base64
-import re
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
@@ -11,7 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.api import examples
 from app.api.access import KeyedRoute, needs
-from app.api.answers import JSON
+from app.api.answers import as_json
 from app.api.dependencies import ListsDep, ReaderDep
 from app.api.openapi import answer, problems
 from app.api.problems import (
@@ -21,21 +18,18 @@ from app.api.problems import (
     LARGE_PAGES_BUSY,
     NOT_INDEXED,
     OF_KEYS,
-    invalid_query,
 )
 from app.api.schemas import ListQuery, PageListAnswer, listed_page
-from app.errors import InvalidUrl
 from app.keys import Scope
 from app.models import LISTED_STATUSES, PageFilter, PagePosition
-from app.urls import canonical_url, host_of
+from app.urls import canonical_or_none, host_of
 
 MAX_LIST_BYTES = 2 * 1024 * 1024
 """What one list takes at most of the room in which large pages are read."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
-_NOT_IN_HOSTS = re.compile(r"[/\\?#@]")
-_CURSOR = re.compile(r"([0-9]{1,15})-([0-9a-f]{24})")
 
 router = APIRouter(tags=["metadata"], route_class=KeyedRoute)
 
@@ -63,7 +57,7 @@ async def list_pages(
     wanted = PageFilter(
         statuses=frozenset(query.status) or LISTED_STATUSES,
         host=_host(query.host),
-        updated_since=query.updated_since,
+        updated_since=_in_utc(query.updated_since),
         text=query.q,
     )
     after = _position(query.cursor)
@@ -73,30 +67,32 @@ async def list_pages(
             items=[listed_page(record) for record in found.records],
             next=_cursor(found.next) if found.next else None,
         )
-        body = listed.model_dump_json(exclude_unset=True)
-        return Response(body, headers={"Cache-Control": "no-cache"}, media_type=JSON)
+        headers = {"Cache-Control": "no-cache"}
+        return as_json(listed, HTTPStatus.OK, headers, leaves_out_unset=True)
 
 
 def _host(text: str | None) -> str | None:
     """Return a host as records have it, such as `xn--bcher-kva.example` for `Bücher.example`."""
-    if text is None:
+    if not text:
         return None
-    with suppress(InvalidUrl):
-        if not _NOT_IN_HOSTS.search(text):
-            return host_of(canonical_url(f"http://{text}/"))
-    raise invalid_query("host", "not a host; give one such as www.example.com")
+    url = canonical_or_none(text if "://" in text else f"http://{text}/")
+    return host_of(url) if url else text
+
+
+def _in_utc(time: datetime | None) -> datetime | None:
+    """Return a time in UTC; the first or the last one there is for one that has none in UTC."""
+    try:
+        return time and time.astimezone(UTC)
+    except OverflowError:
+        return _EARLIEST if time and time.year == 1 else _LATEST
 
 
 def _cursor(position: PagePosition) -> str:
-    milliseconds = (position.created_at - _EPOCH) // _MILLISECOND
-    return base64.urlsafe_b64encode(f"{milliseconds}-{position.key}".encode()).decode().rstrip("=")
+    return f"{(position.created_at - _EPOCH) // _MILLISECOND}-{position.key}"
 
 
 def _position(cursor: str | None) -> PagePosition | None:
-    if cursor is None:
+    if not cursor:
         return None
-    with suppress(ValueError, OverflowError):  # not ASCII, no base64, or a time that no date has
-        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-        if found := _CURSOR.fullmatch(text):
-            return PagePosition(_EPOCH + int(found[1]) * _MILLISECOND, found[2])
-    raise invalid_query("cursor", "not a cursor; send the `next` of an answer, or leave it out")
+    milliseconds, _, key = cursor.partition("-")
+    return PagePosition(_EPOCH + int(milliseconds) * _MILLISECOND, key)

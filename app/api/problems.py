@@ -69,20 +69,20 @@ class ProblemKind:
 
     def problem(self, detail: Detail) -> Problem:
         """Return the body of an answer."""
-        errors = None if isinstance(detail, str) else list(detail)
-        text = "; ".join(f"{it['field']}: {it['message']}" for it in errors or [])
+        errors = {} if isinstance(detail, str) else {"errors": list(detail)}
+        text = "; ".join(f"{it['field']}: {it['message']}" for it in errors.get("errors", ()))
         return Problem(
             type=f"urn:page-metadata:problem:{self.slug}",
             title=self.title,
             status=self.status,
             detail=detail if isinstance(detail, str) else text,
-            errors=errors,
+            **errors,
         )
 
     def answer(self, detail: Detail) -> Response:
         """Return the whole answer."""
         return Response(
-            self.problem(detail).model_dump_json(exclude_none=True),
+            self.problem(detail).model_dump_json(exclude_unset=True),
             status_code=self.status,
             media_type=MEDIA_TYPE,
             headers=self.headers,
@@ -332,6 +332,7 @@ _ADVICE = {
     "datetime_from_date_parsing": "write it like 2026-01-31T12:00:00Z",
     "datetime_parsing": "write it like 2026-01-31T12:00:00Z",
     "timezone_aware": "write it like 2026-01-31T12:00:00Z",
+    "string_pattern_mismatch": "send the `next` of an answer, or leave it out",
     "uuid_parsing": "send the request_id that POST /metadata has answered",
 }
 """What to do about a value, by pydantic's type of error, where its message does not say it."""

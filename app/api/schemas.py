@@ -133,6 +133,10 @@ class PageQuery(_Schema):
     fields: str | SkipJsonSchema[None] = Field(default=None, **FIELDS)
 
 
+CURSOR = "^[0-9]{1,14}-[0-9a-f]{24}$"
+"""A time in milliseconds since 1970 and the key of a record, for `app/api/lists.py` alone."""
+
+
 class ListQuery(_Schema):
     """The query of `GET /metadata/pages`. A page is listed if all that is given holds."""
 
@@ -146,7 +150,8 @@ class ListQuery(_Schema):
     """How far the page has come. Several may be given; without any, all are listed."""
 
     host: str | SkipJsonSchema[None] = Field(default=None, max_length=300, examples=["example.com"])
-    """The host of the URL, without its port."""
+    """The host of the URL. A port, and what else a URL has, is left out. A text that is no host
+    finds nothing."""
 
     updated_since: AwareDatetime | None = Field(default=None, examples=["2026-01-01T00:00:00Z"])
     """The record has changed at this time or later."""
@@ -158,7 +163,7 @@ class ListQuery(_Schema):
     limit: int = Field(default=50, ge=1, le=100)
     """How many pages to list."""
 
-    cursor: str | SkipJsonSchema[None] = Field(default=None, max_length=100)
+    cursor: str | SkipJsonSchema[None] = Field(default=None, pattern=CURSOR)
     """The `next` of an answer, to go on after its last page. The filters are to be sent again."""
 
 
@@ -383,8 +388,9 @@ def page_json(record: PageRecord) -> bytes:
 class BatchRequest(_Schema):
     """The body of `POST /metadata/batch`."""
 
-    urls: list[Annotated[str, Field(**PAGE_URL)]] = Field(min_length=1, max_length=1000)
-    """The pages to ask for. A URL may be there twice: both then have the same result."""
+    urls: list[str] = Field(min_length=1, max_length=1000, examples=[["https://example.com/"]])
+    """The URLs of the pages to ask for, as in `POST /metadata`. One that cannot be taken has a
+    problem in the answer. One may be there twice: both then have the same result."""
 
     max_age: Annotated[int | None, BeforeValidator(_whole)] = Field(
         default=None, strict=True, **MAX_AGE

@@ -3,11 +3,12 @@
 Their order is that of `created_at`, which never changes, and then of `_id`. So whoever goes on from
 a position sees each record once, whatever is written meanwhile.
 
-A record is as large as its page, and MongoDB reads it whole even if it sends little of it. So the
-first query reads positions alone, from an index where that has all the filter asks for. The second
-one brings the records.
+A record is as large as its page, and MongoDB reads it whole even if it sends little of it. So
+positions are read first, from an index alone where that has all the filter asks for, and records
+only for what is shown.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -94,7 +95,7 @@ class PageLists:
         with translated_errors():
             await self._check_indexes()
             matching = _matching(wanted)
-            found = await self._positions(matching | _after(after), limit + 1)
+            found = await self._positions(matching, limit + 1, after)
             records, last = await self._records(matching, found[:limit])
         has_more = last is not None and last is not found[-1]
         return PageList(tuple(records), _position(last) if last and has_more else None)
@@ -109,10 +110,17 @@ class PageLists:
             )
         self._is_indexed = True
 
-    async def _positions(self, matching: Bson, limit: int) -> Sequence[Bson]:
-        shown = {"_id": True, "created_at": True}
-        cursor = self._database.pages.find(matching, shown).sort(_NEWEST_FIRST).limit(limit)
-        return [document async for document in cursor]
+    async def _positions(
+        self, matching: Bson, limit: int, after: PagePosition | None
+    ) -> Sequence[Bson]:
+        found: list[Bson] = []
+        for part in _parts(after):
+            cursor = self._database.pages.find(matching | part, {"_id": True, "created_at": True})
+            cursor = cursor.sort(_NEWEST_FIRST).limit(limit - len(found))
+            found += [document async for document in cursor]
+            if len(found) == limit:
+                break
+        return found
 
     async def _records(
         self, matching: Bson, found: Sequence[Bson]
@@ -147,24 +155,24 @@ def _matching(wanted: PageFilter) -> Bson:
 
 
 def _begins_with(word: str) -> str | Bson:
-    """Match a term: one that is listed as it is, or one that begins with the word."""
-    if len(word) in PREFIX_LENGTHS:
-        return word
-    # Without `$elemMatch` one term could be above the one end, and another one below the other.
-    return {"$elemMatch": {"$gte": word, "$lt": word + "\U0010ffff"}}
+    """Match a term: one that is listed as it is, or one that begins with the word.
 
-
-def _after(position: PagePosition | None) -> Bson:
-    """Match the records after a position.
-
-    The first condition is one that an index can begin at. Only records made in the very same
-    millisecond are then left to the second.
+    MongoDB reads a regular expression that begins with `^` and fixed text as a range of its index.
+    Two bounds would be met by two terms of a record too, one above the lower and one below the
+    upper one.
     """
-    if position is None:
-        return {}
-    earlier = {"created_at": {"$lt": position.created_at}}
-    same_time = {"_id": {"$lt": ObjectId(position.key)}}
-    return {"created_at": {"$lte": position.created_at}, "$or": [earlier, same_time]}
+    return word if len(word) in PREFIX_LENGTHS else {"$regex": f"^{re.escape(word)}"}
+
+
+def _parts(after: PagePosition | None) -> list[Bson]:
+    """Return what matches the records after a position: those of the same millisecond, the others.
+
+    An alternative (`$or`) of both could not be answered from an index alone.
+    """
+    if after is None:
+        return [{}]
+    same_time = {"created_at": after.created_at, "_id": {"$lt": ObjectId(after.key)}}
+    return [same_time, {"created_at": {"$lt": after.created_at}}]
 
 
 def _position(found: Bson) -> PagePosition:

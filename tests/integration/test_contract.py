@@ -321,5 +321,5 @@ def test_schemathesis_finds_nothing(service: Service, tmp_path: Path, auth: str)
         command, cwd=tmp_path, capture_output=True, check=False, text=True, timeout=300
     )
     assert done.returncode == 0, done.stdout
-    assert "7 selected / 7 total" in done.stdout
+    assert "9 selected / 9 total" in done.stdout
     assert api.events("unhandled_error") == []

@@ -1,7 +1,6 @@
 """The calls about many pages at once, in this process: lists and batches."""
 
 import asyncio
-import base64
 import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -163,6 +162,36 @@ async def test_without_filters_and_with_empty_ones_all_known_pages_are_listed(
     assert lists.asked == 2 * [(PageFilter(LISTED_STATUSES), 50, None)]
 
 
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("Example.com", "example.com"),
+        ("http://example.com:8080/path", "example.com"),
+        ("[2001:DB8::1]", "[2001:db8::1]"),
+        ("two words", "two words"),  # so nothing is found
+    ],
+)
+async def test_a_host_may_be_written_as_in_a_url(
+    client: httpx.AsyncClient, lists: FakeLists, host: str, found: str
+) -> None:
+    assert (await listed(client, host=host)).status_code == 200
+    assert lists.asked[0][0].host == found
+
+
+@pytest.mark.parametrize(
+    ("since", "found"),
+    [
+        ("9999-12-31T23:59:59-23:59", datetime.max.replace(tzinfo=UTC)),
+        ("0001-01-01T00:00:00+23:59", datetime.min.replace(tzinfo=UTC)),
+    ],
+)
+async def test_a_time_that_is_none_in_utc_is_the_nearest_one(
+    client: httpx.AsyncClient, lists: FakeLists, since: str, found: datetime
+) -> None:
+    assert (await listed(client, updated_since=since)).status_code == 200
+    assert lists.asked[0][0].updated_since == found
+
+
 async def test_next_is_the_cursor_of_the_next_call(
     client: httpx.AsyncClient, lists: FakeLists
 ) -> None:
@@ -197,19 +226,15 @@ async def test_each_entry_has_what_a_read_of_its_page_has_less_what_is_long(
     ("query", "field", "says"),
     [
         ({"status": "DELETED"}, "query.status.0", "QUEUED"),
-        ({"host": "two words"}, "query.host", "www.example.com"),
-        ({"host": "http://example.com/"}, "query.host", "www.example.com"),
         ({"updated_since": "yesterday"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"updated_since": "2026-01-01T00:00:00"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"limit": 0}, "query.limit", "greater than or equal to 1"),
         ({"limit": 101}, "query.limit", "less than or equal to 100"),
         ({"limit": "many"}, "query.limit", "send a whole number"),
         ({"q": "x" * 201}, "query.q", "at most 200"),
-        ({"cursor": "x"}, "query.cursor", "the `next` of an answer"),
-        ({"cursor": "é"}, "query.cursor", "the `next` of an answer"),
         *(
-            ({"cursor": base64.urlsafe_b64encode(text).decode()}, "query.cursor", "`next`")
-            for text in (b"1", b"1-2", b"9" * 15 + b"-" + b"0" * 24, b"1-" + b"g" * 24, b"\xff")
+            ({"cursor": text}, "query.cursor", "send the `next` of an answer")
+            for text in ("x", "1-2", "9" * 15 + "-" + "0" * 24, "1-" + "g" * 24)
         ),
     ],
 )
