@@ -57,7 +57,7 @@ def pending(record: PageRecord, headers: dict[str, str]) -> Response:
 
 
 class Room:
-    """A number of bytes that may be in use at once; whoever needs more than are free waits.
+    """A number of bytes, or of turns, that may be in use at once; whoever needs more waits.
 
     A small request may overtake a large one, so that ordinary pages do not wait for the largest.
     Whoever has waited in vain is answered with a problem of the kind `when_full`.

@@ -16,7 +16,7 @@ from app.api.access import check_rules
 from app.api.answers import READING_BYTES, SENDING_BYTES, LargePages, Room
 from app.api.gate import make_gate
 from app.api.known_keys import KnownKeys
-from app.api.middleware import MAX_BATCH_BYTES, BodyLimit, RequestObserver, blot_out_keys
+from app.api.middleware import BodyLimit, RequestObserver, blot_out_keys
 from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import BATCHES_BUSY, add_problem_handlers, answer_unforeseen
 from app.assembly import Parts, assemble
@@ -78,7 +78,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.lists = parts.lists
     app.state.waiters = Waiters(parts.pages.answered, most=settings.api_max_waiters)
     app.state.large_pages = LargePages(Room(READING_BYTES), Room(SENDING_BYTES))
-    app.state.batches = Room(MAX_BATCH_BYTES * batches.AT_ONCE, when_full=BATCHES_BUSY)
+    app.state.batch_bytes = Room(batches.RECEIVING_BYTES, when_full=BATCHES_BUSY)
+    app.state.batches = Room(batches.AT_ONCE, when_full=BATCHES_BUSY)
     app.state.key_required = known_keys is not None
     app.state.gate = make_gate(known_keys, settings.api_requests_per_minute)
     app.state.connection = parts.connection

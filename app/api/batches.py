@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
 
 from app.api import examples
 from app.api.access import Handler, KeyedRoute, needs
 from app.api.answers import as_json
 from app.api.dependencies import ReaderDep
-from app.api.middleware import MAX_BATCH_BYTES
+from app.api.middleware import MAX_BATCH_BYTES, announced_length
 from app.api.openapi import answer, problems
 from app.api.problems import (
     BATCHES_BUSY,
@@ -20,6 +21,8 @@ from app.api.problems import (
     INTERNAL_ERROR,
     INVALID_BODY,
     OF_KEYS,
+    Refusal,
+    field_error,
     problem_of,
 )
 from app.api.reading import PageReader
@@ -29,8 +32,10 @@ from app.keys import Scope
 from app.urls import MAX_URL_LENGTH, canonical_url
 
 AT_ONCE = 4
-"""How many batches a process handles at once. The body of one may take 4 MiB, and several times as
-much when it has been read."""
+"""How many batches a process handles at once."""
+
+RECEIVING_BYTES = 16 * MAX_BATCH_BYTES
+"""How many bytes of batches a process receives and holds at once, by the lengths that are told."""
 
 PAGES_AT_ONCE = 100
 """How many pages of a batch are published side by side. A database that does not answer takes up to
@@ -40,17 +45,35 @@ Item = BatchResult | BatchProblem
 
 
 class BatchRoute(KeyedRoute):
-    """Has a request wait for its turn, after its key was checked and before its body is read."""
+    """Has a batch wait for its turn, after its key was checked and its body has come."""
 
     def handler(self) -> Handler:
         """Return what handles a request that may pass."""
         handle = super().handler()
 
         async def handle_in_turn(request: Request) -> Response:
-            async with request.app.state.batches.taken(MAX_BATCH_BYTES):
-                return await handle(request)
+            batch, state = _BatchHttpRequest(request.scope, request.receive), request.app.state
+            async with state.batch_bytes.taken(announced_length(request.scope) or MAX_BATCH_BYTES):
+                await batch.body()  # whoever sends it slowly takes nobody's turn
+                async with state.batches.taken(1):
+                    return await handle(batch)
 
         return handle_in_turn
+
+
+class _BatchHttpRequest(Request):
+    """Reads JSON as a batch and nothing else.
+
+    Python objects for all that 4 MiB of JSON can hold would take some 300 MB.
+    """
+
+    async def json(self) -> BatchRequest:
+        """Return the body. Raises a `Refusal` if it is no batch."""
+        try:
+            return BatchRequest.model_validate_json(await self.body())
+        except ValidationError as exc:
+            errors = [{**it, "loc": ("body", *it["loc"])} for it in exc.errors()]
+            raise Refusal(INVALID_BODY, [field_error(it) for it in errors]) from exc
 
 
 router = APIRouter(tags=["metadata"], route_class=BatchRoute)

@@ -122,11 +122,12 @@ class BodyLimit:
         """Pass the request on, and count what is read of its body."""
         if scope["type"] == "http":
             most = _MAX_BYTES_OF.get(scope["path"], MAX_BODY_BYTES)
-            receive = _counting(receive, announced=_announced(scope), most=most)
+            receive = _counting(receive, announced=announced_length(scope), most=most)
         await self._app(scope, receive, send)
 
 
-def _announced(scope: Scope) -> int:
+def announced_length(scope: Scope) -> int:
+    """Return the length of a body as the head of the request tells it; 0 if it does not."""
     length = Headers(scope=scope).get("content-length", "0")
     return int(length) if length.isdecimal() else 0
 

@@ -93,9 +93,10 @@ class Refusal(HTTPException):
     """Raised where no domain error fits, to answer a request with a problem."""
 
     def __init__(
-        self, kind: ProblemKind, detail: str, headers: Mapping[str, str] | None = None
+        self, kind: ProblemKind, detail: Detail, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(kind.status, detail, headers)
+        super().__init__(kind.status, headers=headers)
+        self.detail: Any = detail
         self.kind = kind
 
     @classmethod
@@ -317,7 +318,7 @@ def _detail(exc: Exception) -> Detail:
 async def _on_invalid_request(_request: Request, exc: Exception) -> Response:
     if not isinstance(exc, RequestValidationError):
         raise exc
-    return INVALID_BODY.answer([_field_error(it) for it in exc.errors()])
+    return INVALID_BODY.answer([field_error(it) for it in exc.errors()])
 
 
 _EXPECTED_BODY = (
@@ -338,7 +339,8 @@ _ADVICE = {
 """What to do about a value, by pydantic's type of error, where its message does not say it."""
 
 
-def _field_error(error: Mapping[str, Any]) -> FieldError:
+def field_error(error: Mapping[str, Any]) -> FieldError:
+    """Return what pydantic says of a field, with what to do about it."""
     location, message = error["loc"], error["msg"]
     is_about_a_field = any(isinstance(part, str) for part in location[1:])
     advice = _ADVICE.get(error["type"])

@@ -6,7 +6,9 @@ from enum import StrEnum
 from typing import Annotated, Protocol
 
 import typer
+from rich.text import Text
 
+from app.cli.showing import visible
 from app.cli.terminal import (
     EXIT_BAD_RESULT,
     Json,
@@ -122,7 +124,8 @@ def _plan(
         step = _step(respelling, page)
         planned[step] += 1
         if shows and planned[step] <= SHOWN:
-            console.print(f"{step}: {page.url} {_target(page)}", soft_wrap=True)
+            line = Text(f"{step}: {visible(page.url)} {_target(page)}")
+            console.print(line, soft_wrap=True)
     planned.update({step: filling.count() for step, filling in fillings.items()})
     if shows:
         for step, count in (+planned).items():

@@ -219,7 +219,11 @@ def _lines_of(file: Path | None) -> list[str]:
     if file is None:
         return []
     try:
-        text = typer.get_text_stream("stdin").read() if str(file) == "-" else file.read_text()
+        text = (
+            typer.get_text_stream("stdin").read()
+            if str(file) == "-"
+            else file.read_text("utf-8-sig")
+        )
     except (OSError, UnicodeError) as exc:
         raise typer.BadParameter(str(exc)) from exc
     lines = (line.strip() for line in text.splitlines())

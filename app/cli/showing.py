@@ -48,7 +48,8 @@ def _table(answers: list[Answer]) -> Table:
         table.add_column(heading, overflow="fold")
     for answer in answers:
         title = [Text(one_line(answer.get("title") or ""))] if has_titles else []
-        table.add_row(answer["status"], Text(answer["url"]), *title, Text(_reason(answer)))
+        url, reason = Text(visible(answer["url"])), Text(visible(_reason(answer)))
+        table.add_row(answer["status"], url, *title, reason)
     return table
 
 
@@ -105,7 +106,7 @@ def show_page(page: Answer, fields: Iterable[str] = FACTS) -> None:
     }
     for name, value in facts.items():
         if value not in (None, ""):
-            table.add_row(name, Text(str(value)))
+            table.add_row(name, Text(visible(str(value))))
     print_table(table)
 
 
@@ -119,6 +120,11 @@ def _preview(document: Answer) -> Answer:
         "language": document.get("language"),
     }
     return {name: one_line(text) for name, text in texts.items() if text}
+
+
+def visible(text: str) -> str:
+    """Return a text without control characters, which could change what a terminal shows."""
+    return "".join(it if it.isprintable() or it in "\n\t" else "\ufffd" for it in text)
 
 
 def one_line(text: str) -> str:

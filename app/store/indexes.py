@@ -42,8 +42,8 @@ seconds. Making them for more would keep it from its work: then `pagemeta migrat
 _NEWEST_FIRST = [("created_at", DESCENDING), ("_id", DESCENDING)]
 
 LISTING_INDEXES: dict[str, list[tuple[str, int]]] = {
-    # The last keys of the first and of the last one save reading records that have not changed since
-    # a given time, or have another status.
+    # The last keys of the first and of the last one save reading records that have not changed
+    # since a given time, or have another status.
     "listed_by_status": [("status", ASCENDING), *_NEWEST_FIRST, ("updated_at", ASCENDING)],
     "listed_by_host": [("host", ASCENDING), ("status", ASCENDING), *_NEWEST_FIRST],
     "listed_by_change": [("updated_at", DESCENDING), ("status", ASCENDING), *_NEWEST_FIRST],

@@ -12,8 +12,11 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Any
 
+import pymongo
 from bson import ObjectId
+from loguru import logger
 from pydantic import AfterValidator, TypeAdapter
+from pymongo.errors import OperationFailure
 
 from app.errors import NotIndexed, UnreadableRecord
 from app.models import (
@@ -45,6 +48,10 @@ READ_AT_ONCE = 20
 
 MAX_BYTES = 1024 * 1024
 """A list ends after the query with which its records, less their sources, take more than this."""
+
+LONGEST_SECONDS = 2.0
+"""How long a list may take the database. Words that many pages have each, and hardly one all of
+them, would have it look at all of these pages."""
 
 _NEWEST_FIRST = [("created_at", -1), ("_id", -1)]
 _DOCUMENT = field_types(Document)
@@ -92,7 +99,9 @@ class PageLists:
         There may be fewer than `limit`, and more to come, where they are large. Records that this
         version cannot read are left out, and logged. Raises `NotIndexed`.
         """
-        with translated_errors():
+        if wanted.text.strip() and not search_words(wanted.text):
+            return PageList((), None)  # no word is only made of marks
+        with translated_errors(), pymongo.timeout(LONGEST_SECONDS):
             await self._check_indexes()
             matching = _matching(wanted)
             found = await self._positions(matching, limit + 1, after)
@@ -130,17 +139,29 @@ class PageLists:
         size, last = 0, None
         for start in range(0, len(found), READ_AT_ONCE):
             part = [it["_id"] for it in found[start : start + READ_AT_ONCE]]
-            # A record may have changed since, and no longer match.
-            cursor = self._database.pages.find(
-                {"$and": [{"_id": {"$in": part}}, matching]}, self._projection
-            )
-            documents = {document["_id"]: document async for document in cursor}
+            documents = await self._documents(part, matching)
             records += _readable([documents[it] for it in part if it in documents])
             last = found[start : start + READ_AT_ONCE][-1]
             size += sum(document["bytes"] for document in documents.values())
             if size > MAX_BYTES:
                 break
         return records, last
+
+    async def _documents(self, keys: Sequence[Any], matching: Bson) -> dict[Any, Bson]:
+        """Return the records with these keys, less those that the database cannot make sense of."""
+        # A record may have changed since, and no longer match.
+        wanted = {"$and": [{"_id": {"$in": keys}}, matching]}
+        try:
+            cursor = self._database.pages.find(wanted, self._projection)
+            return {document["_id"]: document async for document in cursor}
+        except OperationFailure as exc:
+            if exc.timeout:
+                raise
+            if len(keys) == 1:
+                logger.error("record_unreadable", record=str(keys[0]), reason=str(exc)[:300])
+                return {}
+        each = [await self._documents([key], matching) for key in keys]
+        return {key: document for found in each for key, document in found.items()}
 
 
 def _matching(wanted: PageFilter) -> Bson:

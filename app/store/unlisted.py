@@ -48,6 +48,6 @@ class Unlisted:
 
 
 def _with_terms(record: Bson) -> UpdateOne:
-    document = (record.get("metadata") or {}).get("document") or {}
-    terms = search_terms(host_of(record["url"]), document.get("title"))
+    title = ((record.get("metadata") or {}).get("document") or {}).get("title")
+    terms = search_terms(host_of(str(record["url"])), title if isinstance(title, str) else None)
     return UpdateOne({"_id": record["_id"], "search": None}, {"$set": {"search": terms}})

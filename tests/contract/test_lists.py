@@ -9,7 +9,7 @@ from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from app.errors import NotIndexed
+from app.errors import NotIndexed, StoreUnavailable
 from app.extractor.document import extract
 from app.models import (
     Delivery,
@@ -230,6 +230,34 @@ async def test_a_record_that_cannot_be_read_hides_no_other(
         await queued(pages, f"http://e.test/{number}")
     collection.update_one({"url": "http://e.test/2"}, {"$unset": {"processing.attempts": True}})
     assert {record.url[-1] for record in await everything(lists, 1)} == {"0", "1", "3"}
+
+
+@pytest.mark.parametrize(
+    "odd", [{"checked_at": "never"}, {"processing.waiting": 5}, {"metadata.headers": "none"}]
+)
+async def test_nor_does_one_that_the_database_cannot_make_sense_of(
+    pages: PageRepository,
+    lists: PageLists,
+    collection: Collection[dict[str, Any]],
+    odd: dict[str, Any],
+) -> None:
+    for number in range(4):
+        await completed(pages, f"http://e.test/{number}")
+    collection.update_one({"url": "http://e.test/2"}, {"$set": odd})
+    assert {record.url[-1] for record in await everything(lists, 3)} == {"0", "1", "3"}
+
+
+async def test_words_that_hardly_one_page_has_together_end_in_time(
+    lists: PageLists, collection: Collection[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(collection)
+    for host in range(10):
+        word = "alp" if host % 2 else "bet"
+        collection.update_many({"host": f"host-{host}.test"}, {"$push": {"search": word}})
+    assert await lists.newest(PageFilter(text="alp bet"), 10) == PageList((), None)
+    monkeypatch.setattr(listing, "LONGEST_SECONDS", 0.001)
+    with pytest.raises(StoreUnavailable):
+        await lists.newest(PageFilter(text="alp bet"), 10)
 
 
 async def test_without_its_indexes_the_inventory_is_not_listed_until_migrate_has_made_them(

@@ -121,6 +121,13 @@ def test_the_record_that_stays_was_asked_for_when_either_was(pages: Service) -> 
     assert abs(page["asked_at"] - (NOW - timedelta(days=1))) < timedelta(seconds=1)
 
 
+def test_a_url_is_shown_as_it_is_whatever_it_looks_like(pages: Service) -> None:
+    collection(pages).insert_one(record("http://E.test/a?[/x][bold]\x1b[31m"))
+    ran = pagemeta(pages, "migrate", "--dry-run")
+    assert ran.exit_code == 0
+    assert "invalid: http://E.test/a?[/x][bold]\ufffd[31m" in ran.stdout
+
+
 def test_without_an_answer_nothing_is_changed(pages: Service) -> None:
     collection(pages).insert_one(record(OLD))
     assert pagemeta(pages, "migrate", typed="n\n").exit_code == 1

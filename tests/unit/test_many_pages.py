@@ -32,6 +32,7 @@ from app.models import (
 )
 from app.runtime.settings import Settings
 from app.services import Inventory
+from app.store.listing import PageLists
 from tests.fakes import NOW, FakePages, FakePublisher, a_page, a_request
 from tests.unit.recorded import Log
 
@@ -265,6 +266,14 @@ async def test_an_inventory_that_cannot_be_listed_now_is_told(
     assert answer.headers["retry-after"] == "5"
 
 
+@pytest.mark.parametrize("text", ["!!!", "\x00", " … "])
+async def test_marks_alone_are_found_nowhere(
+    client: httpx.AsyncClient, app: FastAPI, text: str
+) -> None:
+    app.state.lists = PageLists(None, patience_seconds=1)  # type: ignore[arg-type]  # never asked
+    assert (await listed(client, q=text)).json() == {"items": [], "next": None}
+
+
 # --- Batches ---
 
 
@@ -358,6 +367,40 @@ async def test_a_batch_may_have_four_mebibytes_and_another_body_may_not(
     assert single.status_code == 413
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"urls": ["https://example.com/"], "x": ' + b"[" * 100 + b"]" * 100 + b"}",
+        b'{"urls": ["https://example.com/"], "urls": [1], "max_age": null, "urls": ["http://a/"]}',
+    ],
+)
+async def test_what_a_batch_has_besides_is_ignored(client: httpx.AsyncClient, body: bytes) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post("/metadata/batch", content=body, headers=headers)
+    assert answer.status_code == 207
+    assert len(answer.json()["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b'{"urls": ["\\ud800", "http://b/"]}', "application/json"),
+        (b'{"urls": ["http://b/"', "application/json"),
+        (b"", "application/json"),
+        (b"\xff", "application/json"),
+        (b'{"urls": ["http://b/"]}', "text/plain"),
+    ],
+)
+async def test_a_body_that_is_not_json_is_refused_whole(
+    client: httpx.AsyncClient, publisher: CountingPublisher, body: bytes, content_type: str
+) -> None:
+    headers = {"Content-Type": content_type}
+    answer = await client.post("/metadata/batch", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert '{"urls": [...]}' in answer.json()["detail"]
+    assert publisher.published == []
+
+
 async def test_a_long_url_that_is_refused_is_not_repeated_whole(client: httpx.AsyncClient) -> None:
     (item,) = (await batch(client, "https://example.com/" + "x" * 100_000)).json()["items"]
     assert len(item["url"]) == 2083
@@ -379,8 +422,8 @@ async def test_each_page_of_a_batch_counts_against_the_limit(
 async def test_more_batches_than_a_process_takes_at_once_are_refused(
     app: FastAPI, client: httpx.AsyncClient
 ) -> None:
-    app.state.batches = Room(MAX_BATCH_BYTES, when_full=BATCHES_BUSY, wait_seconds=0.01)
-    async with app.state.batches.taken(MAX_BATCH_BYTES):
+    app.state.batches = Room(1, when_full=BATCHES_BUSY, wait_seconds=0.01)
+    async with app.state.batches.taken(1):
         answer = await batch(client, "https://example.com/")
     assert answer.status_code == 503
     assert answer.json()["type"] == "urn:page-metadata:problem:batches-busy"
