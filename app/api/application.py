@@ -78,7 +78,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.lists = parts.lists
     app.state.waiters = Waiters(parts.pages.answered, most=settings.api_max_waiters)
     app.state.large_pages = LargePages(Room(READING_BYTES), Room(SENDING_BYTES))
-    app.state.batch_bytes = Room(batches.RECEIVING_BYTES, when_full=BATCHES_BUSY)
+    app.state.batch_bytes = Room(batches.HELD_BYTES, when_full=BATCHES_BUSY)
     app.state.batches = Room(batches.AT_ONCE, when_full=BATCHES_BUSY)
     app.state.key_required = known_keys is not None
     app.state.gate = make_gate(known_keys, settings.api_requests_per_minute)

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
+from starlette.types import Receive, Scope, Send
 
 from app.api import examples
 from app.api.access import Handler, KeyedRoute, needs
@@ -28,14 +30,17 @@ from app.api.problems import (
 from app.api.reading import PageReader
 from app.api.schemas import BatchAnswer, BatchProblem, BatchRequest, BatchResult
 from app.errors import InvalidUrl
-from app.keys import Scope
+from app.keys import Scope as KeyScope
 from app.urls import MAX_URL_LENGTH, canonical_url
 
 AT_ONCE = 4
 """How many batches a process handles at once."""
 
-RECEIVING_BYTES = 16 * MAX_BATCH_BYTES
-"""How many bytes of batches a process receives and holds at once, by the lengths that are told."""
+HELD_BYTES = 16 * MAX_BATCH_BYTES
+"""How many bytes of batches and of answers to them a process holds at once."""
+
+ANSWER_BYTES = 512 * 1024
+"""What an answer takes at most beyond the URLs, which it repeats: a problem for each of them."""
 
 PAGES_AT_ONCE = 100
 """How many pages of a batch are published side by side. A database that does not answer takes up to
@@ -53,12 +58,28 @@ class BatchRoute(KeyedRoute):
 
         async def handle_in_turn(request: Request) -> Response:
             batch, state = _BatchHttpRequest(request.scope, request.receive), request.app.state
-            async with state.batch_bytes.taken(announced_length(request.scope) or MAX_BATCH_BYTES):
+            async with AsyncExitStack() as holding:
+                size = announced_length(request.scope) or MAX_BATCH_BYTES
+                await holding.enter_async_context(state.batch_bytes.taken(size + ANSWER_BYTES))
                 await batch.body()  # whoever sends it slowly takes nobody's turn
                 async with state.batches.taken(1):
-                    return await handle(batch)
+                    answer = await handle(batch)
+                return _Held(answer, holding.pop_all())
 
         return handle_in_turn
+
+
+class _Held(Response):
+    """Holds what was taken for a batch until its client has received the answer."""
+
+    def __init__(self, answer: Response, holding: AsyncExitStack) -> None:
+        super().__init__()
+        self._answer = answer
+        self._holding = holding
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with self._holding:
+            await self._answer(scope, receive, send)
 
 
 class _BatchHttpRequest(Request):
@@ -92,7 +113,7 @@ router = APIRouter(tags=["metadata"], route_class=BatchRoute)
         INTERNAL_ERROR,
     ),
 )
-@needs(Scope.WRITE)
+@needs(KeyScope.WRITE)
 async def request_batch(body: BatchRequest, reader: ReaderDep) -> Response:
     """Queue up to 1000 pages. Each is asked for as by `POST /metadata`, with a result of its own.
 

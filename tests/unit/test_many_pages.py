@@ -430,6 +430,17 @@ async def test_more_batches_than_a_process_takes_at_once_are_refused(
     assert (await batch(client, "https://example.com/")).status_code == 207
 
 
+async def test_what_a_batch_takes_is_free_again_whatever_became_of_it(
+    app: FastAPI, client: httpx.AsyncClient
+) -> None:
+    room = app.state.batch_bytes = Room(10**6, when_full=BATCHES_BUSY, wait_seconds=0.01)
+    for body in (b'{"urls": ["http://a/"]}', b"{", b'{"urls": [' + b" " * MAX_BATCH_BYTES):
+        await client.post("/metadata/batch", content=body)
+    async with room.taken(10**6):  # raises if something still holds a part of it
+        answer = await batch(client, "https://example.com/")
+    assert answer.status_code == 503
+
+
 async def test_an_unforeseen_error_of_one_page_is_logged(
     client: httpx.AsyncClient, log: Log
 ) -> None:
