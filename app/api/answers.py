@@ -7,7 +7,7 @@ request for a large page waits until there is room, and is answered 503 if there
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -105,6 +105,33 @@ class Room:
             raise Refusal.of(self._when_full) from exc
         finally:
             self._waiting -= 1
+
+
+PIECE_BYTES = 64 * 1024
+
+
+class HeldAnswer(Response):
+    """Sends an answer piece by piece, and then gives back what was taken for it.
+
+    The server takes a piece only when its client has received most of those before. Of an answer
+    that is sent at once it would keep all that a client does not read.
+    """
+
+    def __init__(self, answer: Response, holding: AsyncExitStack) -> None:
+        super().__init__()
+        self._answer = answer
+        self._holding = holding
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the answer."""
+        answer, body = self._answer, bytes(self._answer.body)
+        async with self._holding:
+            start = {"status": answer.status_code, "headers": answer.raw_headers}
+            await send({"type": "http.response.start", **start})
+            for at in range(0, len(body), PIECE_BYTES):
+                piece = body[at : at + PIECE_BYTES]
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body"})
 
 
 @dataclass(frozen=True, slots=True)

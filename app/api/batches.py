@@ -8,11 +8,10 @@ from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
 from pydantic import ValidationError
-from starlette.types import Receive, Scope, Send
 
 from app.api import examples
 from app.api.access import Handler, KeyedRoute, needs
-from app.api.answers import as_json
+from app.api.answers import HeldAnswer, as_json
 from app.api.dependencies import ReaderDep
 from app.api.middleware import MAX_BATCH_BYTES, announced_length
 from app.api.openapi import answer, problems
@@ -30,7 +29,7 @@ from app.api.problems import (
 from app.api.reading import PageReader
 from app.api.schemas import BatchAnswer, BatchProblem, BatchRequest, BatchResult
 from app.errors import InvalidUrl
-from app.keys import Scope as KeyScope
+from app.keys import Scope
 from app.urls import MAX_URL_LENGTH, canonical_url
 
 AT_ONCE = 4
@@ -64,22 +63,9 @@ class BatchRoute(KeyedRoute):
                 await batch.body()  # whoever sends it slowly takes nobody's turn
                 async with state.batches.taken(1):
                     answer = await handle(batch)
-                return _Held(answer, holding.pop_all())
+                return HeldAnswer(answer, holding.pop_all())
 
         return handle_in_turn
-
-
-class _Held(Response):
-    """Holds what was taken for a batch until its client has received the answer."""
-
-    def __init__(self, answer: Response, holding: AsyncExitStack) -> None:
-        super().__init__()
-        self._answer = answer
-        self._holding = holding
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with self._holding:
-            await self._answer(scope, receive, send)
 
 
 class _BatchHttpRequest(Request):
@@ -113,7 +99,7 @@ router = APIRouter(tags=["metadata"], route_class=BatchRoute)
         INTERNAL_ERROR,
     ),
 )
-@needs(KeyScope.WRITE)
+@needs(Scope.WRITE)
 async def request_batch(body: BatchRequest, reader: ReaderDep) -> Response:
     """Queue up to 1000 pages. Each is asked for as by `POST /metadata`, with a result of its own.
 

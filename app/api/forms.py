@@ -8,11 +8,10 @@ from uuid import uuid4
 
 import pydantic_core
 
+from app.api.answers import PIECE_BYTES
 from app.api.problems import NO_PAGE_SOURCE, Refusal
 from app.api.schemas import page_json
 from app.models import PageRecord
-
-PIECE_BYTES = 64 * 1024
 
 _SOURCE_PLACE = uuid4().hex
 """Stands for the page source while the rest of an answer is made. No page can contain it: nobody

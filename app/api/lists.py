@@ -1,5 +1,6 @@
 """`GET /metadata/pages`: what is in the inventory."""
 
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
@@ -8,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.api import examples
 from app.api.access import KeyedRoute, needs
-from app.api.answers import as_json
+from app.api.answers import HeldAnswer, as_json
 from app.api.dependencies import ListsDep, ReaderDep
 from app.api.openapi import answer, problems
 from app.api.problems import (
@@ -21,11 +22,11 @@ from app.api.problems import (
 )
 from app.api.schemas import ListQuery, PageListAnswer, listed_page
 from app.keys import Scope
-from app.models import LISTED_STATUSES, PageFilter, PagePosition
+from app.models import LISTED_STATUSES, PageFilter, PageList, PagePosition
 from app.urls import canonical_or_none, host_of
 
 MAX_LIST_BYTES = 2 * 1024 * 1024
-"""What one list takes at most of the room in which large pages are read."""
+"""What one list takes at most of the rooms in which large pages are read and sent."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -60,15 +61,21 @@ async def list_pages(
         updated_since=_in_utc(query.updated_since),
         text=query.q,
     )
-    after = _position(query.cursor)
-    async with reader.large_pages.reading.taken(MAX_LIST_BYTES):
-        found = await lists.newest(wanted, query.limit, after)
-        listed = PageListAnswer.model_construct(
-            items=[listed_page(record) for record in found.records],
-            next=_cursor(found.next) if found.next else None,
-        )
-        headers = {"Cache-Control": "no-cache"}
-        return as_json(listed, HTTPStatus.OK, headers, leaves_out_unset=True)
+    rooms = reader.large_pages
+    async with AsyncExitStack() as holding:
+        await holding.enter_async_context(rooms.sending.taken(MAX_LIST_BYTES))
+        async with rooms.reading.taken(MAX_LIST_BYTES):
+            found = await lists.newest(wanted, query.limit, _position(query.cursor))
+        return HeldAnswer(_answer(found), holding.pop_all())
+
+
+def _answer(found: PageList) -> Response:
+    listed = PageListAnswer.model_construct(
+        items=[listed_page(record) for record in found.records],
+        next=_cursor(found.next) if found.next else None,
+    )
+    headers = {"Cache-Control": "no-cache"}
+    return as_json(listed, HTTPStatus.OK, headers, leaves_out_unset=True)
 
 
 def _host(text: str | None) -> str | None:

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     create_model,
     model_validator,
@@ -388,7 +389,9 @@ def page_json(record: PageRecord) -> bytes:
 class BatchRequest(_Schema):
     """The body of `POST /metadata/batch`."""
 
-    urls: list[str] = Field(min_length=1, max_length=1000, examples=[["https://example.com/"]])
+    urls: Annotated[list[str], FailFast()] = Field(
+        min_length=1, max_length=1000, examples=[["https://example.com/"]]
+    )
     """The URLs of the pages to ask for, as in `POST /metadata`. One that cannot be taken has a
     problem in the answer. One may be there twice: both then have the same result."""
 
