@@ -122,7 +122,7 @@ class HeldAnswer(Response):
         self._answer = answer
         self._holding = holding
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         """Send the answer."""
         answer, body = self._answer, bytes(self._answer.body)
         async with self._holding:

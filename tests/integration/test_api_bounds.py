@@ -192,6 +192,40 @@ async def test_64_readers_of_the_largest_pages_at_once(stocked: Api, coding: str
     assert nearly_all(waits) < SMALL_PAGE_SECONDS
 
 
+BATCH_BYTES = 4 * 1024 * 1024
+
+
+def batch(body: bytes) -> bytes:
+    head = f"POST /metadata/batch HTTP/1.1\r\nHost: api\r\nContent-Length: {len(body)}\r\n"
+    return f"{head}Content-Type: application/json\r\n\r\n".encode() + body
+
+
+def filled(beginning: bytes, item: bytes, end: bytes) -> bytes:
+    """Return JSON with so many items that a batch may just have it."""
+    items = b",".join([item] * ((BATCH_BYTES - len(beginning) - len(end)) // (len(item) + 1)))
+    return beginning + items + end
+
+
+async def test_batches_that_are_made_to_take_memory(stocked: Api) -> None:
+    more = [b"[]", b"[[[[]]]]", b'{"":0}', b'[""]']
+    bodies = [filled(b'{"urls":["ftp://a/"],"x":[', item, b"]}") for item in more]
+    bodies += [filled(b'{"urls":[', item, b"]}") for item in (*more, b'""')]
+    headers = {"Content-Type": "application/json"}
+    url = f"{stocked.url}/metadata/batch"
+    async with httpx.AsyncClient(trust_env=False, timeout=60, headers=headers) as client:
+        answers = await asyncio.gather(*(client.post(url, content=body) for body in bodies))
+    assert [it.status_code for it in answers] == 4 * [207] + 5 * [400]
+    assert peak_mib(stocked) < MEMORY_MIB
+
+
+async def test_100_clients_that_do_not_read_the_answers_to_their_batches(stocked: Api) -> None:
+    waiting = asyncio.ensure_future(asyncio.sleep(8))
+    body = filled(b'{"urls":[', b'"ftp://a/%b"' % (b"x" * 2000), b"]}")[:2_000_000] + b'x"]}'
+    with sending(stocked, *([batch(body)] * 100)):
+        assert nearly_all(await small_reads(stocked, waiting)) < SMALL_PAGE_SECONDS
+        assert peak_mib(stocked) < MEMORY_MIB
+
+
 async def test_40_clients_that_do_not_read_the_largest_pages(stocked: Api) -> None:
     waiting = asyncio.ensure_future(asyncio.sleep(8))
     with sending(stocked, *(get(large(number % LARGE_PAGES)) for number in range(40))):
