@@ -1,12 +1,14 @@
 """`/inventory`, the page for people, in a real browser."""
 
+import asyncio
 import re
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Page, Request, Route, expect
 
 from app.keys import Scope
 from dev.site import DemoSite
@@ -191,8 +193,177 @@ async def test_a_scope_that_a_key_lacks_is_named(visit: Open) -> None:
     await page.get_by_role("button", name="Delete …").click()
     await page.get_by_role("button", name="Delete it").click()
     await expect(page.get_by_role("alert")).to_have_text(
-        "this call needs a key with the scope delete"
+        f"{URL} is not deleted: this call needs a key with the scope delete"
     )
+
+
+# --- What has changed meanwhile ---
+
+OTHER = f"{URL}other"
+
+
+@dataclass
+class Held:
+    """Answers calls of one method once a test lets it."""
+
+    method: str
+    status: int
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    let: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def answer(self, route: Route, request: Request) -> None:
+        if request.method != self.method:
+            await route.fallback()
+            return
+        self.asked.set()
+        await self.let.wait()
+        await route.fulfill(status=self.status, json={"detail": "Come back later."})
+
+
+async def test_what_became_of_a_fetch_is_not_told_on_another_page(visit: Open) -> None:
+    fake = FakeInventory([completed(URL, "Page"), completed(OTHER, "Other")])
+    page = (await opened(visit, fake, at(URL))).page
+    for held in (Held("POST", 200), Held("POST", 503)):
+        await page.route("**/metadata", held.answer)
+        await page.evaluate("it => { location.hash = it }", at(URL))
+        await expect(page.get_by_role("heading", name="Page", exact=True)).to_be_visible()
+        pressed = await page.get_by_role("button", name="Fetch anew").element_handle()
+        await page.get_by_role("button", name="Fetch anew").click()
+        await held.asked.wait()
+        await page.evaluate("it => { location.hash = it }", at(OTHER))
+        await expect(page.get_by_role("heading", name="Other", exact=True)).to_be_visible()
+        held.let.set()
+        await page.wait_for_function("it => it.ariaBusy === 'false'", arg=pressed)
+        await expect(page.locator("#news")).to_be_empty(timeout=1)
+        await expect(page.get_by_role("alert")).to_be_hidden(timeout=1)
+
+
+async def test_a_page_that_somebody_else_deletes_is_no_longer_asked_for(visit: Open) -> None:
+    fake = FakeInventory([in_progress(URL)])
+
+    async def prepare(page: Page) -> None:
+        await page.clock.install()
+        await fake.serve(page)
+
+    page = (await visit(f"/inventory{at(URL)}", prepare)).page
+    await expect(page.get_by_text("being fetched", exact=True)).to_be_visible()
+    fake.pages.clear()
+    await page.clock.run_for(4_000)
+    await expect(page.get_by_text("This page is no longer known.")).to_be_visible()
+    calls = fake.calls.count("GET /metadata")
+    for _ in range(5):
+        await page.clock.run_for(4_000)
+    assert fake.calls.count("GET /metadata") == calls
+    await page.get_by_role("link", name="See those that are").click()
+    await expect(page.get_by_text("The inventory has no pages yet.")).to_be_visible()
+
+
+async def test_a_request_that_takes_long_is_watched_ever_more_slowly_and_then_left_to_the_list(
+    visit: Open,
+) -> None:
+    fake = FakeInventory([in_progress(URL)])
+    request = {"url": URL, "request_id": "r1", "status": "QUEUED"}
+    polls: list[str] = []
+
+    async def answer(route: Route, asked: Request) -> None:
+        if asked.method == "GET":
+            polls.append(asked.url)
+        await route.fulfill(status=202 if asked.method == "POST" else 200, json=request)
+
+    async def prepare(page: Page) -> None:
+        await page.clock.install()
+        await fake.serve(page)
+        await page.route("**/metadata", answer)
+        await page.route("**/metadata/requests/r1", answer)
+
+    page = (await visit("/inventory", prepare)).page
+    await page.get_by_label("URL", exact=True).fill(URL)
+    await page.keyboard.press("Enter")
+    given_up = page.get_by_text("waiting. The list shows how it goes on.")
+    for _ in range(200):
+        await page.clock.run_for(10_000)
+        if await given_up.is_visible():
+            break
+    await expect(given_up).to_be_visible(timeout=1)
+    assert 10 < len(polls) < 25
+
+
+async def test_rows_that_fit_other_filters_go_even_if_the_new_ones_cannot_be_read(
+    visit: Open,
+) -> None:
+    page = (await opened(visit, FakeInventory([completed(URL, "Page")]))).page
+    await expect(page.get_by_role("link", name="Page", exact=True)).to_be_visible()
+    held = Held("GET", 503)
+    await page.route("**/metadata/pages?*", held.answer)
+    await page.get_by_role("button", name="Read the list again").click()
+    await held.asked.wait()
+    await page.get_by_role("button", name="Read the list again").click()
+    async with page.expect_request(lambda request: "q=other" in request.url):
+        await page.get_by_label("Words of title or host").fill("other")
+    held.let.set()
+    await expect(page.get_by_text("Come back later.")).to_be_visible()
+    await expect(page.get_by_role("link", name="Page", exact=True)).to_be_hidden(timeout=1)
+
+
+async def test_further_pages_arrive_though_the_list_was_to_be_read_again(visit: Open) -> None:
+    fake = FakeInventory([completed(f"{URL}{number}", f"Page {number}") for number in range(60)])
+    fake.page_size = 50
+    page = (await opened(visit, fake)).page
+    await expect(page.get_by_text("50 pages, and there are more.")).to_be_visible()
+    held = Held("GET", 503)
+    await page.route("**/metadata/pages?*", held.answer, times=1)
+    await page.get_by_role("button", name="Read the list again").click()
+    await held.asked.wait()
+    await page.get_by_role("button", name="Read the list again").click()
+    await page.get_by_role("button", name="More pages").click()
+    held.let.set()
+    await expect(page.get_by_role("link", name="Page 59", exact=True)).to_be_visible()
+
+
+async def test_the_back_button_takes_the_question_whether_to_delete_along(visit: Open) -> None:
+    fake = FakeInventory([completed(URL, "Page")])
+    page = (await opened(visit, fake)).page
+    await page.get_by_role("link", name="Page", exact=True).click()
+    await page.get_by_role("button", name="Delete …").click()
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.go_back()
+    await expect(page.get_by_role("dialog")).to_be_hidden()
+    await expect(page.get_by_role("link", name="Page", exact=True)).to_be_focused()
+    assert "DELETE /metadata" not in fake.calls
+
+
+async def test_a_page_stays_open_while_another_one_is_deleted(visit: Open) -> None:
+    fake = FakeInventory([completed(URL, "Page"), completed(OTHER, "Other")])
+    page = (await opened(visit, fake, at(URL))).page
+    held = Held("DELETE", 200)
+    await page.route("**/metadata?*", held.answer)
+    await page.get_by_role("button", name="Delete …").click()
+    await page.get_by_role("button", name="Delete it").click()
+    await held.asked.wait()
+    await page.evaluate("it => { location.hash = it }", at(OTHER))
+    await expect(page.get_by_role("heading", name="Other", exact=True)).to_be_visible()
+    held.let.set()
+    await expect(page.get_by_text(f"Deleted {URL}.", exact=True)).to_be_visible()
+    assert page.url.endswith(at(OTHER))
+
+
+@pytest.mark.parametrize("width", [1280, 360], ids=["table", "phone"])
+async def test_the_list_says_when_each_page_was_checked(visit: Open, width: int) -> None:
+    fake = FakeInventory([completed(URL, "Page"), failed(f"{URL}no"), in_progress(f"{URL}new")])
+    page = (await opened(visit, fake)).page
+    await page.set_viewport_size({"width": width, "height": 740})
+    await expect(page.get_by_role("columnheader", name="Checked")).to_be_attached()
+    told = page.locator("#list tr").get_by_text(re.compile(r"^(checked|tried) .*ago$|^not checked"))
+    await expect(told).to_have_count(3)
+    for one in await told.all():
+        await expect(one).to_be_visible()
+
+
+async def test_a_host_is_sent_as_it_was_entered(visit: Open) -> None:
+    page = (await opened(visit, FakeInventory([completed(URL, "Page")]))).page
+    async with page.expect_request(lambda request: "/pages?" in request.url) as asked:
+        await page.get_by_label("Host", exact=True).fill("Bücher.example:8080")
+    assert "host=B%C3%BCcher.example%3A8080" in (await asked.value).url
 
 
 # --- What strangers wrote ---

@@ -20,7 +20,7 @@ export class PageList {
   #rows = new Map(); // by URL
   #pages = [];
   #next = null;
-  #filters = null; // those that the pages fit
+  #filters = null; // those that the pages fit, as text
   #given = new AbortController(); // gives up what is being read
   #reading = null; // what is being read, as a promise
   #typing = 0;
@@ -36,24 +36,15 @@ export class PageList {
   }
 
   /** Show the pages that fit the filters of an address. */
-  async show(place) {
+  show(place) {
     for (const field of this.#fields()) field.value = place.get(field.name) ?? "";
-    const isShown = this.#pages.length > 0 && this.#filters === this.#entered().toString();
-    await (isShown ? this.refresh() : this.#start());
+    return this.#start();
   }
 
-  /** Read again what is shown, and change only what has changed: focus and scrolling stay. */
+  /** Read the list again, once nothing else is being read. Returns the seconds to wait. */
   async refresh() {
-    await this.#reading;
-    return this.#read(async (signal) => {
-      const shown = Math.max(PAGE, Math.min(this.#pages.length, MOST_REREAD));
-      const { pages, next } = await this.#collect(shown, null, signal);
-      const last = this.#pages.findIndex((page) => page.url === pages.at(-1)?.url);
-      const below = this.#pages.length > MOST_REREAD && next ? this.#pages.slice(last + 1) : [];
-      const known = new Set(pages.map((page) => page.url));
-      const kept = below.filter((page) => !known.has(page.url));
-      this.#show([...pages, ...kept], kept.length ? this.#next : next);
-    });
+    for (let last; last !== this.#reading;) await (last = this.#reading);
+    return this.#start();
   }
 
   /** Refresh while something is awaited that may not be listed yet. */
@@ -98,53 +89,48 @@ export class PageList {
     return new URLSearchParams(entered.filter(([, value]) => value));
   }
 
+  /** Read the list from its start, as far as it is shown if the filters are still the same. */
   #start() {
-    this.#filters = this.#entered().toString();
-    return this.#read(async (signal) => {
-      try {
-        const { pages, next } = await this.#collect(PAGE, null, signal);
-        this.#show(pages, next);
-      } catch (error) {
-        if (!signal.aborted) this.#show([], null); // those that are shown fit other filters
-        throw error;
-      }
+    const filters = this.#entered().toString();
+    const before = filters === this.#filters ? this.#pages : [];
+    return this.#read(filters, async (signal) => {
+      const shown = Math.max(PAGE, Math.min(before.length, MOST_REREAD));
+      const { pages, next } = await this.#collect(filters, shown, null, signal);
+      const last = before.findIndex((page) => page.url === pages.at(-1)?.url);
+      const below = before.length > MOST_REREAD && next ? before.slice(last + 1) : [];
+      const kept = unlisted(below, pages);
+      return { pages: [...pages, ...kept], next: kept.length ? this.#next : next };
     });
   }
 
-  #more() {
-    return this.#read(async (signal) => {
-      const { pages, next } = await this.#collect(PAGE, this.#next, signal);
-      const first = this.#pages.length;
-      const known = new Set(this.#pages.map((page) => page.url));
-      this.#show([...this.#pages, ...pages.filter((page) => !known.has(page.url))], next);
-      if (this.#pages[first]) this.#rows.get(this.#pages[first].url).link.focus();
+  async #more() {
+    const before = this.#pages;
+    await this.#read(this.#filters, async (signal) => {
+      const { pages, next } = await this.#collect(this.#filters, PAGE, this.#next, signal);
+      return { pages: [...before, ...unlisted(pages, before)], next };
     });
+    this.focus(this.#pages[before.length]?.url);
   }
 
-  /** Read the list, instead of what is still being read. Returns the seconds to wait, if any. */
-  #read(act) {
+  /** Show what is read, and give up what is still being read. Returns the seconds to wait. */
+  #read(filters, collect) {
     this.#given.abort();
-    this.#given = new AbortController();
-    this.#reading = this.#reported(act, this.#given.signal);
+    const { signal } = this.#given = new AbortController();
+    this.#reading = collect(signal).then((found) => this.#show(found, filters)).catch((error) => {
+      if (signal.aborted) return 0;
+      if (filters !== this.#filters) this.#show({ pages: [], next: null }, filters);
+      say(byId("list-status"), error.status === 401 ? "" : words(error));
+      return error.retryAfter;
+    });
     return this.#reading;
   }
 
-  async #reported(act, signal) {
-    try {
-      await act(signal);
-      return 0;
-    } catch (error) {
-      if (!signal.aborted && error.status !== 401) say(byId("list-status"), words(error));
-      return error.retryAfter;
-    }
-  }
-
-  async #collect(count, cursor, signal) {
+  async #collect(filters, count, cursor, signal) {
     const pages = [];
     let next = cursor;
     for (let calls = 0; calls < MOST_CALLS && pages.length < count; calls += 1) {
       const limit = Math.min(MOST_AT_ONCE, count - pages.length);
-      const answer = await read(this.#address(limit, next), { signal });
+      const answer = await read(listAddress(filters, limit, next), { signal });
       pages.push(...answer.items);
       next = answer.next;
       if (next === null) break;
@@ -152,21 +138,10 @@ export class PageList {
     return { pages, next };
   }
 
-  #address(limit, cursor) {
-    const { q, host, status, since } = Object.fromEntries(this.#entered());
-    return address("metadata/pages", {
-      q,
-      host: host?.toLowerCase(),
-      status: status?.split(" "),
-      updated_since: since && new Date(now() - since * 1000).toISOString(),
-      limit,
-      cursor,
-    });
-  }
-
-  #show(pages, next) {
+  #show({ pages, next }, filters) {
     this.#pages = pages;
     this.#next = next;
+    this.#filters = filters;
     const wanted = new Set(pages.map((page) => page.url));
     for (const [url, row] of this.#rows) if (!wanted.has(url)) this.#remove(url, row);
     pages.forEach((page, index) => {
@@ -175,7 +150,7 @@ export class PageList {
       if (there !== row.element) this.#body.insertBefore(row.element, there ?? null);
     });
     byId("more").hidden = next === null;
-    say(byId("list-status"), summary(pages, next, this.#filters !== ""));
+    say(byId("list-status"), summary(pages, next, filters !== ""));
   }
 
   #rowOf(page) {
@@ -225,7 +200,9 @@ class Row {
     host.replaceChildren(make("a", { href: others }, shortened(where, 80)));
     say(http, result ? String(result.status_code) : "");
     say(bytes, result ? size(result.body_bytes) : "");
-    checked.replaceChildren(age(page.checked_at ?? page.updated_at));
+    const untried = isPending(page) ? ["not checked yet"] : ["tried ", age(page.updated_at)];
+    const said = page.checked_at ? ["checked ", age(page.checked_at)] : untried;
+    checked.replaceChildren(make("small", {}, ...said));
   }
 }
 
@@ -234,6 +211,21 @@ export function badge(page) {
   const refresh = page.refresh && make("small", {}, `refresh ${statusWords(page.refresh.status)}`);
   return make("span", { class: `badge ${page.status.toLowerCase()}` },
     statusWords(page.status), refresh);
+}
+
+function listAddress(filters, limit, cursor) {
+  const { q, host, status, since } = Object.fromEntries(new URLSearchParams(filters));
+  return address("metadata/pages", {
+    ...{ q, host, limit, cursor },
+    status: status?.split(" "),
+    updated_since: since && new Date(now() - since * 1000).toISOString(),
+  });
+}
+
+/** Return those pages that are not among the others. */
+function unlisted(pages, others) {
+  const known = new Set(others.map((page) => page.url));
+  return pages.filter((page) => !known.has(page.url));
 }
 
 function summary(pages, next, isFiltered) {

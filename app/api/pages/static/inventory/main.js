@@ -21,7 +21,6 @@ function route() {
   if (url !== null && byId("record").hidden) scrolled = scrollY;
   byId("overview").hidden = url !== null;
   byId("record").hidden = url === null;
-  byId("trouble").hidden = true;
   if (url !== null) {
     record.open(url);
     return;

@@ -4,16 +4,18 @@ import { Problem } from "./api.js";
 import { byId, say } from "./elements.js";
 import { shortened } from "./text.js";
 
-/** Say that something was done. */
+/** Say that something was done, in place of what was said before. */
 export function news(text) {
   say(byId("news"), text);
+  byId("trouble").hidden = true;
 }
 
 /** Say what went wrong. Calls that were given up are no errors, and 401 has a form of its own. */
-export function trouble(error) {
+export function trouble(error, about = "") {
+  news("");
   if (error.name === "AbortError" || error.status === 401) return;
   if (!(error instanceof Problem)) console.error(error);
-  say(byId("trouble"), words(error));
+  say(byId("trouble"), about + words(error));
   byId("trouble").hidden = false;
 }
 

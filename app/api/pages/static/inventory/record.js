@@ -36,9 +36,8 @@ export class RecordView {
 
   /** Show a page, and go on showing it as it changes. */
   open(url) {
+    this.close();
     this.#url = url;
-    this.#page = null;
-    this.#seen = "";
     this.#status = make("div", { role: "status" });
     this.#body = make("div", {});
     const heading = make("h2", { tabindex: -1, id: "record-heading" }, shortened(url, 200));
@@ -56,6 +55,8 @@ export class RecordView {
   close() {
     const left = this.#url;
     this.#url = this.#page = null;
+    this.#seen = "";
+    byId("delete-dialog").close("");
     return left;
   }
 
@@ -63,20 +64,32 @@ export class RecordView {
     const url = this.#url;
     try {
       const page = await read(address("metadata", { url, queue: "false", fields: FIELDS }));
-      if (url === this.#url) this.#show(page);
+      this.#ifShown(url, () => this.#show(page));
       return 0;
     } catch (error) {
-      if (url === this.#url) trouble(error);
+      this.#ifShown(url, () => error.status === 404 ? this.#show(null) : trouble(error));
       return error.retryAfter;
     }
   }
 
+  /** Do something unless the person has left the page: answers take their time. */
+  #ifShown(url, act) {
+    return this.#url === url ? act() : null;
+  }
+
+  /** Show a record, or null: there is none, and it is not read again until somebody asks for it. */
   #show(page) {
     byId("trouble").hidden = true;
+    const known = this.#page ? "no longer known" : "not known";
     this.#page = page;
     const seen = JSON.stringify(page);
     if (seen === this.#seen) return;
     this.#seen = seen;
+    if (page === null) {
+      this.#status.replaceChildren(`This page is ${known}.`);
+      this.#body.replaceChildren(make("a", { href: "#" }, "See those that are"));
+      return;
+    }
     const name = page.metadata?.document?.title || page.url;
     say(byId("record-heading"), shortened(name, 200));
     document.title = `${shortened(name, 80)} - Inventory`;
@@ -97,16 +110,14 @@ export class RecordView {
     if (pressed.ariaBusy === "true") return;
     pressed.ariaBusy = "true";
     news("Asked for a new fetch …");
-    byId("trouble").hidden = true;
     try {
       const ended = fetchAnew(url);
-      if (this.#url === url) setTimeout(() => this.#refresh(), 300);
-      await ended;
-      if (this.#url === url) await this.#refresh();
-      news("The fetch has ended.");
+      setTimeout(() => this.#ifShown(url, () => this.#refresh()), 300);
+      const not = isPending(await ended) ? "not " : "";
+      this.#ifShown(url, () => news(`The fetch has ${not}ended.`));
+      await this.#ifShown(url, () => this.#refresh());
     } catch (error) {
-      news("");
-      trouble(error);
+      this.#ifShown(url, () => trouble(error));
     } finally {
       pressed.ariaBusy = "false";
     }
@@ -121,10 +132,11 @@ export class RecordView {
       try {
         await call(address("metadata", { url }), { method: "DELETE" });
         const told = () => news(`Deleted ${shortened(url, 200)}.`);
+        if (this.#url !== url) return told();
         addEventListener("hashchange", told, { once: true });
         location.hash = "";
       } catch (error) {
-        trouble(error);
+        trouble(error, `${shortened(url, 200)} is not deleted: `);
       }
     }, { once: true });
     dialog.showModal();

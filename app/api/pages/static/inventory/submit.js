@@ -5,14 +5,14 @@ import { button, byId, make } from "./elements.js";
 import { words } from "./news.js";
 import { pause, visibility } from "./repeating.js";
 import { shortened } from "./text.js";
-import { errorWords, size, statusWords } from "./words.js";
+import { errorWords, isPending, size, statusWords } from "./words.js";
 
 const WAIT_SECONDS = 20;
 const MOST_WAITING = 3; // browsers have six connections to a server, and other calls need some
-const POLL_SECONDS = 2;
-const MOST_UNKNOWN = 10; // a request is recorded just after it is accepted
+const LONGEST_PAUSE = 30; // in seconds; the first one takes 2, and each is longer than the last
+const PATIENCE = 300; // after so many seconds it is left to the list to show the end
+const RECORDED_SECONDS = 20; // a request is recorded just after it is accepted
 const MOST_SHOWN = 3;
-const ENDED = ["COMPLETED", "FAILED_PERMANENT", "DELETED"];
 
 let waiting = 0;
 
@@ -27,7 +27,7 @@ export function listenForUrls(list) {
   });
 }
 
-/** Ask for a page anew, and wait. Returns the page, or what became of the request. */
+/** Ask for a page anew, and wait some minutes. Returns the page, or the state of the request. */
 export async function fetchAnew(url) {
   const waitSeconds = waiting < MOST_WAITING ? WAIT_SECONDS : 0;
   waiting += 1;
@@ -59,24 +59,27 @@ async function submit(url, list) {
   }
 }
 
-/** Wait until a request has ended that was not answered in time, after retries perhaps. */
-async function untilEnded({ url, request_id: id }) {
-  let unknown = 0;
-  for (;;) {
-    await pause(POLL_SECONDS);
+/** Watch a request that was not answered in time, ever more slowly. Returns its last state. */
+async function untilEnded(asked) {
+  const place = address(`metadata/requests/${encodeURIComponent(asked.request_id)}`);
+  let [state, waited, seconds] = [asked, 0, 2];
+  while (waited < PATIENCE && isPending(state)) {
+    await pause(seconds);
     await visibility();
+    waited += seconds;
+    seconds = Math.min(seconds * 1.3, LONGEST_PAUSE);
     try {
-      const state = await read(address(`metadata/requests/${encodeURIComponent(id)}`));
-      if (ENDED.includes(state.status)) return { ...state, url };
+      state = { ...await read(place), url: asked.url };
     } catch (error) {
-      if (error.status === 404) unknown += 1;
-      if (error.status === 404 ? unknown > MOST_UNKNOWN : !error.retryAfter) throw error;
-      await pause(error.retryAfter);
+      if (error.status === 404 ? waited > RECORDED_SECONDS : !error.retryAfter) throw error;
+      seconds = Math.max(seconds, error.retryAfter);
     }
   }
+  return state;
 }
 
 function outcome({ status, metadata, error }) {
+  if (isPending({ status })) return `${statusWords(status)}. The list shows how it goes on.`;
   if (error) return `${statusWords(status)}. ${errorWords(error.kind)}`;
   if (!metadata?.status_code) return `${statusWords(status)}.`;
   return `${statusWords(status)}: HTTP ${metadata.status_code}, ${size(metadata.body_bytes)}.`;
