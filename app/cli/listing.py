@@ -53,12 +53,14 @@ Since = Annotated[
     datetime | None,
     typer.Option(
         "--since",
+        "--updated-since",
         metavar="TIME",
         parser=moment,
         help="Only pages that have changed since then: 2026-01-01T00:00:00Z, or an age such as 2h "
         "or 7d (units: s, m, h, d)",
     ),
 ]
+Text = Annotated[str, typer.Option("--q", help="The same as WORD..., in one text")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="How many pages to list")]
 All = Annotated[bool, typer.Option("--all", help="List all, whatever --limit says")]
 
@@ -68,6 +70,7 @@ def list_pages(  # noqa: PLR0913 - each is an option of its own
     *,
     status: Statuses = None,
     host: Host = None,
+    q: Text = "",
     since: Since = None,
     limit: Limit = 50,
     every: All = False,
@@ -84,7 +87,11 @@ def list_pages(  # noqa: PLR0913 - each is an option of its own
     Exit code: 0, or 2 if the API does not answer or refuses the call.
     """
     filters: dict[str, str | list[str]] = {"status": [*(status or ())]}
-    given = {"host": host, "q": " ".join(words or ()), "updated_since": since and since.isoformat()}
+    given = {
+        "host": host,
+        "q": " ".join([*(words or ()), q]).strip(),
+        "updated_since": since and since.isoformat(),
+    }
     filters |= {name: value for name, value in given.items() if value}
     client = ApiClient(api, TIMEOUT_SECONDS, key=key)
     run(_list(client, filters, math.inf if every else limit, as_json=as_json))
