@@ -10,12 +10,14 @@ TOGETHER = (
     "tests/browser/",
     "tests/integration/test_api_bounds.py",
     "tests/integration/test_command_line.py",
+    "tests/integration/test_demo.py",
     "tests/integration/test_fresh_results.py",
     "tests/integration/test_reading.py",
     "tests/integration/test_reextract.py",
     "tests/integration/test_waiting_for_pages.py",
 )
-"""Folders and files whose tests share a Chromium, or processes of the service."""
+"""Folders and files whose tests share a Chromium or processes of the service, or cannot run side by
+side: there is one demo at a time in a folder."""
 
 
 def place_of(nodeid: str) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Container
 from dataclasses import replace
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 from uuid import UUID
 
 from pydantic import (
@@ -14,7 +14,6 @@ from pydantic import (
     FailFast,
     Field,
     create_model,
-    model_validator,
 )
 from pydantic.json_schema import SkipJsonSchema
 
@@ -134,27 +133,35 @@ class PageQuery(_Schema):
     fields: str | SkipJsonSchema[None] = Field(default=None, **FIELDS)
 
 
-CURSOR = "^[0-9]{1,14}-[0-9a-f]{24}$"
+CURSOR = "^([0-9]{1,14}-[0-9a-f]{24})?$"
 """A time in milliseconds since 1970 and the key of a record, for `app/api/lists.py` alone."""
+
+
+def _given(value: Any) -> Any:
+    """Take `status=` for no status and `updated_since=` for no time, as forms send them."""
+    return [it for it in value if it] if isinstance(value, list) else value or None
 
 
 class ListQuery(_Schema):
     """The query of `GET /metadata/pages`. A page is listed if all that is given holds."""
 
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_what_is_empty(cls, values: Any) -> Any:
-        """Take `host=` for no host, as forms send it."""
-        return {name: value for name, value in values.items() if value not in ("", [""])}
-
-    status: list[ListedStatus] = Field(default=[])
+    status: Annotated[list[ListedStatus], BeforeValidator(_given)] = Field(
+        default=[],
+        json_schema_extra={"items": {"type": "string", "enum": ["", *get_args(ListedStatus)]}},
+    )
     """How far the page has come. Several may be given; without any, all are listed."""
 
     host: str | SkipJsonSchema[None] = Field(default=None, max_length=300, examples=["example.com"])
     """The host of the URL. A port, and what else a URL has, is left out. A text that is no host
     finds nothing."""
 
-    updated_since: AwareDatetime | None = Field(default=None, examples=["2026-01-01T00:00:00Z"])
+    updated_since: Annotated[AwareDatetime | None, BeforeValidator(_given)] = Field(
+        default=None,
+        examples=["2026-01-01T00:00:00Z"],
+        json_schema_extra={
+            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]
+        },
+    )
     """The record has changed at this time or later."""
 
     q: str = Field(default="", max_length=200, examples=["exam"])

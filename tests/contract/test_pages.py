@@ -31,6 +31,7 @@ from app.models import (
 from app.services import Pages
 from app.store import pages as page_repository
 from app.store.claims import Claims
+from app.store.indexes import LISTING_INDEXES
 from app.store.mongo import CommandTimer, Database
 from app.store.pages import PageRepository
 from app.store.progress import mentioning
@@ -534,6 +535,7 @@ async def test_opening_a_second_time_keeps_the_indexes(
         *("_id_", "url_1", "created_at_1"),
         *("processing.waiting_1", "processing.covered.request_id_1"),
         *("unpublished.event_id_1", "deleted_at_1"),
+        *LISTING_INDEXES,
     }
 
 

@@ -430,8 +430,18 @@ def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
     assert api.running
     service.pages.drop_index("url_1")
     requests = "processing.waiting, processing.covered.request_id"
-    left = f"_id, created_at, {requests}, unpublished.event_id, deleted_at"
+    lists = "status, host, updated_at, search"
+    left = f"_id, created_at, {requests}, unpublished.event_id, deleted_at, {lists}"
     assert examined(service)["indexes"] == ("problem", f"only these indexes exist: {left}")
+
+
+def test_a_dropped_index_of_lists_is_made_by_migrate(service: Service, api: Api) -> None:
+    assert api.running
+    service.pages.drop_index("listed_by_term")
+    ran = pagemeta(service, "doctor", "--api", NOWHERE)
+    assert "`pagemeta migrate`" in " ".join(ran.stdout.split())
+    assert pagemeta(service, "migrate", "--yes").exit_code == 0
+    assert examined(service)["indexes"][0] == "ok"
 
 
 def test_an_index_for_another_number_of_days_is_a_problem(service: Service) -> None:
