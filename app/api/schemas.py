@@ -1,6 +1,7 @@
 """What HTTP callers send and receive."""
 
-from collections.abc import Container
+import re
+from collections.abc import Callable, Container
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -133,19 +134,39 @@ class PageQuery(_Schema):
     fields: str | SkipJsonSchema[None] = Field(default=None, **FIELDS)
 
 
-CURSOR = "^([0-9]{1,14}-[0-9a-f]{24})?$"
+CURSOR = "[0-9]{1,14}-[0-9a-f]{24}"
 """A time in milliseconds since 1970 and the key of a record, for `app/api/lists.py` alone."""
 
 
-def _given(value: Any) -> Any:
-    """Take `status=` for no status and `updated_since=` for no time, as forms send them."""
-    return [it for it in value if it] if isinstance(value, list) else value or None
+# Forms send `status=` for no status, and so on.
+
+
+def _statuses(values: list[str]) -> list[str]:
+    return [value for value in values if value]
+
+
+def _moment(text: str) -> str | None:
+    if text and not re.match("[0-9]{4}-", text):  # pydantic takes a number for seconds since 1970
+        raise ValueError("not a time; write it like 2026-01-31T12:00:00Z")
+    return text or None
+
+
+def _or_empty(**kind: str) -> Callable[[dict[str, Any]], None]:
+    """Publish that a parameter is a text of a kind, or empty."""
+    kinds = [{"type": "string"} | kind, {"type": "string", "maxLength": 0}]
+
+    def change(schema: dict[str, Any]) -> None:
+        for name in ("type", "pattern"):
+            schema.pop(name, None)
+        schema["anyOf"] = kinds
+
+    return change
 
 
 class ListQuery(_Schema):
     """The query of `GET /metadata/pages`. A page is listed if all that is given holds."""
 
-    status: Annotated[list[ListedStatus], BeforeValidator(_given)] = Field(
+    status: Annotated[list[ListedStatus], BeforeValidator(_statuses)] = Field(
         default=[],
         json_schema_extra={"items": {"type": "string", "enum": ["", *get_args(ListedStatus)]}},
     )
@@ -155,12 +176,10 @@ class ListQuery(_Schema):
     """The host of the URL. A port, and what else a URL has, is left out. A text that is no host
     finds nothing."""
 
-    updated_since: Annotated[AwareDatetime | None, BeforeValidator(_given)] = Field(
+    updated_since: Annotated[AwareDatetime | None, BeforeValidator(_moment)] = Field(
         default=None,
         examples=["2026-01-01T00:00:00Z"],
-        json_schema_extra={
-            "anyOf": [{"type": "string", "format": "date-time"}, {"type": "string", "maxLength": 0}]
-        },
+        json_schema_extra=_or_empty(format="date-time"),
     )
     """The record has changed at this time or later."""
 
@@ -171,7 +190,11 @@ class ListQuery(_Schema):
     limit: int = Field(default=50, ge=1, le=100)
     """How many pages to list."""
 
-    cursor: str | SkipJsonSchema[None] = Field(default=None, pattern=CURSOR)
+    cursor: str | SkipJsonSchema[None] = Field(
+        default=None,
+        pattern=f"^({CURSOR})?$",
+        json_schema_extra=_or_empty(pattern=f"^{CURSOR}$"),
+    )
     """The `next` of an answer, to go on after its last page. The filters are to be sent again."""
 
 

@@ -229,6 +229,7 @@ async def test_each_entry_has_what_a_read_of_its_page_has_less_what_is_long(
         ({"status": "DELETED"}, "query.status.0", "QUEUED"),
         ({"updated_since": "yesterday"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"updated_since": "2026-01-01T00:00:00"}, "query.updated_since", "2026-01-31T12:00:00Z"),
+        ({"updated_since": "1767225600"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"limit": 0}, "query.limit", "greater than or equal to 1"),
         ({"limit": 101}, "query.limit", "less than or equal to 100"),
         ({"limit": "many"}, "query.limit", "send a whole number"),
