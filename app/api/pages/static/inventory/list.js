@@ -201,7 +201,8 @@ class Row {
     say(http, result ? String(result.status_code) : "");
     say(bytes, result ? size(result.body_bytes) : "");
     const untried = isPending(page) ? ["not checked yet"] : ["tried ", age(page.updated_at)];
-    const said = page.checked_at ? ["checked ", age(page.checked_at)] : untried;
+    const heading = make("span", { class: "name" }, "checked "); // a phone has no heading for it
+    const said = page.checked_at ? [heading, age(page.checked_at)] : untried;
     checked.replaceChildren(make("small", {}, ...said));
   }
 }
