@@ -10,6 +10,7 @@ from uuid import UUID
 
 from app.models import ENDED_STATUSES, Awaited
 from app.store.claims import COVERED, Bson
+from app.store.indexes import BY_URL
 
 _HAS_OUTCOME = {"$lt": ["$$this.outcome", "$processing.outcome"]}
 _WITH_OUTCOME = {"$filter": {"input": COVERED, "as": "this", "cond": _HAS_OUTCOME}}
@@ -24,7 +25,7 @@ _DECIDING_FIELDS = {
 
 async def answered(pages: Any, waits: Collection[Awaited]) -> set[Awaited]:
     """Return those waits that are over. Raises the driver's errors."""
-    cursor = pages.find(_matching(waits), _DECIDING_FIELDS)
+    cursor = pages.find(_matching(waits), _DECIDING_FIELDS, hint=BY_URL)
     over = {document["url"]: _over(document) async for document in cursor}
     return {it for it in waits if it.request_id in over.get(it.url, ())}
 

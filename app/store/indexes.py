@@ -52,6 +52,11 @@ LISTING_INDEXES: dict[str, list[tuple[str, int]]] = {
 """The keys of each index by its name. `GET /metadata/pages` needs all of them."""
 
 
+BY_URL = "url_1"
+"""The name of the index of URLs, for queries of known pages that ask for their status too. Without
+it MongoDB would try the indexes of lists as well, and might read every page of that status."""
+
+
 async def prepare_indexes(pages: Any, retention_days: int) -> None:
     """Make what is missing, less the indexes of lists where the collection is large."""
     await pages.create_index("url", unique=True)

@@ -50,7 +50,7 @@ from app.store.claims import (
     record_head,
     released,
 )
-from app.store.indexes import ASKED_AT
+from app.store.indexes import ASKED_AT, BY_URL
 from app.store.mongo import Database, translated_errors, upsert_all
 from app.store.outbox import (
     deletion,
@@ -126,7 +126,9 @@ class PageRepository:
         """
         projection = self._fields | whole_metadata_fields(fields)
         with translated_errors():
-            document = await self._database.pages.find_one({"url": url} | IS_KNOWN, projection)
+            document = await self._database.pages.find_one(
+                {"url": url} | IS_KNOWN, projection, hint=BY_URL
+            )
         return self._read(document, fields) if document else None
 
     @TRACER.start_as_current_span("pages.answered")
@@ -175,7 +177,9 @@ class PageRepository:
             ASKED_AT: "$$NOW",
         }
         with translated_errors():
-            result = await self._database.pages.update_one(_unchanged(record), [{"$set": queued}])
+            result = await self._database.pages.update_one(
+                _unchanged(record), [{"$set": queued}], hint=BY_URL
+            )
         return bool(result.modified_count)
 
     @TRACER.start_as_current_span("pages.reserve_refresh")
@@ -205,6 +209,7 @@ class PageRepository:
                 [{"$set": reserved}],
                 projection=self._fields | metadata_fields(fields),
                 return_document=ReturnDocument.AFTER,
+                hint=BY_URL,
             )
         return record_of(document, fields) if document else None
 
@@ -233,8 +238,9 @@ class PageRepository:
             await self._database.pages.update_one(
                 _reserved(request) | was_deleted,
                 _without_waiting(request) | {"$set": deleted_again},
+                hint=BY_URL,
             )
-            await self._database.pages.delete_one(_reserved(request))
+            await self._database.pages.delete_one(_reserved(request), hint=BY_URL)
 
     @TRACER.start_as_current_span("pages.restore")
     async def restore(self, record: PageRecord, request: PageRequest) -> None:
@@ -250,7 +256,9 @@ class PageRepository:
         }
         with translated_errors():
             await self._database.pages.update_one(
-                _reserved(request), _without_waiting(request) | {"$set": as_it_was}
+                _reserved(request),
+                _without_waiting(request) | {"$set": as_it_was},
+                hint=BY_URL,
             )
 
     async def is_suspect(self, delivery: Delivery) -> bool:
@@ -374,6 +382,7 @@ class PageRepository:
                 [{"$set": _deleted(deletion(event_id) if tells else None)}, {"$unset": _FORGOTTEN}],
                 projection={"unpublished": True},
                 return_document=ReturnDocument.AFTER,
+                hint=BY_URL,
             )
         return last_unpublished(document) if document and tells else None
 
@@ -403,7 +412,8 @@ class PageRepository:
 
     def _find_some(self, urls: set[str], fields: Fields) -> Any:
         projection = self._fields | metadata_fields(fields)
-        return self._database.pages.find({"url": {"$in": list(urls)}} | IS_KNOWN, projection)
+        matching = {"url": {"$in": list(urls)}} | IS_KNOWN
+        return self._database.pages.find(matching, projection, hint=BY_URL)
 
     def _read(self, document: Bson, fields: Fields) -> PageRecord:
         """Return a record that is to be shown to a reader."""

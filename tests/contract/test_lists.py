@@ -1,5 +1,6 @@
 """Lists of pages on a real database, on both drivers: what they show, in order, and the cost."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,7 @@ from pymongo.collection import Collection
 from app.errors import NotIndexed, StoreUnavailable
 from app.extractor.document import extract
 from app.models import (
+    Awaited,
     Delivery,
     PageFilter,
     PageList,
@@ -341,3 +343,23 @@ def stock(collection: Collection[dict[str, Any]]) -> None:
         }
         for number in range(COUNT)
     )
+
+
+async def test_what_is_known_by_its_url_is_never_looked_for_by_its_status(
+    pages: PageRepository, collection: Collection[dict[str, Any]]
+) -> None:
+    # There is one page with a result. So the index of statuses looks better to the database, until
+    # there are a million, and it still goes by what it has learned.
+    await completed(pages, "http://e.test/")
+    urls = [f"http://e.test/{number}" for number in range(200)]
+    for url in urls:
+        await queued(pages, url)
+    collection.database.command("profile", 2)
+    for _ in range(3):
+        assert await pages.answered([Awaited(url) for url in urls]) == set()
+        assert all(await asyncio.gather(*map(pages.find, urls)))
+        await pages.find_with_source(urls[0])
+    collection.database.command("profile", 0)
+    looks = list(collection.database["system.profile"].find({"op": "query"}))
+    plans = {plan for look in looks for plan in look["planSummary"].split(", ")}
+    assert plans == {"IXSCAN { url: 1 }"}
