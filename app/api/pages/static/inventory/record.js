@@ -153,10 +153,10 @@ function partsOf(page) {
   parts.push(
     section("The answer", answerOf(result)),
     section("The way to the page", way(page.url, result)),
-    section(`Headers (${result.headers.length})`, pairs(["Name", "Value"], result.headers,
-      ({ name, value: text }) => [value(name), value(text)])),
-    section(`Cookies (${result.cookies.length})`, pairs(["Name", "Value", "Valid"], result.cookies,
-      (cookie) => [value(cookie.name), value(cookie.value), value(validity(cookie))])),
+    section(`Headers (${result.headers.length})`, pairs("Headers", ["Name", "Value"],
+      result.headers, ({ name, value: text }) => [value(name), value(text)])),
+    section(`Cookies (${result.cookies.length})`, pairs("Cookies", ["Name", "Value", "Valid"],
+      result.cookies, (cookie) => [value(cookie.name), value(cookie.value), value(validity(cookie))])),
   );
   const said = result.document;
   if (said) parts.push(section("What the page says of itself", documentOf(said)));
@@ -242,11 +242,11 @@ function way(url, result) {
 }
 
 /** Return a table of rows whose first cell is their heading. */
-function pairs(headings, items, cells) {
+function pairs(name, headings, items, cells) {
   if (!items.length) return make("p", {}, "None.");
   const head = make("tr", {}, ...headings.map((text) => make("th", { scope: "col" }, text)));
   const body = make("tbody", {});
-  const table = make("table", {}, make("thead", {}, head), body);
+  const table = make("table", { "aria-label": name }, make("thead", {}, head), body);
   const more = fill(body, items, (item) => {
     const [first, ...others] = cells(item);
     const rest = others.map((cell) => make("td", {}, cell));
