@@ -106,7 +106,9 @@ def hears_each_event_once(
         listener.wait_for(*expected, ("completed", url, "/last"))
         eventually(service.unacknowledged, lambda count: count == 0)
         assert listener.stop() == 0
-    assert service.queue(QUEUE).ready == 0
+    # What RabbitMQ says of a quorum queue is up to five seconds old. So the acknowledgement of the
+    # last event may have been under way still: then that event would be delivered again.
+    assert service.queue(QUEUE).ready <= 1
 
 
 # --- Generated models ---
