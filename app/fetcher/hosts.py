@@ -4,14 +4,11 @@ A turn is the right to have one connection.
 """
 
 import asyncio
-import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from throttled import RateLimiterType, Throttled, rate_limiter
-from throttled.store import MemoryStore
-
 from app.errors import HostBusy, TooManyFetches
+from app.rates import MinuteLimit, store_for
 
 PATIENCE_SECONDS = 0.25
 """How long a page may wait for a turn. It holds a slot of the worker meanwhile, which pages of
@@ -20,8 +17,6 @@ other hosts could use."""
 
 MAX_PACED_HOSTS = 20_000
 """Beyond so many in two minutes the ones asked the longest ago begin anew. They take 10 MB."""
-
-_COUNTS_OF_ONE = 2  # the numbers that the sliding window has of each host
 
 
 class _Host:
@@ -84,32 +79,18 @@ class HostTurns:
 
 
 class HostPace:
-    """At most `per_minute` fetches begin at each host in a minute; 0 is any number.
-
-    throttled-py counts by its sliding window: the fetches of this minute, and those of the minute
-    before in proportion to how much of that the last 60 seconds hold.
-    """
+    """At most `per_minute` fetches begin at each host in a minute; 0 is any number."""
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._limiter = _limiter(per_minute) if per_minute else None
+        self._limit = MinuteLimit(per_minute, store_for(MAX_PACED_HOSTS)) if per_minute else None
 
     def begin(self, name: str) -> None:
         """Count a fetch that begins at a host. Raises `TooManyFetches` if none may begin now."""
-        if self._limiter is None:
+        if self._limit is None:
             return
-        result = self._limiter.limit(name)
-        if result.limited:
-            seconds = max(1, math.ceil(result.state.retry_after))
+        if seconds := self._limit.use(name).retry_after_seconds:
             raise TooManyFetches(
                 f"FETCH_PER_HOST_PER_MINUTE is {self._per_minute}, and so many fetches began at "
                 f"{name} within a minute; the next one may begin in {seconds} s"
             )
-
-
-def _limiter(per_minute: int) -> Throttled:
-    return Throttled(
-        using=RateLimiterType.SLIDING_WINDOW.value,
-        quota=rate_limiter.per_min(per_minute),
-        store=MemoryStore(options={"MAX_SIZE": MAX_PACED_HOSTS * _COUNTS_OF_ONE}),
-    )
