@@ -22,7 +22,6 @@ page is being fetched for another request. Either is over in seconds as a rule. 
 the second: otherwise hundreds of messages for one slow host would come back after each first delay
 for as long as the host takes, and cost more than the pages of other hosts."""
 
-
 DEFERRALS_WITH_EACH_DELAY = 6
 """How often a message that is put off by a bound on fetches a minute waits each of the delays, from
 the second on. So a few messages come back about when their host may be asked again, and thousands
@@ -88,8 +87,16 @@ class RetryPolicy:
         """
         return self.delay_after(1 if deferrals <= short_delays else 2)
 
+    def delay_without_database(self, deferrals: int) -> float:
+        """Return that of a message that was deferred because the database is away."""
+        return self.delay_of_deferral(deferrals, SHORT_DELAYS_WITHOUT_DATABASE)
+
+    def delay_while_busy(self, deferrals: int) -> float:
+        """Return that of a message whose host or page is busy."""
+        return self.delay_of_deferral(deferrals, SHORT_DELAYS_WHILE_BUSY)
+
     def delay_at_bound(self, deferrals: int) -> float:
-        """Return the same for a message whose host was asked as often as it may be in a minute.
+        """Return that of a message whose host was asked as often as it may be in a minute.
 
         The second delay comes first, as a minute is not over in seconds, and then the longer ones.
         """

@@ -54,8 +54,6 @@ from app.models import (
 )
 from app.redaction import Redaction
 from app.retries import (
-    SHORT_DELAYS_WHILE_BUSY,
-    SHORT_DELAYS_WITHOUT_DATABASE,
     WRITE_AGAIN,
     GiveUp,
     Keep,
@@ -337,13 +335,11 @@ class Collector:
         try:
             return await self._told(await self._collect(delivery, alone=alone), delivery.request)
         except StoreUnavailable as exc:
-            return self._deferred(delivery, str(exc), SHORT_DELAYS_WITHOUT_DATABASE)
+            return _deferred(delivery, str(exc), self._retries.delay_without_database)
         except TooManyFetches as exc:
-            deferrals = delivery.deferrals + 1
-            delay_seconds = self._retries.delay_at_bound(deferrals)
-            return Deferred(delivery.request, str(exc), delay_seconds, deferrals)
+            return _deferred(delivery, str(exc), self._retries.delay_at_bound)
         except HostBusy as exc:
-            return self._deferred(delivery, str(exc), SHORT_DELAYS_WHILE_BUSY)
+            return _deferred(delivery, str(exc), self._retries.delay_while_busy)
 
     async def _collect(self, delivery: Delivery, *, alone: bool) -> Outcome:
         claim = await self._pages.claim(delivery, lease_seconds=self._lease_seconds, alone=alone)
@@ -352,7 +348,7 @@ class Collector:
                 return claim
             case Busy():
                 reason = "the page is being fetched for an earlier request"
-                return self._deferred(delivery, reason, SHORT_DELAYS_WHILE_BUSY)
+                return _deferred(delivery, reason, self._retries.delay_while_busy)
             case Claim(attempt=attempt) if attempt > self._retries.max_attempts:
                 return await self._give_up(claim, ATTEMPTS_EXHAUSTED)
         with logger.contextualize(attempt=claim.attempt):
@@ -363,11 +359,6 @@ class Collector:
         if self._tells and isinstance(outcome, Coalesced):
             return replace(outcome, events=await self._pages.find_events(request))
         return outcome
-
-    def _deferred(self, delivery: Delivery, reason: str, short_delays: int) -> Deferred:
-        deferrals = delivery.deferrals + 1
-        delay_seconds = self._retries.delay_of_deferral(deferrals, short_delays)
-        return Deferred(delivery.request, reason, delay_seconds, deferrals)
 
     async def _attempt(self, claim: Claim, request: PageRequest) -> Outcome:
         try:
@@ -464,6 +455,11 @@ class Collector:
     def _event(self, make: Callable[[], PageEvent]) -> PageEvent | None:
         """Return the event that tells of an outcome, None if nobody is to be told."""
         return make() if self._tells else None
+
+
+def _deferred(delivery: Delivery, reason: str, delay_of: Callable[[int], float]) -> Deferred:
+    deferrals = delivery.deferrals + 1
+    return Deferred(delivery.request, reason, delay_of(deferrals), deferrals)
 
 
 async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageStatus | None:

@@ -72,7 +72,8 @@ SABOTAGES = (
     Sabotage(
         "a request during a fetch causes one more",
         "app/services.py",
-        "return self._deferred(delivery, reason, SHORT_DELAYS_WHILE_BUSY)\n            case Claim(",
+        "return _deferred(delivery, reason, self._retries.delay_while_busy)\n"
+        "            case Claim(",
         'return Coalesced("in_progress")\n            case Claim(',
         "test_worker_faults.py::test_requests_during_a_fetch_cause_one_more_fetch",
     ),
