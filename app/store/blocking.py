@@ -28,6 +28,19 @@ def driver_errors_told(what: str) -> Iterator[None]:
         raise DatabaseUnreachable(f"MongoDB could not be {what}: {reason}") from exc
 
 
+def in_batches(
+    pages: Collection[Bson], shown: Bson, size: int, *, key: str
+) -> Iterator[list[Bson]]:
+    """Yield all records, some at a time, in the order of an indexed field that is among the shown.
+
+    A record whose key is changed meanwhile may come twice or not at all.
+    """
+    after: Bson = {}
+    while found := list(pages.find(after, shown).sort(key).limit(size)):
+        yield found
+        after = {key: {"$gt": found[-1][key]}}
+
+
 @contextmanager
 def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collection[Bson]]:
     """Connect to the database `name`, within `timeout_seconds`, and yield its collection of pages.

@@ -14,6 +14,7 @@ from pymongo.collection import Collection
 from app.errors import UnreadableRecord
 from app.models import Document, Header
 from app.search import search_terms
+from app.store.blocking import in_batches
 from app.store.claims import Bson
 from app.store.mongo import not_storable_told
 from app.urls import host_of
@@ -60,13 +61,9 @@ class StoredPages:
 
     def batches(self) -> Iterator[Sequence[Head]]:
         """Yield the heads of all records, some at a time."""
-        after: Bson = {}
         fields = ("metadata.content_type", "metadata.document.extractor_version")
-        while found := list(
-            self._pages.find(after, dict.fromkeys(fields, True)).sort("_id").limit(BATCH)
-        ):
+        for found in in_batches(self._pages, dict.fromkeys(fields, True), BATCH, key="_id"):
             yield [_head(record) for record in found]
-            after = {"_id": {"$gt": found[-1]["_id"]}}
 
     def source(self, head: Head) -> Source | None:
         """Return what a page is read from, or None if it has no stored source or is gone.

@@ -16,6 +16,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from app.models import PageStatus
+from app.store.blocking import in_batches
 from app.store.claims import COVERED, IS_HELD, NEXT_REVISION, WAITING, Bson, is_finished
 from app.store.indexes import ASKED_AT
 from app.urls import canonical_or_none, host_of
@@ -55,17 +56,11 @@ class Respelling:
 
     def misspelled(self) -> Iterator[Misspelled]:
         """Yield the records that are to be moved. Reads only the index of the URLs."""
-        after: Bson = {}
-        while found := [
-            record["url"]
-            for record in self._pages.find(after, {"_id": False, "url": True})
-            .sort("url")
-            .limit(BATCH)
-        ]:
-            for url in found:
+        shown: Bson = {"_id": False, "url": True}
+        for found in in_batches(self._pages, shown, BATCH, key="url"):
+            for url in (record["url"] for record in found):
                 if (canonical := canonical_or_none(url)) != url:
                     yield Misspelled(url, canonical)
-            after = {"url": {"$gt": found[-1]}}
 
     def has_two(self, page: Misspelled) -> bool:
         """Say whether the page has a record under its canonical spelling too."""

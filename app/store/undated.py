@@ -9,6 +9,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
+from app.store.blocking import in_batches
 from app.store.claims import Bson
 from app.store.indexes import ASKED_AT
 
@@ -33,9 +34,7 @@ class Undated:
 
     def _batches(self) -> Iterator[list[Any]]:
         """Yield their keys. MongoDB has no index of them, so every record is looked at."""
-        after: Bson = {}
-        shown = {"is_dated": {"$eq": [{"$type": f"${ASKED_AT}"}, "date"]}}
-        while found := list(self._pages.find(after, shown).sort("_id").limit(BATCH)):
+        shown: Bson = {"is_dated": {"$eq": [{"$type": f"${ASKED_AT}"}, "date"]}}
+        for found in in_batches(self._pages, shown, BATCH, key="_id"):
             if undated := [record["_id"] for record in found if not record["is_dated"]]:
                 yield undated
-            after = {"_id": {"$gt": found[-1]["_id"]}}
