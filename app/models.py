@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal, get_args
 from uuid import UUID
 
 
@@ -35,7 +35,15 @@ class PageStatus(StrEnum):
     it is unknown."""
 
 
-LISTED_STATUSES = frozenset(PageStatus) - {PageStatus.DELETED}
+ListedStatus = Literal[
+    PageStatus.QUEUED,
+    PageStatus.IN_PROGRESS,
+    PageStatus.COMPLETED,
+    PageStatus.FAILED_RETRYABLE,
+    PageStatus.FAILED_PERMANENT,
+]
+
+LISTED_STATUSES = frozenset[PageStatus](get_args(ListedStatus))
 """Those of the pages that are known."""
 
 ENDED_STATUSES = (PageStatus.COMPLETED, PageStatus.FAILED_PERMANENT)

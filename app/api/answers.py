@@ -126,8 +126,13 @@ class HeldAnswer(Response):
         """Send the answer."""
         answer, body = self._answer, bytes(self._answer.body)
         async with self._holding:
-            start = {"status": answer.status_code, "headers": answer.raw_headers}
-            await send({"type": "http.response.start", **start})
+            await send(
+                {
+                    "type": "http.response.start",
+                    "status": answer.status_code,
+                    "headers": answer.raw_headers,
+                }
+            )
             for at in range(0, len(body), PIECE_BYTES):
                 piece = body[at : at + PIECE_BYTES]
                 await send({"type": "http.response.body", "body": piece, "more_body": True})

@@ -1,9 +1,7 @@
 """`POST /metadata/batch`: ask for many pages in one call."""
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi import APIRouter, Request, Response
@@ -30,6 +28,7 @@ from app.api.reading import PageReader
 from app.api.schemas import BatchAnswer, BatchProblem, BatchRequest, BatchResult
 from app.errors import InvalidUrl
 from app.keys import Scope
+from app.models import PageStatus
 from app.urls import MAX_URL_LENGTH, canonical_url
 
 AT_ONCE = 4
@@ -110,54 +109,44 @@ async def request_batch(body: BatchRequest, reader: ReaderDep) -> Response:
     `request_id`; the others are queued all the same. Against a limit of requests a minute each page
     counts as one: those beyond it have a problem too.
     """
-    asking = _Asking(reader, body.max_age)
-    answers = await asking.for_all(body.urls)
+    answers = await _ask_for_all(body, reader)
     answered = BatchAnswer.model_construct(items=answers)
     return as_json(answered, HTTPStatus.MULTI_STATUS, leaves_out_unset=True)
 
 
-@dataclass(slots=True)
-class _Asking:
-    reader: PageReader
-    max_age: int | None
-    has_paid: bool = False
+async def _ask_for_all(body: BatchRequest, reader: PageReader) -> list[Item]:
+    """Return one item for each URL. A page that is there twice is asked for once."""
+    urls: dict[str, str | BatchProblem] = {}
+    for number, text in enumerate(body.urls):
+        if number % READ_IN_A_TURN == 0:
+            await asyncio.sleep(0)  # other requests have a turn too
+        urls[text] = _canonical(text)
+    pages = list(dict.fromkeys(url for url in urls.values() if isinstance(url, str)))
+    turns = asyncio.Semaphore(PAGES_AT_ONCE)
 
-    async def for_all(self, texts: Iterable[str]) -> list[Item]:
-        urls: dict[str, str | BatchProblem] = {}
-        for number, text in enumerate(texts):
-            if number % READ_IN_A_TURN == 0:
-                await asyncio.sleep(0)  # other requests have a turn too
-            urls[text] = _canonical(text)
-        pages = list(dict.fromkeys(url for url in urls.values() if isinstance(url, str)))
-        turns = asyncio.Semaphore(PAGES_AT_ONCE)
+    async def ask(number: int, url: str) -> Item:
+        async with turns:
+            return await _ask_for_one(url, body.max_age, reader, is_first=number == 0)
 
-        async def ask(url: str) -> Item:
-            async with turns:
-                return await self._for_one(url)
+    asking = (ask(number, url) for number, url in enumerate(pages))
+    items = dict(zip(pages, await asyncio.gather(*asking), strict=True))
+    answers = (urls[text] for text in body.urls)
+    return [items[it] if isinstance(it, str) else it for it in answers]
 
-        results = dict(zip(pages, await asyncio.gather(*map(ask, pages)), strict=True))
-        found = {text: results[url] if isinstance(url, str) else url for text, url in urls.items()}
-        return [found[text] for text in texts]
 
-    async def _for_one(self, url: str) -> Item:
-        inventory = self.reader.inventory
-        try:
-            self._pay()
-            known = await inventory.find_fresh(url, self.max_age, frozenset())
-            if known is not None:
-                return BatchResult.model_construct(
-                    url=url, status=known.status, request_id=known.request_id
-                )
-            request = await inventory.request(url)
-        except Exception as exc:  # noqa: BLE001 (what happens to one page is told of that page)
-            return BatchProblem(url=url, problem=problem_of(exc))
-        return BatchResult(url=url, status="QUEUED", request_id=request.request_id)
-
-    def _pay(self) -> None:
-        """Count a page against the caller's limit. The first one was counted with the call."""
-        if self.has_paid:
-            self.reader.spend()
-        self.has_paid = True
+async def _ask_for_one(
+    url: str, max_age: int | None, reader: PageReader, *, is_first: bool
+) -> Item:
+    try:
+        if not is_first:  # the first one was counted against the caller's limit with the call
+            reader.spend()
+        known = await reader.inventory.find_fresh(url, max_age, frozenset())
+        if known is not None:
+            return BatchResult(url=url, status=known.status, request_id=known.request_id)
+        request = await reader.inventory.request(url)
+    except Exception as exc:  # noqa: BLE001 (what happens to one page is told of that page)
+        return BatchProblem(url=url, problem=problem_of(exc))
+    return BatchResult(url=url, status=PageStatus.QUEUED, request_id=request.request_id)
 
 
 def _canonical(text: str) -> str | BatchProblem:

@@ -38,30 +38,26 @@ _STATIC: list[str | tuple[str, str]] = [
     ("fastapi_offline", "static"),  # Swagger UI, Redoc, the icon
     ("asyncapi_viewer", "static"),
 ]
-_POLICY = {
+_STRICT_POLICY = {
     "default-src": "'none'",
     "script-src": "'self'",
-    "style-src": "'self' 'unsafe-inline'",  # all three viewers write styles into the page
-    "img-src": "'self' data:",
-    "font-src": "'self' data:",
+    "style-src": "'self'",
     "connect-src": "'self'",
-    "worker-src": "'self' blob:",  # Redoc's search
     "base-uri": "'none'",
     "form-action": "'none'",
     "frame-ancestors": "'none'",
 }
-_INVENTORY_POLICY = {
-    "default-src": "'none'",
-    "script-src": "'self'",
-    "style-src": "'self'",
+_POLICY = _STRICT_POLICY | {
+    "style-src": "'self' 'unsafe-inline'",  # all three viewers write styles into the page
+    "img-src": "'self' data:",
+    "font-src": "'self' data:",
+    "worker-src": "'self' blob:",  # Redoc's search
+}
+_INVENTORY_POLICY = _STRICT_POLICY | {
     # The page that an image stands for names the image, so it can be anywhere. The script makes an
     # image only when the person has asked for it, and markup from elsewhere never becomes elements:
     # nothing parses it. Through this service images would need a fetcher of their own.
     "img-src": "'self' data: https: http:",
-    "connect-src": "'self'",
-    "base-uri": "'none'",
-    "form-action": "'none'",
-    "frame-ancestors": "'none'",
     # Text cannot be made to run by mistake: `innerHTML` and its like throw in browsers that know
     # trusted types.
     "require-trusted-types-for": "'script'",

@@ -1,10 +1,9 @@
 """What HTTP callers send and receive."""
 
 import re
-from collections.abc import Callable, Container
-from dataclasses import replace
+from collections.abc import Callable, Container, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from uuid import UUID
 
 from pydantic import (
@@ -23,6 +22,7 @@ from app.models import (
     METADATA_FIELDS,
     SUMMARY_FIELDS,
     Document,
+    ListedStatus,
     PageError,
     PageMetadata,
     PageRecord,
@@ -87,14 +87,6 @@ class _Schema(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-ListedStatus = Literal[
-    PageStatus.QUEUED,
-    PageStatus.IN_PROGRESS,
-    PageStatus.COMPLETED,
-    PageStatus.FAILED_RETRYABLE,
-    PageStatus.FAILED_PERMANENT,
-]
-
 _FIELD = "|".join(sorted(METADATA_FIELDS))
 
 FIELDS: dict[str, Any] = {
@@ -111,14 +103,15 @@ FIELDS: dict[str, Any] = {
 which name is unknown."""
 
 
+MaxAge = Annotated[int | None, BeforeValidator(_whole)]
+
+
 class MetadataRequest(_Schema):
     """The body of `POST /metadata`."""
 
     url: str = Field(**PAGE_URL)
 
-    max_age: Annotated[int | None, BeforeValidator(_whole)] = Field(
-        default=None, strict=True, **MAX_AGE
-    )
+    max_age: MaxAge = Field(default=None, strict=True, **MAX_AGE)
 
 
 class PageQuery(_Schema):
@@ -335,30 +328,23 @@ class FailedPage(_EndedPage):
 
 Page = CompletedPage | FailedPage | PendingPage
 
+Answer = TypeVar("Answer", bound=BaseModel)
+
 _ANSWERS: dict[PageStatus | str, type[CompletedPage | FailedPage | PendingPage]] = {
     PageStatus.COMPLETED: CompletedPage,
     PageStatus.FAILED_PERMANENT: FailedPage,
 }
 
 
-class ListedCompletedPage(_EndedPage):
+class ListedCompletedPage(CompletedPage):
     """A page of the list that was fetched."""
-
-    status: Literal[PageStatus.COMPLETED]
-    """The page was fetched."""
 
     metadata: ListedMetadata  # type: ignore[valid-type]  # made from PageMetadata
     """What its server sent."""
 
 
-class ListedFailedPage(_EndedPage):
+class ListedFailedPage(FailedPage):
     """A page of the list that could not be fetched."""
-
-    status: Literal[PageStatus.FAILED_PERMANENT]
-    """The page failed and will not be tried again."""
-
-    error: PageError
-    """Why it failed."""
 
     metadata: ListedMetadata | None  # type: ignore[valid-type]  # as above
     """The last response, or null if there was none."""
@@ -388,27 +374,27 @@ def page_answer(record: PageRecord) -> Page:
     The record was checked when it was read, so it is not checked again.
     """
     answer = _ANSWERS.get(record.status, PendingPage)
-    return answer.model_construct(**_values(answer, record, SelectedMetadata))
+    return _filled(answer, record, lambda values: SelectedMetadata.model_construct(**values))
 
 
 def listed_page(record: PageRecord) -> ListedPage:
     """Return the entry of a list for a record that was read for it."""
-    entry = _ENTRIES.get(record.status, PendingPage)
-    selected = dict(record.selected or {})
-    if document := selected.get("document"):
-        selected["document"] = ListedDocument.model_construct(**document)
-    return entry.model_construct(
-        **_values(entry, replace(record, selected=selected or None), ListedMetadata)
-    )
+    return _filled(_ENTRIES.get(record.status, PendingPage), record, _listed_metadata)
 
 
-def _values(
-    answer: type[BaseModel], record: PageRecord, metadata: type[BaseModel]
-) -> dict[str, Any]:
+def _listed_metadata(values: Mapping[str, Any]) -> BaseModel:
+    document = values.get("document")
+    listed = {"document": ListedDocument.model_construct(**document)} if document else {}
+    return ListedMetadata.model_construct(**{**values, **listed})
+
+
+def _filled(
+    answer: type[Answer], record: PageRecord, metadata_of: Callable[[Mapping[str, Any]], BaseModel]
+) -> Answer:
     values = {name: getattr(record, name) for name in answer.model_fields}
     if record.selected is not None and "metadata" in values:
-        values["metadata"] = metadata.model_construct(**record.selected)
-    return values
+        values["metadata"] = metadata_of(record.selected)
+    return answer.model_construct(**values)
 
 
 def page_json(record: PageRecord) -> bytes:
@@ -425,9 +411,7 @@ class BatchRequest(_Schema):
     """The URLs of the pages to ask for, as in `POST /metadata`. One that cannot be taken has a
     problem in the answer. One may be there twice: both then have the same result."""
 
-    max_age: Annotated[int | None, BeforeValidator(_whole)] = Field(
-        default=None, strict=True, **MAX_AGE
-    )
+    max_age: MaxAge = Field(default=None, strict=True, **MAX_AGE)
 
 
 class BatchResult(_Schema):

@@ -1,7 +1,6 @@
 """The indexes of the pages, and who makes them: a process that starts, or `pagemeta migrate`."""
 
-from collections.abc import Collection as Names
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from loguru import logger
@@ -88,7 +87,7 @@ def listing_index(name: str) -> IndexModel:
     return IndexModel(LISTING_INDEXES[name], name=name)
 
 
-def missing_indexes(there: Names[str]) -> list[str]:
+def missing_indexes(there: Collection[str]) -> list[str]:
     """Return the names of the indexes of lists that are not among those of the collection."""
     return [name for name in LISTING_INDEXES if name not in there]
 

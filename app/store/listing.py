@@ -99,11 +99,12 @@ class PageLists:
         There may be fewer than `limit`, and more to come, where they are large. Records that this
         version cannot read are left out, and logged. Raises `NotIndexed`.
         """
-        if wanted.text.strip() and not search_words(wanted.text):
-            return PageList((), None)  # no word is only made of marks
+        words = search_words(wanted.text)
+        if wanted.text.strip() and not words:
+            return PageList((), None)  # there are marks alone, and no page is listed under those
         with translated_errors(), pymongo.timeout(LONGEST_SECONDS):
             await self._check_indexes()
-            matching = _matching(wanted)
+            matching = _matching(wanted, words)
             found = await self._positions(matching, limit + 1, after)
             records, last = await self._records(matching, found[:limit])
         has_more = last is not None and last is not found[-1]
@@ -114,7 +115,7 @@ class PageLists:
             return
         if missing := missing_indexes(await self._database.pages.index_information()):
             raise NotIndexed(
-                f"the inventory cannot be listed before `pagemeta migrate` has made the indexes "
+                "the inventory cannot be listed before `pagemeta migrate` has made the indexes "
                 f"{', '.join(missing)}"
             )
         self._is_indexed = True
@@ -138,10 +139,11 @@ class PageLists:
         records: list[PageRecord] = []
         size, last = 0, None
         for start in range(0, len(found), READ_AT_ONCE):
-            part = [it["_id"] for it in found[start : start + READ_AT_ONCE]]
-            documents = await self._documents(part, matching)
-            records += _readable([documents[it] for it in part if it in documents])
-            last = found[start : start + READ_AT_ONCE][-1]
+            part = found[start : start + READ_AT_ONCE]
+            keys = [it["_id"] for it in part]
+            documents = await self._documents(keys, matching)
+            records += _readable([documents[key] for key in keys if key in documents])
+            last = part[-1]
             size += sum(document["bytes"] for document in documents.values())
             if size > MAX_BYTES:
                 break
@@ -164,13 +166,13 @@ class PageLists:
         return {key: document for found in each for key, document in found.items()}
 
 
-def _matching(wanted: PageFilter) -> Bson:
+def _matching(wanted: PageFilter, words: Sequence[str]) -> Bson:
     conditions: Bson = {"status": {"$in": sorted(wanted.statuses)}}
     if wanted.host is not None:
         conditions["host"] = wanted.host
     if wanted.updated_since is not None:
         conditions["updated_at"] = {"$gte": wanted.updated_since}
-    if words := search_words(wanted.text):
+    if words:
         conditions["$and"] = [{"search": _begins_with(word)} for word in words]
     return conditions
 
