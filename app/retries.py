@@ -88,15 +88,15 @@ class RetryPolicy:
         return self.delay_after(1 if deferrals <= short_delays else 2)
 
     def delay_without_database(self, deferrals: int) -> float:
-        """Return that of a message that was deferred because the database is away."""
+        """Return the seconds for a message that is deferred because the database is away."""
         return self.delay_of_deferral(deferrals, SHORT_DELAYS_WITHOUT_DATABASE)
 
     def delay_while_busy(self, deferrals: int) -> float:
-        """Return that of a message whose host or page is busy."""
+        """Return the seconds for a message that is deferred because its host or page is busy."""
         return self.delay_of_deferral(deferrals, SHORT_DELAYS_WHILE_BUSY)
 
     def delay_at_bound(self, deferrals: int) -> float:
-        """Return that of a message whose host was asked as often as it may be in a minute.
+        """Return the seconds for a message whose host was asked as often as it may be in a minute.
 
         The second delay comes first, as a minute is not over in seconds, and then the longer ones.
         """

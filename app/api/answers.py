@@ -113,8 +113,8 @@ PIECE_BYTES = 64 * 1024
 class HeldAnswer(Response):
     """Sends an answer piece by piece, and then gives back what was taken for it.
 
-    The server takes a piece only when its client has received most of those before. Of an answer
-    that is sent at once it would keep all that a client does not read.
+    The server takes a piece only when its client has received most of those before. An answer that
+    is sent at once would stay in the server's memory for as long as its client does not read.
     """
 
     def __init__(self, answer: Response, holding: AsyncExitStack) -> None:

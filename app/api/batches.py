@@ -38,7 +38,7 @@ HELD_BYTES = 16 * MAX_BATCH_BYTES
 """How many bytes of batches and of answers to them a process holds at once."""
 
 ANSWER_BYTES = 512 * 1024
-"""What an answer takes at most beyond the URLs, which it repeats: a problem for each of them."""
+"""What an answer takes at most for the problems of its URLs. It repeats the URLs besides."""
 
 PAGES_AT_ONCE = 100
 """How many pages of a batch are published side by side. A database that does not answer takes up to

@@ -131,14 +131,13 @@ CURSOR = "[0-9]{1,14}-[0-9a-f]{24}"
 """A time in milliseconds since 1970 and the key of a record, for `app/api/lists.py` alone."""
 
 
-# Forms send `status=` for no status, and so on.
-
-
 def _statuses(values: list[str]) -> list[str]:
+    """Leave out the empty text that a form sends where nobody has chosen a status."""
     return [value for value in values if value]
 
 
 def _moment(text: str) -> str | None:
+    """Return None for the empty text that a form sends where nobody has entered a time."""
     if text and not re.match("[0-9]{4}-", text):  # pydantic takes a number for seconds since 1970
         raise ValueError("not a time; write it like 2026-01-31T12:00:00Z")
     return text or None
@@ -166,8 +165,8 @@ class ListQuery(_Schema):
     """How far the page has come. Several may be given; without any, all are listed."""
 
     host: str | SkipJsonSchema[None] = Field(default=None, max_length=300, examples=["example.com"])
-    """The host of the URL. A port, and what else a URL has, is left out. A text that is no host
-    finds nothing."""
+    """The host of the URLs, whatever their port. If this is a whole URL, its host counts. A text
+    that is no host finds nothing."""
 
     updated_since: Annotated[AwareDatetime | None, BeforeValidator(_moment)] = Field(
         default=None,
@@ -177,8 +176,8 @@ class ListQuery(_Schema):
     """The record has changed at this time or later."""
 
     q: str = Field(default="", max_length=200, examples=["exam"])
-    """Words of which each is the beginning of a word of the title, or of the host from any of its
-    labels on but the last."""
+    """Words. Each has to begin a word of the title or a part of the host: `shop` finds
+    `www.my-shop.example`. The last label of a host does not count."""
 
     limit: int = Field(default=50, ge=1, le=100)
     """How many pages to list."""

@@ -35,7 +35,7 @@ def moment(text: str) -> datetime:
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="WORD...", help="Each begins a word of the title, or the host from some label on"
+        metavar="WORD...", help="Each has to begin a word of the title or a part of the host"
     ),
 ]
 Statuses = Annotated[

@@ -237,7 +237,7 @@ async def test_a_record_that_cannot_be_read_hides_no_other(
 @pytest.mark.parametrize(
     "odd", [{"checked_at": "never"}, {"processing.waiting": 5}, {"metadata.headers": "none"}]
 )
-async def test_nor_does_one_that_the_database_cannot_make_sense_of(
+async def test_a_record_that_the_database_cannot_make_sense_of_hides_no_other(
     pages: PageRepository,
     lists: PageLists,
     collection: Collection[dict[str, Any]],

@@ -36,7 +36,7 @@ def test_a_host_is_found_from_the_beginning_of_each_label_on(typed: str) -> None
 @pytest.mark.parametrize(
     "typed", ["com", "xample", "ww.example", "example.org", "www.example.com.org"]
 )
-def test_and_not_from_elsewhere(typed: str) -> None:
+def test_a_host_is_not_found_by_the_middles_of_its_parts_or_by_its_last_label(typed: str) -> None:
     assert not finds(typed, "www.example.com")
 
 
@@ -54,7 +54,7 @@ def test_a_title_is_found_by_the_beginnings_of_its_words(typed: str) -> None:
 
 
 @pytest.mark.parametrize("typed", ["nternational", "internationalx", "mail fox"])
-def test_and_by_nothing_else(typed: str) -> None:
+def test_a_title_is_not_found_by_the_middles_of_its_words_or_by_longer_ones(typed: str) -> None:
     assert not finds(typed, "a.example", "Internationalisation of e-mail")
 
 
