@@ -44,7 +44,7 @@ def publishing(setup: Setup) -> Iterator[Reading]:
 def reading(setup: Setup) -> Iterator[Reading]:
     """Measure GET of a stored page: whole, some fields of it, and one that has not changed."""
     url = setup.page_url("read")
-    _store_page(setup, url, datetime.now(UTC))
+    store_page(setup, url, datetime.now(UTC))
     port, target = setup.api.port, f"/metadata?url={url}"
     noop = post_pages(setup.noop.port).per_second
     tag = httpx.get(f"{setup.api.url}{target}", headers={"Accept-Encoding": "identity"})
@@ -103,7 +103,8 @@ def a_stored_page(url: str) -> dict[str, Any]:
     }
 
 
-def _store_page(setup: Setup, url: str, now: datetime) -> None:
+def store_page(setup: Setup, url: str, now: datetime) -> None:
+    """Store a page of 20 KB under a URL."""
     processing = {
         "attempts": 1,
         "last_request_id": None,

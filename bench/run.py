@@ -15,6 +15,7 @@ from bench.http import posting, publishing, reading
 from bench.idle import end_to_end, starting_up
 from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
+from bench.strangers import KINDS, strangers
 from bench.waiting import waiting
 from bench.worker import ALSO, collecting, collecting_news, collecting_slow_pages, scaling
 
@@ -23,6 +24,7 @@ BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     publishing,
     reading,
     waiting,
+    strangers,
     collecting,
     collecting_news,
     end_to_end,
@@ -40,6 +42,7 @@ TARGETS = [
     Target("GET answered 304", "a second", "no-op endpoint", 0.50, at_least=True),
     Target("1,000 waiters: p99 from record to answer", "ms", "", 250, at_least=False),
     Target("1,000 waiters: CPU of the API", "% of a core", "", 10, at_least=False),
+    *(Target(f"key holders beside {kind}", "ms", "alone", 1.1, at_least=False) for kind in KINDS),
     Target("worker", "pages a second", "bare httpx loop", 0.75, at_least=True),
     Target("worker: CPU of a page", "ms", "", 1.5, at_least=False),
     *(Target(row, "pages a second", "worker") for row in ALSO),

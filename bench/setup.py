@@ -69,6 +69,10 @@ class Setup:
         """Return a worker with these settings, not started yet."""
         return Worker(self.ground.folder, name=name, environment={**self.environment, **settings})
 
+    def another_api(self, **settings: str) -> Api:
+        """Return an API with these settings beside `api`, not started yet."""
+        return Api(self.ground.folder, name="api-2", environment={**self.environment, **settings})
+
     def cpu_of(self, **servers: Sequence[Server]) -> CpuTime:
         """Measure the CPU time of these servers, with RabbitMQ and MongoDB beside them."""
         rabbitmq, mongodb = [self.ground.rabbitmq], [self.ground.mongodb]

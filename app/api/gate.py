@@ -23,7 +23,7 @@ from app.keys import KEY, ApiKey, Scope
 MAX_HEADER_BYTES = 256
 """A right header has 87. It bounds the text that the expressions below are applied to."""
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 """How long a stranger waits to be refused. Clients that send their next request at the answer, as
 those that try keys do, so leave the process to key holders."""
 
