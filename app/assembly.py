@@ -13,7 +13,7 @@ from app.broker.topology import Topology, build_topology
 from app.runtime.settings import Settings
 from app.runtime.tracing import message_tracing
 from app.store.listing import PageLists
-from app.store.mongo import Database
+from app.store.mongo import CLIENTS, Database
 from app.store.outbox import EventOutbox
 from app.store.pages import PageRepository
 
@@ -44,6 +44,7 @@ def assemble(settings: Settings, *, service_name: str) -> Parts:
         timeout_seconds=settings.database_timeout_seconds,
         backoff=settings.database_backoff,
         retention_days=settings.pages_retention_days,
+        client_class=CLIENTS[settings.database_driver],
     )
     patience_seconds = settings.patience.total_seconds()
     return Parts(

@@ -61,7 +61,7 @@ from app.retries import (
     TryAgain,
 )
 from app.runtime import metrics
-from app.runtime.tracing import TRACER
+from app.runtime.tracing import traced
 
 KEEPS_ALL = Redaction()
 
@@ -398,7 +398,7 @@ class Collector:
         with suppress(StoreUnavailable):  # the claim then counts, and ends with its lease
             await self._pages.abandon(claim)
 
-    @TRACER.start_as_current_span("fetcher.fetch")
+    @traced("fetcher.fetch")
     async def _fetch(self, claim: Claim) -> PageMetadata | NotModified | FetchError:
         """Fetch a page; its time, size and outcome are logged and counted here."""
         logger.info("fetch_started")

@@ -13,7 +13,11 @@ import uvloop
 from bench.compare.publishers import publish_requests
 from bench.load import Result, get, load, post
 from bench.report import Reading
-from bench.setup import Setup
+from bench.setup import ON_PYMONGO, Setup
+from dev.stack import Api, running
+
+POST_ON_PYMONGO = "POST, DATABASE_DRIVER=pymongo"
+GET_ON_PYMONGO = "GET of 20 KB, DATABASE_DRIVER=pymongo"
 
 CONNECTIONS = 64
 SECONDS = 5.0
@@ -55,12 +59,33 @@ def reading(setup: Setup) -> Iterator[Reading]:
     yield _measured(setup, "GET answered 304", get(port, target, known), 304, noop)
 
 
-def _measured(
-    setup: Setup, name: str, requests: Iterator[bytes], wanted: int, noop: float
+def other_driver(setup: Setup) -> Iterator[Reading]:
+    """Measure POST and GET on pymongo's client, relative to the same on Motor."""
+    url = setup.page_url("read")
+    store_page(setup, url, datetime.now(UTC))
+    target = f"/metadata?url={url}"
+    with running(other := setup.another_api(**ON_PYMONGO)):
+        on_motor = post_pages(setup.api.port).per_second
+        with setup.cpu_of(API=[other]) as cpu:
+            posted = post_pages(other.port)
+        yield Reading(POST_ON_PYMONGO, posted.per_second, on_motor, cpu.ms_each(posted.answered))
+        on_motor = _load(setup.api.port, get(setup.api.port, target), wanted=200).per_second
+        yield _measured(setup, GET_ON_PYMONGO, get(other.port, target), 200, on_motor, api=other)
+
+
+def _measured(  # noqa: PLR0913 (the caller names the API)
+    setup: Setup,
+    name: str,
+    requests: Iterator[bytes],
+    wanted: int,
+    baseline: float,
+    *,
+    api: Api | None = None,
 ) -> Reading:
-    with setup.cpu_of(API=[setup.api]) as cpu:
-        result = _load(setup.api.port, requests, wanted=wanted)
-    return Reading(name, result.per_second, noop, cpu.ms_each(result.answered))
+    api = api or setup.api
+    with setup.cpu_of(API=[api]) as cpu:
+        result = _load(api.port, requests, wanted=wanted)
+    return Reading(name, result.per_second, baseline, cpu.ms_each(result.answered))
 
 
 def post_pages(port: int, rate: float | None = None) -> Result:

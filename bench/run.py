@@ -11,7 +11,14 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.markdown import Markdown
 
-from bench.http import posting, publishing, reading
+from bench.http import (
+    GET_ON_PYMONGO,
+    POST_ON_PYMONGO,
+    other_driver,
+    posting,
+    publishing,
+    reading,
+)
 from bench.idle import end_to_end, starting_up
 from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
@@ -23,6 +30,7 @@ BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     posting,
     publishing,
     reading,
+    other_driver,
     waiting,
     strangers,
     collecting,
@@ -40,6 +48,8 @@ TARGETS = [
     Target("GET of 20 KB", "a second", "no-op endpoint", 0.55, at_least=True),
     Target("GET of three fields", "a second", "no-op endpoint", 0.50, at_least=True),
     Target("GET answered 304", "a second", "no-op endpoint", 0.50, at_least=True),
+    Target(POST_ON_PYMONGO, "a second", "on Motor"),
+    Target(GET_ON_PYMONGO, "a second", "on Motor"),
     Target("1,000 waiters: p99 from record to answer", "ms", "", 250, at_least=False),
     Target("1,000 waiters: CPU of the API", "% of a core", "", 10, at_least=False),
     *(Target(f"key holders beside {kind}", "ms", "alone", 1.1, at_least=False) for kind in KINDS),

@@ -29,6 +29,8 @@ EXTRACTING = {"WORKER_EXTRACT": "true"}
 TELLING = {"EVENTS": "true"}
 """For workers that publish events. Nobody listens, which is the least that it may cost."""
 
+ON_PYMONGO = {"DATABASE_DRIVER": "pymongo"}
+
 SETTINGS = {
     "EVENTS": "false",
     "WORKER_EXTRACT": "false",

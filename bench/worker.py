@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import bare
 from bench.report import Reading
-from bench.setup import CONCURRENCY, EXTRACTING, TELLING, Setup
+from bench.setup import CONCURRENCY, EXTRACTING, ON_PYMONGO, TELLING, Setup
 from dev.stack import Worker, running
 
 PAGES = 2000
@@ -38,10 +38,11 @@ class Collected:
 ALSO = {
     "worker, documents filled": EXTRACTING,
     "worker, events published": TELLING,
+    "worker, DATABASE_DRIVER=pymongo": ON_PYMONGO,
 }
-"""What a worker may do for each page besides storing it: rows, and the settings that have it done.
+"""What else a worker may be set to do: rows, and their settings.
 
-They have no targets. Their baseline is the worker that does not do it.
+They have no targets. Their baseline is the worker with the settings of the benchmark.
 """
 
 

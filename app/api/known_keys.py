@@ -48,11 +48,17 @@ class KnownKeys:
     """
 
     def __init__(
-        self, read: Read, note_uses: NoteUses, *, refresh_seconds: float = REFRESH_SECONDS
+        self,
+        read: Read,
+        note_uses: NoteUses,
+        *,
+        refresh_seconds: float = REFRESH_SECONDS,
+        pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
         self._read_all = read
         self._write_down = note_uses
         self._refresh_seconds = refresh_seconds
+        self._pause_seconds = pause_seconds
         self._keys: dict[str, ApiKey] = {}
         self._is_away = True
         self._asking: list[asyncio.Future[None]] = []
@@ -117,7 +123,7 @@ class KnownKeys:
         if self._is_away:
             await asyncio.sleep(LONGEST_PAUSE_SECONDS)
             return
-        pause = min(max(PAUSE_SECONDS, REST * took), LONGEST_PAUSE_SECONDS)
+        pause = min(max(self._pause_seconds, REST * took), LONGEST_PAUSE_SECONDS)
         await asyncio.sleep(pause)
         with suppress(TimeoutError):
             async with asyncio.timeout(max(0, self._refresh_seconds - pause)):

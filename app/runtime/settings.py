@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     )
     """MongoDB; mongodb+srv:// works too"""
 
+    database_driver: Literal["motor", "pymongo"] = "motor"
+    """Client library: `motor`, or `pymongo`, whose own asynchronous client costs less CPU"""
+
     database_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")] = "metadata_inventory"
     """Database; the collection is `pages`"""
 

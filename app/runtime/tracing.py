@@ -1,18 +1,19 @@
 """Traces, sent to a collector when `OTEL_EXPORTER_OTLP_ENDPOINT` names one.
 
-All code uses OpenTelemetry's API, which does nothing until `start_tracing()` installs the SDK.
 Spans come from three places:
 
 - HTTP requests: FastAPI makes them itself (`telemetry=` in `app/api/application.py`).
 - Messages: FastStream's middleware, which also carries the trace in the messages' headers.
-- Steps worth a span of their own: `@TRACER.start_as_current_span("pages.claim")` above the method.
+- Steps worth a span of their own: `@traced("pages.claim")` above the method.
 
 The SDK reads its settings itself: the endpoint (OTLP over HTTP, port 4318),
 `OTEL_TRACES_SAMPLER`, `OTEL_RESOURCE_ATTRIBUTES` and the rest of its specification's.
 """
 
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from faststream.rabbit.opentelemetry import RabbitTelemetryMiddleware
 from loguru import logger
@@ -23,7 +24,30 @@ from app import __version__
 if TYPE_CHECKING:
     from loguru import Record
 
-TRACER = trace.get_tracer("page-metadata", __version__)
+P = ParamSpec("P")
+R = TypeVar("R")
+Step = Callable[P, Coroutine[Any, Any, R]]
+
+_TRACER = trace.get_tracer("page-metadata", __version__)
+
+
+def traced(name: str) -> Callable[[Step[P, R]], Step[P, R]]:
+    """Give each call of a coroutine function a span while there is an SDK.
+
+    OpenTelemetry's own decorator would make spans that do nothing while there is none. For all the
+    steps of a page that is 5 % of what the page costs a worker.
+    """
+
+    def decorate(step: Step[P, R]) -> Step[P, R]:
+        in_span = _TRACER.start_as_current_span(name)(step)
+
+        @wraps(step)
+        def call(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
+            return (in_span if _has_sdk() else step)(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def start_tracing(service_name: str) -> None:
@@ -58,8 +82,11 @@ def message_tracing() -> list[Any]:
 
     Without an SDK the middleware would cost 30 microseconds a message, and have no effect.
     """
-    is_on = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    return [RabbitTelemetryMiddleware()] if is_on else []
+    return [RabbitTelemetryMiddleware()] if _has_sdk() else []
+
+
+def _has_sdk() -> bool:
+    return not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 def _add_trace_id(record: "Record") -> None:

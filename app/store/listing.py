@@ -28,7 +28,7 @@ from app.models import (
     PagePosition,
     PageRecord,
 )
-from app.runtime.tracing import TRACER
+from app.runtime.tracing import traced
 from app.search import PREFIX_LENGTHS, search_words
 from app.store.claims import Bson
 from app.store.indexes import missing_indexes
@@ -90,7 +90,7 @@ class PageLists:
         }
         self._is_indexed = False
 
-    @TRACER.start_as_current_span("pages.list")
+    @traced("pages.list")
     async def newest(
         self, wanted: PageFilter, limit: int, after: PagePosition | None = None
     ) -> PageList:

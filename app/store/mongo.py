@@ -2,16 +2,16 @@
 
 import asyncio
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import pymongo
 from bson.errors import InvalidDocument
 from loguru import logger
 from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import UpdateOne, monitoring
+from pymongo import AsyncMongoClient, UpdateOne, monitoring
 from pymongo.errors import (
     BulkWriteError,
     CollectionInvalid,
@@ -26,8 +26,10 @@ from app.retries import Backoff
 from app.runtime import metrics
 from app.store.indexes import prepare_indexes
 
-ASYNC_CLIENT: Any = AsyncIOMotorClient
-"""pymongo's own `AsyncMongoClient` takes the same calls: a switch is this line."""
+Driver = Literal["motor", "pymongo"]
+
+CLIENTS: Mapping[Driver, Any] = {"motor": AsyncIOMotorClient, "pymongo": AsyncMongoClient}
+"""Both take the same calls (`docs/adr/0005-motor.md`)."""
 
 COLLECTION = "pages"
 KEY_COLLECTION = "api_keys"
@@ -67,7 +69,7 @@ class Database:
         timeout_seconds: float,
         backoff: Backoff,
         retention_days: int = 0,
-        client_class: Any = None,
+        client_class: Any = AsyncIOMotorClient,
     ) -> None:
         self.state = DatabaseState.DISCONNECTED
         self._url = url
@@ -75,7 +77,7 @@ class Database:
         self.timeout_seconds = timeout_seconds
         self._backoff = backoff
         self._retention_days = retention_days
-        self._client_class = client_class or ASYNC_CLIENT
+        self._client_class = client_class
         self._client: Any = None
 
     @property

@@ -16,7 +16,7 @@ from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from app.models import EventKind, PageEvent, PageRequest, PageStatus
-from app.runtime.tracing import TRACER
+from app.runtime.tracing import traced
 from app.store.claims import Bson
 from app.store.indexes import SOME_UNPUBLISHED
 from app.store.mongo import Database, translated_errors
@@ -44,7 +44,7 @@ class EventOutbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @TRACER.start_as_current_span("outbox.put_down")
+    @traced("outbox.put_down")
     async def put_down(self, event: PageEvent) -> bool:
         """Keep an event for a sweep, once. Returns False if its page has no record."""
         kept = {"$addToSet": {"unpublished": event_as_bson(event)}}
@@ -63,7 +63,7 @@ class EventOutbox:
             ]
             after = {"_id": {"$gt": documents[-1]["_id"]}}
 
-    @TRACER.start_as_current_span("outbox.unpublished")
+    @traced("outbox.unpublished")
     async def _some_unpublished(self, after: Bson) -> list[Bson]:
         steps = [
             {"$match": _SOME | after},
@@ -77,7 +77,7 @@ class EventOutbox:
                 cursor = await cursor
             return [document async for document in cursor]
 
-    @TRACER.start_as_current_span("outbox.strike_out")
+    @traced("outbox.strike_out")
     async def strike_out(self, event: PageEvent) -> None:
         """Note that an event was published."""
         its_record = {"unpublished.event_id": event.event_id} | SOME_UNPUBLISHED

@@ -27,7 +27,7 @@ from app.models import (
     PageStatus,
     RequestRecord,
 )
-from app.runtime.tracing import TRACER
+from app.runtime.tracing import traced
 from app.search import search_terms
 from app.store import awaited
 from app.store.batching import Batcher
@@ -105,7 +105,7 @@ class PageRepository:
         self._note_queued = Batcher(self._note_all_queued, timeout_seconds=timeout)
         self._claims = Claims(database)
 
-    @TRACER.start_as_current_span("pages.find")
+    @traced("pages.find")
     async def find(self, url: str, fields: Fields = METADATA_FIELDS) -> PageRecord | None:
         """Return the record of a page, if there is one, without its source if that is large.
 
@@ -115,7 +115,7 @@ class PageRepository:
             document = await self._find((url, fields))
         return self._read(document, fields) if document else None
 
-    @TRACER.start_as_current_span("pages.find_with_source")
+    @traced("pages.find_with_source")
     async def find_with_source(
         self, url: str, fields: Fields = METADATA_FIELDS
     ) -> PageRecord | None:
@@ -131,13 +131,13 @@ class PageRepository:
             )
         return self._read(document, fields) if document else None
 
-    @TRACER.start_as_current_span("pages.answered")
+    @traced("pages.answered")
     async def answered(self, waits: Collection[Awaited]) -> set[Awaited]:
         """Return those of many waits that are over, with one query of a few bytes for each page."""
         with translated_errors():
             return await awaited.answered(self._database.pages, waits)
 
-    @TRACER.start_as_current_span("pages.note_queued")
+    @traced("pages.note_queued")
     async def note_queued(self, request: PageRequest) -> None:
         """List a published request as waiting for a fetch.
 
@@ -147,7 +147,7 @@ class PageRepository:
         with translated_errors():
             await self._note_queued(request)
 
-    @TRACER.start_as_current_span("pages.reserve")
+    @traced("pages.reserve")
     async def reserve(self, request: PageRequest) -> bool:
         """Insert a QUEUED record; False if there is a record already. One caller wins."""
         insert = {name: _unless_known(name, value) for name, value in _queued(request).items()}
@@ -164,7 +164,7 @@ class PageRepository:
                 return False
         return before is None or before["status"] == PageStatus.DELETED
 
-    @TRACER.start_as_current_span("pages.reserve_again")
+    @traced("pages.reserve_again")
     async def reserve_again(self, request: PageRequest, record: PageRecord) -> bool:
         """Make a record that has stalled or failed QUEUED for another request. One caller wins."""
         waiting = {"waiting": {"$concatArrays": [WAITING, [request.request_id]]}}
@@ -182,7 +182,7 @@ class PageRepository:
             )
         return bool(result.modified_count)
 
-    @TRACER.start_as_current_span("pages.reserve_refresh")
+    @traced("pages.reserve_refresh")
     async def reserve_refresh(
         self, request: PageRequest, record: PageRecord, fields: Fields = METADATA_FIELDS
     ) -> PageRecord | None:
@@ -213,7 +213,7 @@ class PageRepository:
             )
         return record_of(document, fields) if document else None
 
-    @TRACER.start_as_current_span("pages.withdraw_refresh")
+    @traced("pages.withdraw_refresh")
     async def withdraw_refresh(self, request: PageRequest, record: PageRecord) -> None:
         """Take back what `reserve_refresh()` listed, unless a fetch has begun since.
 
@@ -229,7 +229,7 @@ class PageRepository:
                 listed, _without_waiting(request) | {"$set": as_it_was}
             )
 
-    @TRACER.start_as_current_span("pages.release")
+    @traced("pages.release")
     async def release(self, request: PageRequest) -> None:
         """Take back what `reserve()` inserted, if nothing has happened to it since."""
         was_deleted = {"deleted_at": {"$exists": True}}
@@ -242,7 +242,7 @@ class PageRepository:
             )
             await self._database.pages.delete_one(_reserved(request), hint=BY_URL)
 
-    @TRACER.start_as_current_span("pages.restore")
+    @traced("pages.restore")
     async def restore(self, record: PageRecord, request: PageRequest) -> None:
         """Make a record again what it was before `reserve_again()`, if it has not changed since."""
         as_it_was = {
@@ -276,7 +276,7 @@ class PageRepository:
         with translated_errors():
             return bool(await self._database.pages.find_one(found, projection={"_id": True}))
 
-    @TRACER.start_as_current_span("pages.claim")
+    @traced("pages.claim")
     async def claim(
         self, delivery: Delivery, *, lease_seconds: float, alone: bool = False
     ) -> Claim | Coalesced | Busy:
@@ -289,7 +289,7 @@ class PageRepository:
         with translated_errors():
             return await self._claims.claim(ClaimRequest(delivery, lease_seconds, alone))
 
-    @TRACER.start_as_current_span("pages.complete")
+    @traced("pages.complete")
     async def complete(
         self, claim: Claim, metadata: PageMetadata, event: PageEvent | None = None
     ) -> PageStatus | None:
@@ -308,7 +308,7 @@ class PageRepository:
             AttemptResult(claim, changes, _outcome(claim, PageStatus.COMPLETED, event), checks=True)
         )
 
-    @TRACER.start_as_current_span("pages.confirm")
+    @traced("pages.confirm")
     async def confirm(self, claim: Claim, event: PageEvent | None = None) -> PageStatus | None:
         """Keep that the result of a claimed page still holds, as its server says.
 
@@ -325,7 +325,7 @@ class PageRepository:
             )
         )
 
-    @TRACER.start_as_current_span("pages.fail")
+    @traced("pages.fail")
     async def fail(
         self,
         claim: Claim,
@@ -345,20 +345,20 @@ class PageRepository:
             AttemptResult(claim, changes, outcome, checks=not claim.refreshes)
         )
 
-    @TRACER.start_as_current_span("pages.note_retry")
+    @traced("pages.note_retry")
     async def note_retry(self, claim: Claim, error: PageError) -> PageStatus | None:
         """Keep a failure that will be tried again. Returns as `complete()` does."""
         changes = _failed(claim, PageStatus.FAILED_RETRYABLE, error)
         return await self._end_attempt(AttemptResult(claim, changes))
 
-    @TRACER.start_as_current_span("pages.abandon")
+    @traced("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
         uncounted = {"processing.attempts": claim.attempt - 1}
         with translated_errors():
             await self._database.pages.update_one(held(claim), released(claim, uncounted))
 
-    @TRACER.start_as_current_span("pages.find_events")
+    @traced("pages.find_events")
     async def find_events(self, request: PageRequest) -> tuple[PageEvent, ...]:
         """Return the events of the outcomes that a request had, as far as the record keeps them."""
         shown = {"processing.outcomes.request_id": True, "processing.outcomes.event": True}
@@ -366,7 +366,7 @@ class PageRepository:
             document = await self._database.pages.find_one(with_event_of(request), shown)
         return events_of(request, document)
 
-    @TRACER.start_as_current_span("pages.delete")
+    @traced("pages.delete")
     async def delete(self, url: str, *, tells: bool) -> PageEvent | None:
         """Forget a page, and have every request for it answered that was accepted so far.
 
@@ -386,7 +386,7 @@ class PageRepository:
             )
         return last_unpublished(document) if document and tells else None
 
-    @TRACER.start_as_current_span("pages.find_request")
+    @traced("pages.find_request")
     async def find_request(self, request_id: UUID) -> RequestRecord | None:
         """Return what became of a request, if the record of its page remembers it.
 

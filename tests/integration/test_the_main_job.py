@@ -44,6 +44,23 @@ def test_a_page_travels_from_post_to_get(service: Service, site: Site) -> None:
     eventually(service.unacknowledged, lambda count: count == 0)
 
 
+def test_the_service_does_the_same_on_the_other_driver(service: Service, site: Site) -> None:
+    on_pymongo = {"DATABASE_DRIVER": "pymongo"}
+    api, worker = started(service.api(**on_pymongo), service.worker(**on_pymongo))
+    unknown = service.get(api, site.url("/read"))
+    assert (unknown.status_code, unknown.json()["status"]) == (202, "QUEUED")
+    service.post(api, site.url("/page"))
+    for path in ("/read", "/page"):
+        assert service.ended(api, site.url(path)) == IsPartialDict(status="COMPLETED", attempts=1)
+    assert len(service.listed(api, status="COMPLETED")) == 2
+    assert service.delete(api, site.url("/page")).status_code == 204
+    assert service.get(api, site.url("/page"), queue="false").status_code == 404
+    for process, stopped in ((api, "api_stopped"), (worker, "worker_stopped")):
+        process.stop()
+        assert process.events(stopped)
+        assert not process.events("log", level="ERROR")
+
+
 def test_a_page_that_fails_for_good_says_why(service: Service, site: Site) -> None:
     api, _ = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="2"))
     url = site.url("/status/503")
