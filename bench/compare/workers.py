@@ -84,8 +84,9 @@ def _bare(ground: Ground) -> Rate:
     return bare.measure(ground.site_port, pages=PAGES, concurrency=CONCURRENCY)
 
 
-def _ours(concurrency: int, processes: int = 1) -> Worker:
-    environment = {**SETTINGS, "WORKER_CONCURRENCY": str(concurrency)}
+def _ours(concurrency: int, processes: int = 1, driver: str = "motor") -> Worker:
+    slots = {"WORKER_CONCURRENCY": str(concurrency)}
+    environment = {**SETTINGS, **slots, "DATABASE_DRIVER": driver}
     return Worker(OURS, environment, sender="on_ours", processes=processes)
 
 
@@ -98,6 +99,7 @@ def _celery(pool: str, concurrency: int) -> Worker:
 WORKERS: dict[str, Callable[[Ground], Rate]] = {
     BARE: _bare,
     "ours, 16 at once": _ours(CONCURRENCY).measure,
+    "ours, on pymongo": _ours(CONCURRENCY, driver="pymongo").measure,
     "ours, 2 processes": _ours(CONCURRENCY, processes=2).measure,
     ONE_AT_A_TIME: _ours(1).measure,
     "Celery, 2 processes": _celery("prefork", 2).measure,
@@ -118,8 +120,9 @@ WORKERS: dict[str, Callable[[Ground], Rate]] = {
 REMARKS = {
     BARE: "no queue, nothing stored: the reference",
     "ours, 16 at once": "one process; a second write claims a page before it is fetched",
-    "ours, 2 processes": "two of these, each with 16 at once",
-    ONE_AT_A_TIME: "the same with `WORKER_CONCURRENCY=1`",
+    "ours, on pymongo": "the same with `DATABASE_DRIVER=pymongo`",
+    "ours, 2 processes": "two of the first kind, each with 16 at once",
+    ONE_AT_A_TIME: "one process with `WORKER_CONCURRENCY=1`",
     "Celery, 2 processes": "prefork, `acks_late`, prefetch multiplier 1",
     "Celery, 16 threads": "one process, `acks_late`, prefetch multiplier 1",
     "Dramatiq, 16 threads": "one process, prefetch 16",
