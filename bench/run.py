@@ -24,7 +24,14 @@ from bench.report import Reading, Target, machine, rows_of, write_results
 from bench.setup import Setup, prepared
 from bench.strangers import KINDS, strangers
 from bench.waiting import waiting
-from bench.worker import ALSO, collecting, collecting_news, collecting_slow_pages, scaling
+from bench.worker import (
+    ALSO,
+    HOLD_ON_PYMONGO,
+    collecting,
+    collecting_news,
+    collecting_slow_pages,
+    scaling,
+)
 
 BENCHMARKS: list[Callable[[Setup], Iterator[Reading]]] = [
     posting,
@@ -57,6 +64,7 @@ TARGETS = [
     Target("worker: CPU of a page", "ms", "", 1.5, at_least=False),
     *(Target(row, "pages a second", "worker") for row in ALSO),
     Target("pages of 270 KB: longest hold", "ms", "", 20, at_least=False),
+    Target(HOLD_ON_PYMONGO, "ms", "", 20, at_least=False),
     Target("pages of 270 KB: CPU of a page", "ms", "without extraction", 1.4, at_least=False),
     Target("POST to record, idle", "ms", "its parts", 3, at_least=False),
     Target("slow pages", "pages a second", "", 150, at_least=True),

@@ -35,6 +35,8 @@ class Collected:
     cpu: Mapping[str, float]
 
 
+HOLD_ON_PYMONGO = "pages of 270 KB, DATABASE_DRIVER=pymongo: longest hold"
+
 ALSO = {
     "worker, documents filled": EXTRACTING,
     "worker, events published": TELLING,
@@ -68,12 +70,17 @@ def collecting_news(setup: Setup) -> Iterator[Reading]:
         baseline = without.cpu["worker"]
     with _collected(setup, [setup.worker(**EXTRACTING)], NEWS_PAGES, folder="news/") as ours:
         yield Reading("pages of 270 KB: CPU of a page", ours.cpu["worker"], baseline, ours.cpu)
-    environment = {**setup.environment, **EXTRACTING}
+    yield Reading("pages of 270 KB: longest hold", _longest_hold_ms(setup, EXTRACTING))
+    yield Reading(HOLD_ON_PYMONGO, _longest_hold_ms(setup, EXTRACTING | ON_PYMONGO))
+
+
+def _longest_hold_ms(setup: Setup, settings: Mapping[str, str]) -> float:
+    environment = {**setup.environment, **settings}
     worker = WatchedWorker(setup.ground.folder, name="watched", environment=environment)
     with _collected(setup, [worker], NEWS_PAGES, folder="news/"):
         pass
     (watched,) = worker.events("event_loop_watched")  # it is printed when the worker stops
-    yield Reading("pages of 270 KB: longest hold", watched["longest_hold_ms"])
+    return float(watched["longest_hold_ms"])
 
 
 def collecting_slow_pages(setup: Setup) -> Iterator[Reading]:
