@@ -140,7 +140,7 @@ def write_results(name: str, rows: Sequence[Row], where: str) -> Path:
     return path
 
 
-BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 280, 260, 780
+BAR_HEIGHT, BAR_START, TARGET_WIDTH, WIDTH = 26, 390, 260, 890
 
 
 def picture(rows: Sequence[Row]) -> str:
