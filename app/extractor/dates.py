@@ -47,7 +47,10 @@ _DAY_FIRST = re.compile(
     r"(?<!\d)(\d{1,2})(?:st|nd|rd|th|er|\.)?(?:[ ]de)?[ -]([^\W\d_]{3,12})\.?,?"
     r"(?:[ ]de)?[ -](\d{4})(?!\d)"
 )
-_MONTH_FIRST = re.compile(r"([^\W\d_]{3,12})\.?[ ](?:(\d{1,2})(?:st|nd|rd|th)?,?[ ])?(\d{4})(?!\d)")
+_MONTH_FIRST = re.compile(
+    r"([^\W\d_]{3,12})\.?[ ](?:(\d{1,2})(?:st|nd|rd|th)?,?[ ]"
+    r"(?:\d\d:\d\d:\d\d[ ](?:[A-Z]{1,5}[ ])?)?)?(\d{4})(?!\d)"
+)
 _YEAR = re.compile(r"^(\d{4})$")
 
 _HALF_A_DAY = 12

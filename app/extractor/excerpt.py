@@ -18,10 +18,9 @@ characters or tags, so that other threads get their turn while a large page is r
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from itertools import islice
 
 MAX_EXCERPT_CHARACTERS = 262_144
 MAX_TAG_CHARACTERS = 16_384
@@ -40,7 +39,7 @@ _SEARCHED_AT_ONCE = 65_536
 """In how many characters a notable element is searched for by one call."""
 
 _MAX_SIGNS = 5000
-"""How often the author of a page is looked for around one of the `_SIGNS`."""
+"""How often an author or a date is looked for around one of the `_SIGNS`."""
 
 _LISTED = {"meta": 400, "link": 300, "script": 50}
 """How many elements of each kind are taken. What is left out is missing in the document."""
@@ -48,7 +47,8 @@ _LISTED = {"meta": 400, "link": 300, "script": 50}
 _SEARCHED = {"html": 1, "base": 5, "title": 1, "img": 20, "time": 20, "h1": 5}
 """How many elements of each kind are taken. One of the first is what is looked for."""
 
-_MAX_SIGNED = 60
+_SIGNED = {"named": 60, "dated": 20}
+"""How many elements are taken for what their attributes say, of each kind."""
 
 # Elements whose content is text, or says nothing about the page.
 _TEXT_CONTENT = frozenset(
@@ -122,9 +122,18 @@ _START_TAG = re.compile(rf"<({_NAME})((?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)[ 
 _NAME_ALONE = re.compile(rf"<({_NAME})")
 _EMPTY_COMMENT = re.compile(r"<!---?>")
 
-_SIGNS = ("itemprop", "uthor", "yline")
+_SIGNS = {
+    "named": ("itemprop", "uthor", "yline"),
+    "dated": ("date", "meta"),
+}
 """Parts of words: an element whose attributes have one may name an author (`author`, `Byline`), or
-be a microdata property."""
+be a microdata property, or hold a date (`post-date`, `postmetadata`)."""
+
+_SAYS_A_DATE = re.compile(r"""(?:class|id)=["']?[^"'=]*?(?:date|meta)""")
+
+_DATED = ("published_time", "datePublished")
+"""What says in an element of the head, or in JSON-LD, when a page was published. After it, no date
+is looked for in the text."""
 
 _JSON_LD = re.compile(r"ld\+json", re.IGNORECASE)
 _LOADS_SOMETHING = re.compile(
@@ -133,6 +142,13 @@ _LOADS_SOMETHING = re.compile(
 )
 
 _BREAKS = re.compile(r"</?(?:br|p|div|li|tr|td)\b[^>]*+>", re.IGNORECASE)
+_SHORT_TEXT = re.compile(r">\s*+([^<>\d]{0,30}+(?:\d[^<>\d]{0,15}+){5,14}+)\s*+(?=<)")
+"""A text that may be a date: it has the digits of a year and of a day."""
+
+_BEFORE_A_HEADING = 500
+"""In how many characters before a heading its date is looked for. Behind it, these are as many as
+its end is looked for in."""
+
 _TAG_LIKE = re.compile(r"<[^>]*+>?")
 
 
@@ -165,6 +181,7 @@ class _Reader:
         self._doubtful = -1
         self._signs_left = _MAX_SIGNS
         self._truncated = False
+        self._dated = False
 
     def read(self) -> Excerpt:
         at = 0
@@ -236,7 +253,15 @@ class _Reader:
         if name in _FOREIGN_CONTENT:
             return self._end_of(name, tag.end(), otherwise=tag.end())[1]
         self._take(name, tag)
+        if name == "h1" and self._is_wanted("dated") and self._taken[name] <= _SEARCHED[name]:
+            self._take_texts_around(tag)
         return tag.end()
+
+    def _take_texts_around(self, heading: re.Match[str]) -> None:
+        """Take the short texts around a heading that may be dates, as `data` elements."""
+        start = max(0, heading.start() - _BEFORE_A_HEADING)
+        for text in _SHORT_TEXT.finditer(self._html, start, heading.end() + TEXT_WINDOW):
+            self._keep("dated", f"<data>{text[1]}</data>", _SIGNED["dated"])
 
     def _end_of_comment(self, at: int) -> int:
         if empty := _EMPTY_COMMENT.match(self._html, at):
@@ -279,24 +304,36 @@ class _Reader:
 
         There are only text and tags of other kinds there.
         """
-        for sign in self._signs_between(start, end):
+        for sign, kind in self._signs_between(start, end):
             self._signs_left -= 1
-            if self._signs_left < 0 or self._taken["signed"] >= _MAX_SIGNED:
+            if self._signs_left < 0:
                 return
-            if sign >= start and (tag := self._tag_around(sign, start)):
-                self._take("signed", tag)
+            if sign < start or not self._is_wanted(kind):
+                continue
+            tag = self._tag_around(sign, start)
+            if tag and (kind != "dated" or _SAYS_A_DATE.search(tag[2])):
+                self._take(kind, tag)
                 start = tag.end()
 
-    def _signs_between(self, start: int, end: int) -> list[int]:
+    def _is_wanted(self, kind: str) -> bool:
+        return self._taken[kind] < _SIGNED[kind] and not (kind == "dated" and self._dated)
+
+    def _signs_between(self, start: int, end: int) -> list[tuple[int, str]]:
+        """Return where signs are, and of which kind."""
         return sorted(
-            at for sign in _SIGNS for at in islice(self._places(sign, start, end), _MAX_SIGNS)
+            (at, kind)
+            for kind in filter(self._is_wanted, _SIGNS)
+            for sign in _SIGNS[kind]
+            for at in self._places(sign, start, end)
         )
 
-    def _places(self, sign: str, start: int, end: int) -> Iterator[int]:
+    def _places(self, sign: str, start: int, end: int) -> list[int]:
+        places: list[int] = []
         at = self._html.find(sign, start, end)
-        while at >= 0:
-            yield at
+        while at >= 0 and len(places) < _MAX_SIGNS:
+            places.append(at)
             at = self._html.find(sign, at + 1, end)
+        return places
 
     def _tag_around(self, sign: int, start: int) -> re.Match[str] | None:
         begin = self._html.rfind("<", max(start, sign - MAX_TAG_CHARACTERS), sign)
@@ -306,7 +343,7 @@ class _Reader:
     def _take(self, kind: str, tag: re.Match[str]) -> None:
         if kind == "link" and _LOADS_SOMETHING.search(tag[2]):
             return
-        most = _LISTED.get(kind) or _SEARCHED.get(kind) or _MAX_SIGNED
+        most = _LISTED.get(kind) or _SEARCHED.get(kind) or _SIGNED[kind]
         if kind in _NO_CONTENT:
             self._keep(kind, tag[0], most)
             return
@@ -331,6 +368,7 @@ class _Reader:
         if is_too_long or is_too_much or self._taken[kind] > most:
             self._truncated |= kind in _LISTED
             return
+        self._dated |= kind in _LISTED and any(word in piece for word in _DATED)
         self._pieces.append(piece)
         self._characters += len(piece)
 

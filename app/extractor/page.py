@@ -16,7 +16,7 @@ from app.urls import absolute_url
 # Names that mean the same with a colon or a dot, such as `DC:title` and `DC.title`.
 _DOTTED_PREFIXES = ("dc:", "dcterms:", "sailthru:")
 
-_WITH_TEXT = frozenset({"title", "script", "time", "h1", "a", "span"})
+_WITH_TEXT = frozenset({"title", "script", "time", "data", "h1", "a", "span"})
 _READ = ",".join(sorted({"html", "base", "meta", "link", "img", *_WITH_TEXT}))
 
 

@@ -175,9 +175,12 @@ PUBLISHED_AT: tuple[Source, ...] = (
     itemprop("datepublished"),
     itemprop("uploaddate"),
     itemprop("datecreated"),
-    meta("dc.date", "dcterms.date", "date", "article_date_original", "originalpublicationdate"),
     json_ld("datePublished", least=PAGE),
     times.of_publication,
+    times.in_path,
+    times.by_class,
+    times.near_headings,
+    meta("dc.date", "dcterms.date", "date", "article_date_original", "originalpublicationdate"),
     json_ld("dateCreated", least=PAGE),
 )
 

@@ -1,5 +1,6 @@
-"""Dates in the text of a page: its `<time>` elements."""
+"""Dates in the text of a page and in its URL: for pages that tell them to people alone."""
 
+import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -7,6 +8,13 @@ from app.extractor.page import Element, Page
 
 _OF_PUBLICATION = ("publish", "entry-date", "post-date", "posted", "pubdate")
 _OF_CHANGES = ("updated", "modified")
+_OF_SOMETHING = ("date", "meta")
+
+# These are about another page, or about what somebody said on this one.
+_OF_OTHERS = ("comment", "teaser", "card")
+
+_IN_PATH = re.compile(r"(?<!\d)(?:19|20)\d\d(?:/[01]?\d/[0-3]?\d(?=/|$)|(-?)[01]\d\1[0-3]\d(?!\d))")
+_TWO_NUMBERS = re.compile(r"\d\D++\d")
 
 
 def of_publication(page: Page) -> Iterator[str]:
@@ -19,8 +27,24 @@ def of_publication(page: Page) -> Iterator[str]:
     return map(_value, named if _is_a_list(page) else [*named, *times])
 
 
-def _is_a_list(page: Page) -> bool:
-    return page.metas.get("og:type", [""])[0].lower() == "website" or urlsplit(page.url).path == "/"
+def in_path(page: Page) -> Iterator[str]:
+    """Return the days in the path of the URL: `/2024/05/31/`, `/2024-05-31-` or `/20240531`."""
+    return (found[0] for found in _IN_PATH.finditer(urlsplit(page.url).path))
+
+
+def by_class(page: Page) -> Iterator[str]:
+    """Return what the elements hold whose class says that there is a date in them."""
+    for element in () if _is_a_home_page(page) else page.elements:
+        if element.name in {"span", "a"} and _is_dated(element):
+            yield from (element.attributes.get(name, "") for name in ("content", "title"))
+            yield element.text
+
+
+def near_headings(page: Page) -> Iterator[str]:
+    """Return short texts around the headings that may be dates: they have more than a year."""
+    of_changes = {time.text for time in page.all("time") if _is_of_changes_alone(time)}
+    texts = (it.text for it in page.all("data") if it.text not in of_changes)
+    return filter(_TWO_NUMBERS.search, () if _is_a_home_page(page) else texts)
 
 
 def of_changes(page: Page) -> Iterator[str]:
@@ -28,15 +52,26 @@ def of_changes(page: Page) -> Iterator[str]:
     return (_value(time) for time in page.all("time") if _says(time, _OF_CHANGES))
 
 
+def _is_dated(element: Element) -> bool:
+    return _says(element, _OF_SOMETHING) and not _says(element, _OF_OTHERS)
+
+
+def _is_a_list(page: Page) -> bool:
+    return page.metas.get("og:type", [""])[0].lower() == "website" or _is_a_home_page(page)
+
+
+def _is_a_home_page(page: Page) -> bool:
+    return urlsplit(page.url).path == "/"
+
+
 def _is_of_changes_alone(time: Element) -> bool:
     return _says(time, _OF_CHANGES) and not _says(time, _OF_PUBLICATION)
 
 
-def _says(time: Element, words: tuple[str, ...]) -> bool:
-    said = " ".join(time.attributes.get(name, "") for name in ("class", "itemprop", "id")).lower()
-    return any(word in said for word in words) or (
-        "pubdate" in time.attributes and "pubdate" in words
-    )
+def _says(element: Element, words: tuple[str, ...]) -> bool:
+    attributes = element.attributes
+    said = " ".join(attributes.get(name, "") for name in ("class", "itemprop", "id")).lower()
+    return any(word in said for word in words) or ("pubdate" in attributes and "pubdate" in words)
 
 
 def _value(time: Element) -> str:

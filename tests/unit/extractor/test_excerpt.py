@@ -24,6 +24,7 @@ def pieces(html: str) -> list[str]:
         ("<a rel=author href=/x>Jane <i>Doe</i></a>", "<a rel=author href=/x>Jane Doe</a>"),
         ("<td itemprop=author>Jane</td>", "<span itemprop=author>Jane</span>"),
         ("<p class=byline>By Jane<p>Text", "<span class=byline>By Jane</span>"),
+        ("<p class=post-date>1 May 2024<p>", "<span class=post-date>1 May 2024</span>"),
         ("<time datetime=2024>May</time>", "<time datetime=2024>May</time>"),
         ("1 < 2 <3 <meta name=a>", "<meta name=a>"),
         ("<p title=it's><meta name=a>", "<meta name=a>"),
@@ -64,6 +65,7 @@ def test_elements_that_say_something_are_kept(html: str, kept: str) -> None:
         "<metadata><linked><h11>",
         "<meta name=a",
         "<meta name='a>",
+        "<a href=/update data-meta=date>1 May 2024</a>",
         "<p>the author of itemprop and bylines</p>",
     ],
 )
@@ -88,6 +90,7 @@ HOSTILE = {
     "images": "<img src=a>" * 90_000,
     "headings": "<h1>" * 250_000,
     "authors": "<p class=author>" * 60_000,
+    "dates": "<h1>1 May 2024</h1><p class=date>1 May 2024</p>" * 20_000,
     "JSON-LD": '<script type="application/ld+json">{"a":[1]}</script>' * 20_000,
     "tables": "<table><tr><td>" * 60_000,
 }
@@ -143,6 +146,12 @@ def test_one_mention_of_authors_after_another_costs_a_bounded_time() -> None:
     mentions = "<b>" + "author " * (excerpt._MAX_SIGNS // 2)  # noqa: SLF001 (the bound)
     assert pieces(f"{mentions}<!-- -->{author}") == ["<span class=author>Jane</span>"]
     assert pieces(f"{mentions}<!-- -->{mentions}<!-- -->{author}") == [""]
+
+
+def test_no_date_is_looked_for_in_the_text_behind_one_that_is_certain() -> None:
+    certain, text = "<meta property=article:published_time>", "<p class=date>1 May 2024</p>"
+    assert pieces(text + certain) == ["<span class=date>1 May 2024</span>", certain]
+    assert pieces(certain + text) == [certain]
 
 
 def test_listed_elements_that_were_left_out_are_told() -> None:

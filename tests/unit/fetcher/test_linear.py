@@ -113,6 +113,10 @@ def document(html: str) -> None:
     extract(html, "http://a.test/")
 
 
+def addressed(path: str) -> None:
+    extract("", f"http://a.test/{path}")
+
+
 def link_header(value: str) -> None:
     extract("", "http://a.test/", [Header("link", value)])
 
@@ -188,6 +192,13 @@ SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     "a page of templates": (excerpt_of, "", "<template></templat>"),
     "a page of metas": (excerpt_of, "", "<meta "),
     "a page of signs": (excerpt_of, "<p>", "author "),
+    "a page of dates": (document, "", "<p class=date>"),
+    "a page of classes": (excerpt_of, "<p ", "id='date class="),
+    "a class of words": (excerpt_of, "<p data-date class=", "dat "),
+    "a page of numbers": (document, "", "<h1>1 2 3 4 5 "),
+    "a page of short texts": (document, "<h1>", ">1.2.2024"),
+    "a path of digits": (addressed, "/", "2024"),
+    "a path of days": (addressed, "", "/2024/1/1"),
     "a page of bylines": (document, "", "<p class=byline>"),
     "a page of microdata": (document, "", "<p itemprop=author itemscope>"),
     "a page of references": (document, "<title>", "&amp;amp;"),
