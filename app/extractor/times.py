@@ -14,6 +14,10 @@ _OF_SOMETHING = ("date", "meta")
 _OF_OTHERS = ("comment", "teaser", "card")
 
 _IN_PATH = re.compile(r"(?<!\d)(?:19|20)\d\d(?:/[01]?\d/[0-3]?\d(?=/|$)|(-?)[01]\d\1[0-3]\d(?!\d))")
+_ABOUT_A_CHANGE = re.compile(
+    r"updat|modif|edit|chang|revis|aktualisier|mis à jour|actualiz|aggiornat|gewijzigd|更新|обновл",
+    re.IGNORECASE,
+)
 _TWO_NUMBERS = re.compile(r"\d\D++\d")
 
 
@@ -43,7 +47,11 @@ def by_class(page: Page) -> Iterator[str]:
 def near_headings(page: Page) -> Iterator[str]:
     """Return short texts around the headings that may be dates: they have more than a year."""
     of_changes = {time.text for time in page.all("time") if _is_of_changes_alone(time)}
-    texts = (it.text for it in page.all("data") if it.text not in of_changes)
+    texts = (
+        it.text
+        for it in page.all("data")
+        if it.text not in of_changes and not _ABOUT_A_CHANGE.search(it.text)
+    )
     return filter(_TWO_NUMBERS.search, () if _is_a_home_page(page) else texts)
 
 
@@ -53,7 +61,8 @@ def of_changes(page: Page) -> Iterator[str]:
 
 
 def _is_dated(element: Element) -> bool:
-    return _says(element, _OF_SOMETHING) and not _says(element, _OF_OTHERS)
+    is_of_others = _says(element, _OF_OTHERS) or _is_of_changes_alone(element)
+    return _says(element, _OF_SOMETHING) and not is_of_others
 
 
 def _is_a_list(page: Page) -> bool:

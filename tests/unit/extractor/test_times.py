@@ -33,6 +33,7 @@ def test_a_class_may_say_that_there_is_a_date(html: str) -> None:
     [
         "<i class=comment-date>3.3.2014</i>",
         "<i class=teaser-date>3.3.2014</i>",
+        "<i class=last-updated>3.3.2014</i>",
         "<a href=/date/>3.3.2014</a>",
         "<p>Since 3.3.2014</p>",
     ],
@@ -75,6 +76,7 @@ def test_a_date_may_stand_near_the_heading(html: str) -> None:
     "html",
     [
         "<h1>A story</h1><p>March 2014</p>",
+        "<h1>A story</h1><p>Last updated: 3 March 2014</p>",
         f"<h1>A story</h1>{'<p>Text</p>' * 500}<p>3 March 2014</p>",
         f"<h1>A story</h1><p>3 March 2014 {'was a day like others ' * 3}</p>",
         "<h1>A story</h1><time class=updated>3 March 2014</time>",
