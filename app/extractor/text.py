@@ -2,6 +2,7 @@
 
 import html
 import re
+import unicodedata
 
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,31});")
 # Of other tags, people write: "The <canvas> element" is a title.
@@ -12,6 +13,7 @@ _MARKUP = re.compile(rf"</?{_TAGS}(?:[ \t\n/][^<>]*+)?>", re.IGNORECASE)
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0e-\x1f\x7f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
 )
+_SIGNS = re.compile(r"[\W_]+")
 
 
 def clean(text: str) -> str:
@@ -23,3 +25,9 @@ def clean(text: str) -> str:
     if _IS_MARKUP.search(text):
         text = _MARKUP.sub(" ", text)
     return " ".join(_INVISIBLE.sub("", text).split())
+
+
+def letters_of(text: str) -> str:
+    """Return the letters and digits of a text, in lower case and without accents."""
+    decomposed = unicodedata.normalize("NFKD", text.lower())
+    return _SIGNS.sub("", "".join(it for it in decomposed if not unicodedata.combining(it)))

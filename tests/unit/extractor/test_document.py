@@ -113,6 +113,22 @@ def test_a_twitter_card_may_name_the_author_beside_a_label() -> None:
 
 
 @pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("The Example » Feed", "The Example"),
+        ("The Example RSS Feed", "The Example"),
+        ("The Example - Atom", "The Example"),
+        (" » Feed", None),
+        ("RSS 2.0", None),
+        ("News", None),
+    ],
+)
+def test_the_title_of_a_feed_may_name_the_site(title: str, name: str | None) -> None:
+    page = f'<link rel="alternate" type="application/rss+xml" title="{title}" href="/feed">'
+    assert extract(page, URL).site_name == name
+
+
+@pytest.mark.parametrize(
     ("title", "url", "name"),
     [
         ("A story | The Example", "https://www.example.com/a", "The Example"),
