@@ -7,10 +7,12 @@ be guessed from its text.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from app.extractor import bylines, link_header, times
 from app.extractor.json_ld import PAGE, SUBJECT, rank, texts, types_of
 from app.extractor.page import Page
+from app.extractor.text import letters_of
 
 Source = Callable[[Page], Iterator[str]]
 
@@ -89,6 +91,19 @@ def text_of(name: str) -> Source:
     return lambda page: (element.text for element in page.all(name))
 
 
+def at_start_of_title(source: Source) -> Source:
+    """Take the first text of a source if the `<title>` begins with it.
+
+    Wikipedia has a short description for its headline, other sites have their own name for a name.
+    """
+
+    def at_start(page: Page) -> Iterator[str]:
+        title = next(map(letters_of, text_of("title")(page)), "")
+        return (it for it in islice(source(page), 1) if title.startswith(letters_of(it)))
+
+    return at_start
+
+
 def attribute_of(name: str, attribute: str) -> Source:
     """Take an attribute of elements."""
     return lambda page: (element.attributes.get(attribute, "") for element in page.all(name))
@@ -102,6 +117,8 @@ def header(name: str) -> Source:
 TITLE: tuple[Source, ...] = (
     meta("og:title"),
     meta("twitter:title"),
+    at_start_of_title(json_ld("headline")),
+    at_start_of_title(json_ld("name")),
     json_ld("headline", "name"),
     text_of("title"),
     meta("citation_title", "dc.title", "dcterms.title", "parsely-title", "sailthru.title"),

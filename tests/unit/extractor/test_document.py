@@ -113,6 +113,25 @@ def test_a_twitter_card_may_name_the_author_beside_a_label() -> None:
 
 
 @pytest.mark.parametrize(
+    ("headline", "name", "title"),
+    [
+        ("city in Italy", "Rome", "Rome"),
+        ("All about Rome", "The Paper", "All about Rome"),
+        ("Rome", "Rome – The Paper", "Rome"),
+    ],
+)
+def test_of_headline_and_name_the_title_begins_with_one(
+    headline: str, name: str, title: str
+) -> None:
+    page = (
+        "<title>Rome – The Paper</title>"
+        '<script type="application/ld+json">'
+        f'{{"@type": "Article", "headline": "{headline}", "name": "{name}"}}</script>'
+    )
+    assert extract(page, URL).title == title
+
+
+@pytest.mark.parametrize(
     ("title", "name"),
     [
         ("The Example » Feed", "The Example"),
