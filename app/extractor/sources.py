@@ -65,12 +65,12 @@ def json_ld_within(outer: str, name: str) -> Source:
     return source
 
 
-def labelled(label: str) -> Source:
-    """Take what a Twitter Card shows beside a label."""
+def labelled(*labels: str) -> Source:
+    """Take what a Twitter Card shows beside one of these labels."""
 
     def source(page: Page) -> Iterator[str]:
         for number in ("1", "2"):
-            if page.metas.get(f"twitter:label{number}", [""])[0].strip().lower() == label:
+            if page.metas.get(f"twitter:label{number}", [""])[0].strip().lower() in labels:
                 yield from page.metas.get(f"twitter:data{number}", ())
 
     return source
@@ -213,15 +213,29 @@ MODIFIED_AT: tuple[Source, ...] = (
 
 AUTHOR: tuple[Source, ...] = (
     json_ld("author", "creator"),
-    meta("author"),
     meta("article:author", "og:article:author", "book:author"),
     meta("parsely-author", "sailthru.author", "byl", "dc.creator", "dcterms.creator"),
     meta("citation_author", "citation_authors", "article:author_name"),
-    labelled("written by"),
+    meta("shareaholic:article_author_name", "cxenseparse:author", "cse_author", "og:author"),
+    labelled(
+        "written by",
+        "verfasst von",
+        "geschrieben von",
+        "écrit par",
+        "rédigé par",
+        "escrito por",
+        "scritto da",
+        "geschreven door",
+        "skriven av",
+        "skrevet av",
+        "napisane przez",
+    ),
+    json_ld("author", least=PAGE),
     bylines.in_microdata,
     bylines.linked,
+    meta("author"),
+    bylines.by_address,
     bylines.by_class,
-    json_ld("author", least=PAGE),
 )
 THEME_COLOR: tuple[Source, ...] = (
     meta("theme-color"),

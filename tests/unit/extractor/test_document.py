@@ -105,11 +105,93 @@ def test_an_image_is_looked_for_in_many_places(page: str, image: str | None) -> 
     assert (found and found.url) == (image and f"http://a.test{image}")
 
 
-def test_a_twitter_card_may_name_the_author_beside_a_label() -> None:
-    page = (
-        '<meta name="twitter:label1" content="Written by"><meta name="twitter:data1" content="Jo">'
-    )
+@pytest.mark.parametrize("label", ["Written by", "Verfasst von", "Écrit par"])
+def test_a_twitter_card_may_name_the_author_beside_a_label(label: str) -> None:
+    page = f'<meta name="twitter:label1" content="{label}"><meta name="twitter:data1" content="Jo">'
     assert extract(page, URL).author == "Jo"
+
+
+@pytest.mark.parametrize(
+    ("byline", "author"),
+    [
+        ("<p class=byline>By Jane Doe on March 3, 2024</p>", "Jane Doe"),
+        ("<p class=byline>Von Jana Müller am Samstag, 19. Oktober</p>", "Jana Müller"),
+        ("<p class=byline>| <a class=author>Jane Doe</a></p>", "Jane Doe"),
+        ("<p class=byline>By <a class=author>Jane Doe</a>, our man in Rome</p>", "Jane Doe"),
+        (
+            "<p class=byline>By <a class=author>Jane</a> and <a class=author>Jo</a> in Rome</p>",
+            "Jane, Jo",
+        ),
+        ("<b class=byline>Posted by</b> <b class=author>Jane Doe</b>", "Jane Doe"),
+        ("<p class=comment-author>Troll</p><p class=author-name>Jane Doe</p>", "Jane Doe"),
+        ("<p class=author-bio>Jane was born in Rome</p>", None),
+        ("<label class=authorization>Accept</label>", None),
+        (f"<div class=author>{'A headline ' * 9} Jane Doe</div>", None),
+        ("<p class=author>12 articles</p>", None),
+    ],
+)
+def test_a_byline_is_known_by_its_class(byline: str, author: str | None) -> None:
+    assert extract(byline, URL).author == author
+
+
+@pytest.mark.parametrize(
+    ("links", "author"),
+    [
+        ("<a href=/author/jane>Jane Doe</a>", "Jane Doe"),
+        (
+            "<a href=/author/jane>Jane Doe</a> <a href=/author/jane>All posts by Jane Doe</a>",
+            "Jane Doe",
+        ),
+        ("<a href=/author/jane>Jane Doe</a> <a href=/author/jo>Jo</a>", None),
+        ("<a href=/authors>Our authors</a>", None),
+        ("<a rel=author href=/jane>Jane Doe</a> <a rel=author href=/jo>Jo</a>", "Jane Doe"),
+    ],
+)
+def test_a_link_to_an_author_names_the_author(links: str, author: str | None) -> None:
+    assert extract(links, URL).author == author
+
+
+@pytest.mark.parametrize(
+    ("page", "author"),
+    [
+        ("<b itemprop=author>Jane</b><b itemprop=author>Jo</b>", "Jane, Jo"),
+        ("<b itemprop=author>Jane</b><b itemprop=text>Hello</b><b itemprop=author>Jo</b>", "Jane"),
+        ("<b itemprop=review>Good<b itemprop=author>Jo</b></b>", None),
+    ],
+)
+def test_authors_of_comments_and_reviews_have_not_written_the_page(
+    page: str, author: str | None
+) -> None:
+    assert extract(page, URL).author == author
+
+
+@pytest.mark.parametrize("site", ["a.test", "The Paper"])
+def test_the_site_is_the_author_only_if_nobody_else_is(site: str) -> None:
+    page = (
+        '<meta property="og:site_name" content="The Paper">'
+        f'<meta property="article:author" content="{site}">'
+    )
+    assert extract(page, URL).author == site
+    assert extract(f"{page}<p class=byline>By Jane Doe</p>", URL).author == "Jane Doe"
+
+
+@pytest.mark.parametrize(
+    ("content", "author"),
+    [
+        ('{"@type": "Person", "name": "Jane Doe"}', "Jane Doe"),
+        ('[{"name": "Jane Doe"}, {"name": "Jo"}]', "Jane Doe, Jo"),
+        ('{"name": ', None),
+        ("[" * 5000, None),
+        ("[" * 900 + "]" * 900, None),
+    ],
+)
+def test_json_is_not_taken_for_a_name(content: str, author: str | None) -> None:
+    assert extract(f"<meta name=author content='{content}'>", URL).author == author
+
+
+def test_a_longer_form_of_a_name_is_not_another_author() -> None:
+    page = '<meta name="author" content="Jane Doe"><meta name="author" content="Jane Doe in Rome">'
+    assert extract(page, URL).author == "Jane Doe"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.extractor.author import author_name
 from app.extractor.dates import parse_date
 from app.extractor.image import pixels
 from app.extractor.language import language_tag
+from app.extractor.names import author_name
 from app.extractor.text import clean
 
 DATES = {
@@ -93,7 +93,24 @@ def test_any_text_is_a_date_or_none(text: str) -> None:
         ("//a.test/jane", None),
         ("@jane", None),
         ("admin", None),
-        ("By", "By"),
+        ("View all posts by Jane Doe", "Jane Doe"),
+        ("Zeige alle Beiträge von Jana Müller →", "Jana Müller"),
+        ("Voir tous les articles de Jeanne Dupont", "Jeanne Dupont"),
+        ("Veröffentlicht von der Michel", "der Michel"),
+        ("Interview: Jana Müller", "Jana Müller"),
+        ("Autor/in: Jana Müller", "Jana Müller"),
+        ("Authors Guild", "Authors Guild"),
+        ("Ursula von der Linden", "Ursula von der Linden"),
+        ("Jane Doe (in Rome)", "Jane Doe"),
+        ("Jane (Jo) Doe", "Jane (Jo) Doe"),
+        ("Jane Doe @jane", "Jane Doe"),
+        ("(Jane Doe)", "Jane Doe"),
+        ("By | Jane Doe", "Jane Doe"),
+        ("Foto: Jana Müller", None),
+        ("No Author", None),
+        ("Archiv anzeigen →", None),
+        ("Posted", None),
+        ("By", None),
         ("", None),
     ],
 )

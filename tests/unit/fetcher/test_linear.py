@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from app.errors import FetchError, InvalidUrl
-from app.extractor.author import author_name
 from app.extractor.bounds import Bounds
 from app.extractor.dates import parse_date as page_date
 from app.extractor.document import extract
 from app.extractor.excerpt import excerpt_of
 from app.extractor.json_ld import objects_in
+from app.extractor.names import author_name
 from app.extractor.page import Element
 from app.extractor.text import clean
 from app.fetcher.charset import charset_parameter, essence, is_text
@@ -211,6 +211,8 @@ SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     "JSON-LD of braces": (json_ld, "", '{"a":'),
     "JSON-LD of digits": (json_ld, "", "9"),
     "a name": (author_name, "", "by "),
+    "a name behind others": (author_name, "", "view all posts "),
+    "a name of parentheses": (author_name, "a", " (a"),
     "a name of addresses": (author_name, "", "a@"),
     "a date of a page": (page_date, "", "1 may "),
     "a Link header": (link_header, "", "<a>;rel=b,"),
