@@ -75,7 +75,7 @@ _DOCUMENT = Document(
     open_graph={"og:type": ("article",), "og:image": ("/large.jpg", "/small.jpg")},
     twitter={"twitter:card": "summary_large_image"},
     json_ld=({"@context": "https://schema.org", "@type": "Article", "headline": "Example"},),
-    extractor_version=1,
+    extractor_version=2,
     truncated=False,
 )
 _METADATA = PageMetadata(

@@ -42,7 +42,7 @@ def _names(page: Page, source: Source) -> list[str]:
     found = chain.from_iterable(map(_texts, source(page)))
     names: list[str] = []
     for name in filter(None, map(author_name, islice(found, _MAX_AUTHORS))):
-        if not name.lower().startswith(tuple(it.lower() for it in names)):
+        if not f"{name} ".lower().startswith(tuple(f"{it} ".lower() for it in names)):
             names.append(name)
     return names
 

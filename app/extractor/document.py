@@ -21,7 +21,7 @@ from app.models import Document, Header
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 """The media types of pages that are read."""
 
-EXTRACTOR_VERSION = 1
+EXTRACTOR_VERSION = 2
 """To be raised with every change of the rules that gives another document for the same page."""
 
 
