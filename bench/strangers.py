@@ -35,7 +35,7 @@ and not a queue of the holders' own."""
 MOST_SECONDS = 60.0
 """After this the strangers end by themselves, should nobody kill them."""
 
-TURNS = 8
+TURNS = 5
 SECONDS = 3.0
 """Alone and beside strangers in turn, since a machine is now faster and now slower."""
 
