@@ -319,6 +319,11 @@ class AttemptResult:
         """The page."""
         return self.claim.url
 
+    @property
+    def status(self) -> PageStatus:
+        """What the page is then."""
+        return PageStatus(self.fields["status"])
+
     def write(self) -> UpdateOne:
         """Return the update, which changes nothing if the claim is void."""
         update = released(self.claim, self.fields, self.outcome, checks=self.checks)
@@ -355,7 +360,7 @@ class Claims:
         return await self._claims(request)
 
     async def end(self, result: AttemptResult, *, is_large: bool) -> PageStatus | None:
-        """Return the status as the database has it now, None if the claim is void.
+        """Return the status of the page, None if the claim is void.
 
         A large result is written by itself, so that no bulk gets too large.
         """
@@ -372,7 +377,11 @@ class Claims:
         return [request.answer(documents.get(request.url)) for request in requests]
 
     async def _end_all(self, results: Sequence[AttemptResult]) -> Sequence[PageStatus | None]:
-        await self._database.pages.bulk_write([result.write() for result in results], ordered=False)
+        writes = [result.write() for result in results]
+        done = await self._database.pages.bulk_write(writes, ordered=False)
+        if done.matched_count == len(results):
+            return [result.status for result in results]
+        # Some claims are void, or their attempts were ended by an earlier try of the same write.
         documents = await self._read([result.url for result in results], _ENDED_FIELDS)
         return [result.answer(documents.get(result.url)) for result in results]
 

@@ -295,7 +295,7 @@ class PageRepository:
     ) -> PageStatus | None:
         """Keep the result of a claimed page, and the event that tells of it.
 
-        Returns the status as the database has it now, None if the claim is void.
+        Returns the status of the page, None if the claim is void.
         """
         validators = validators_of(metadata)
         kept = {"body_sha256": metadata.body_sha256}

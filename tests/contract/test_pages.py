@@ -1264,6 +1264,21 @@ async def test_a_request_whose_fetch_was_lost_is_not_answered_by_the_next_claim(
     assert await is_over(pages, shared.request_id)
 
 
+async def test_an_outcome_costs_one_command_if_its_claim_holds(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = a_repository(database)
+    claim = await claimed(pages, Delivery(a_request()))
+    commands: list[str] = []
+    monkeypatch.setattr(
+        CommandTimer, "succeeded", lambda _timer, event: commands.append(event.command_name)
+    )
+    assert await pages.complete(claim, a_page()) is PageStatus.COMPLETED
+    assert commands == ["update"]
+    assert await pages.complete(claim, a_page()) is PageStatus.COMPLETED
+    assert commands == ["update", "update", "find"]
+
+
 async def test_a_thousand_waits_cost_one_query(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
