@@ -32,6 +32,7 @@ from app.models import (
     StoredResult,
 )
 from app.runtime import metrics
+from app.runtime.repeating import repeat
 
 SWEEP_INTERVAL_SECONDS = 5.0
 """How often a worker looks for events that could not be published."""
@@ -75,9 +76,12 @@ class Announcer:
         except StoreError as exc:
             logger.warning("event_not_kept", event_id=event.event_id, reason=str(exc))
             return False
+        if not is_kept:
+            logger.warning("event_not_kept", event_id=event.event_id, reason="its page is unknown")
+            return False
         metrics.EVENTS.labels(event.kind, "put down").inc()
         logger.warning("event_put_down", event_id=event.event_id, kind=event.kind)
-        return is_kept
+        return True
 
     async def announce_kept(self, event: PageEvent) -> bool:
         """Publish an event that is put down as unpublished, and strike it out.
@@ -108,15 +112,16 @@ class Announcer:
 
     async def sweep_forever(self, interval_seconds: float = SWEEP_INTERVAL_SECONDS) -> None:
         """Sweep at every interval, until cancelled."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            try:
-                published = await self.sweep()
-            except Exception as exc:  # noqa: BLE001 (if this task ended, nothing more were swept)
-                logger.warning("events_not_swept", reason=f"{type(exc).__name__}: {exc}")
-            else:
-                if published:
-                    logger.info("events_swept", published=published)
+        await repeat(self._try_to_sweep, seconds=interval_seconds, failure="events_not_swept")
+
+    async def _try_to_sweep(self) -> None:
+        try:
+            published = await self.sweep()
+        except StoreError as exc:
+            logger.warning("events_not_swept", reason=f"{type(exc).__name__}: {exc}")
+            return
+        if published:
+            logger.info("events_swept", published=published)
 
 
 # --- What is told ---------------------------------------------------------------------------------

@@ -453,7 +453,11 @@ class FakePages:
     async def abandon(self, claim: Claim) -> None:
         self._check()
         if self._release(claim, finishes=False):
-            self._rows[claim.url].attempts = claim.attempt - 1
+            row = self._rows[claim.url]
+            row.attempts = claim.attempt - 1
+            if not claim.refreshes:
+                was_tried = row.attempts > 0
+                row.status = PageStatus.FAILED_RETRYABLE if was_tried else PageStatus.QUEUED
 
     async def find_events(self, request: PageRequest) -> tuple[PageEvent, ...]:
         self._check()
@@ -542,6 +546,7 @@ class FakeOutbox:
     def __init__(self) -> None:
         self.events: list[PageEvent] = []
         self.failing: Exception | None = None
+        self.knows_the_page = True
 
     def put_down_in(self, pages: FakePages) -> None:
         """Have deletions of these pages put their events down here, as the database does."""
@@ -549,9 +554,9 @@ class FakeOutbox:
 
     async def put_down(self, event: PageEvent) -> bool:
         self._check()
-        if event not in self.events:
+        if self.knows_the_page and event not in self.events:
             self.events.append(event)
-        return True
+        return self.knows_the_page
 
     async def unpublished(self) -> AsyncIterator[list[PageEvent]]:
         self._check()

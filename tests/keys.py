@@ -1,5 +1,6 @@
 """API keys for tests, and a place that keeps them."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 
@@ -7,16 +8,22 @@ from app.keys import ApiKey, Scope, hash_of, key_text, new_id, new_secret
 
 
 class FakeKeys:
-    """Keeps keys as the database does. While `failing` returns an error, it is raised."""
+    """Keeps keys as the database does.
+
+    While `failing` returns an error, it is raised. Without `answers` a reading has to wait.
+    """
 
     def __init__(self) -> None:
         self.kept: dict[str, ApiKey] = {}
         self.uses: Counter[str] = Counter()
         self.readings = 0
         self.failing: Callable[[], Exception] | None = None
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     async def all(self) -> list[ApiKey]:
         self.readings += 1
+        await self.answers.wait()
         if self.failing:
             raise self.failing()
         return list(self.kept.values())

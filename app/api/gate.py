@@ -1,7 +1,8 @@
 """Decides whether a request may pass: whose key it has, what that permits, and how often.
 
 What is learned of a request is in its ASGI scope: `api_key` is the key that it was admitted with,
-`key_id` the id that it named, and `more_headers` are headers of its answer.
+`key_id` the id that it named, `more_headers` are headers of its answer, and `waited_seconds` is how
+long it had to wait for a refusal.
 """
 
 import asyncio
@@ -67,7 +68,7 @@ class Gate:
         try:
             key = scope["api_key"] = await self._key_of(self._keys, scope)
         except Refusal:
-            await self._pause()
+            await self._pause(scope)
             raise
         self.spend(scope)
         if needed not in key.scopes:
@@ -109,12 +110,13 @@ class Gate:
         keys.note_use(key)
         return key
 
-    async def _pause(self) -> None:
+    async def _pause(self, scope: AsgiScope) -> None:
         if self._pausing >= MAX_PAUSING:
             return
         self._pausing += 1
         try:
             await asyncio.sleep(self._pause_seconds)
+            scope["waited_seconds"] = self._pause_seconds
         finally:
             self._pausing -= 1
 

@@ -1,9 +1,10 @@
 """The API keys that a process knows, so that a request with one of them costs no query.
 
-One task reads all keys from the database, every few seconds. So a revoked key ends soon, and known
-keys go on working while the database is away. A key that is not among them may have been made since
-the last reading: its request waits for the next one, which begins at once, or after a short pause
-if one has just been. However many strangers ask, they cause a few queries a second at most.
+One task reads all keys from the database, every few seconds, and another writes down how much they
+are used. So a revoked key ends soon, and known keys go on working while the database is away. A key
+that is not among them may have been made since the last reading: its request waits for the next
+one, which begins at once, or after a short pause if one has just been. However many strangers ask,
+they cause a few queries a second at most.
 """
 
 import asyncio
@@ -17,10 +18,14 @@ from loguru import logger
 from app.api.problems import TOO_MANY_REQUESTS, Refusal
 from app.errors import StoreUnavailable
 from app.keys import ApiKey
+from app.runtime.repeating import repeat
 
 REFRESH_SECONDS = 4.0
-"""How often the keys are read. With the five seconds that a query may take, a revoked key stops
-working within 10 s."""
+"""How often the keys are read."""
+
+READ_SECONDS = 5.0
+"""How long a reading may take, whatever the timeout of other queries is. So a revoked key stops
+working within 10 s, unless readings fail."""
 
 PAUSE_SECONDS = 0.25
 """The shortest pause between two readings."""
@@ -28,7 +33,7 @@ PAUSE_SECONDS = 0.25
 REST = 10
 """How many times as long as the last reading took the pause is at least, up to
 `LONGEST_PAUSE_SECONDS`. So strangers with unknown keys keep the database busy for a tenth of the
-time at most."""
+time at most, as long as a reading takes less than a tenth of a second."""
 
 LONGEST_PAUSE_SECONDS = 1.0
 
@@ -64,7 +69,6 @@ class KnownKeys:
         self._asking: list[asyncio.Future[None]] = []
         self._asked = asyncio.Event()
         self._uses: Counter[str] = Counter()
-        self._noted_at = monotonic()
 
     def get(self, key_id: str) -> ApiKey | None:
         """Return a key that is known, without asking anybody."""
@@ -98,13 +102,16 @@ class KnownKeys:
         await self._read()
         if not self._keys and not self._is_away:
             logger.warning("api_has_no_keys")
-        reading = asyncio.create_task(self._keep_reading())
+        writing = repeat(
+            self._write_uses, seconds=self._refresh_seconds, failure="key_uses_not_written"
+        )
+        tasks = [asyncio.create_task(it) for it in (self._keep_reading(), writing)]
         try:
             yield
         finally:
-            reading.cancel()
-            with suppress(asyncio.CancelledError):
-                await reading
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             self._settle(StoreUnavailable("the process stops"))
             await self._write_uses()
 
@@ -115,8 +122,6 @@ class KnownKeys:
             began = monotonic()
             await self._read()
             took = monotonic() - began
-            if monotonic() - self._noted_at >= self._refresh_seconds:
-                await self._write_uses()
 
     async def _rest(self, took: float) -> None:
         """Wait for the next reading: a short time if somebody asks for it, else longer."""
@@ -135,9 +140,12 @@ class KnownKeys:
         self._asked.clear()
         failure: StoreUnavailable | None = None
         try:
-            self._keys = {key.id: key for key in await self._read_all()}
+            async with asyncio.timeout(READ_SECONDS):
+                self._keys = {key.id: key for key in await self._read_all()}
         except StoreUnavailable as exc:
             failure = exc
+        except TimeoutError:
+            failure = StoreUnavailable("the keys could not be read in time")
         except Exception as exc:  # noqa: BLE001 (if this task ended, no key could be revoked)
             logger.opt(exception=exc).error("keys_not_read")
             failure = StoreUnavailable(str(exc))
@@ -161,7 +169,6 @@ class KnownKeys:
 
     async def _write_uses(self) -> None:
         uses, self._uses = self._uses, Counter()
-        self._noted_at = monotonic()
         if not uses:
             return
         try:

@@ -6,6 +6,7 @@ process stops, the preference is ignored, as RFC 7240 allows: the answer comes a
 
 import asyncio
 from dataclasses import dataclass
+from time import perf_counter
 from urllib.request import parse_http_list
 
 from fastapi import Request
@@ -67,7 +68,9 @@ class Patience:
         """Say whether the wait was over before that time, and before the caller hung up."""
         if not self.seconds:
             return False
+        began = perf_counter()
         how = await self._wait(awaited, self.seconds)
+        self.request.scope["waited_seconds"] = perf_counter() - began
         # Others may have taken the last place since `has_room` was read, and the process may stop
         # during the wait. If such an answer had `Preference-Applied`, its client would ask again
         # without a pause.

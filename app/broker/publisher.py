@@ -274,7 +274,7 @@ class EventPublisher:
         self._sender = sender
         self._destinations = event_destinations(sender.broker, topology, kinds)
         self._unanswered: set[EventKind] = set()
-        self._refused_since: dict[EventKind, float] = {}
+        self._refusals: dict[EventKind, _Refusals] = {}
 
     async def publish(self, event: PageEvent, *, again: bool = False) -> bool:
         """Say whether every listener has the event, but for those whose queue is full."""
@@ -288,13 +288,29 @@ class EventPublisher:
             self._unanswered.add(event.kind)
             return False
         self._unanswered.discard(event.kind)
-        self._refused_since.pop(event.kind, None)
+        self._refusals.pop(event.kind, None)
         return True
 
     def _is_full(self, kind: EventKind) -> bool:
-        """Say whether a queue has refused for so long that another copy of an event is in vain."""
+        """Say whether a queue has refused for so long that another copy of an event is in vain.
+
+        A refusal long after the one before is the first of others: a process that publishes few
+        events does not learn when a queue takes them again.
+        """
         now = monotonic()
-        return now - self._refused_since.setdefault(kind, now) > FULL_AFTER_SECONDS
+        refusals = self._refusals.get(kind)
+        if refusals is None or now - refusals.latest > FULL_AFTER_SECONDS:
+            refusals = self._refusals[kind] = _Refusals(first=now, latest=now)
+        refusals.latest = now
+        return now - refusals.first > FULL_AFTER_SECONDS
+
+
+@dataclass(slots=True)
+class _Refusals:
+    """When events of a kind were refused, without a long pause and without one that was taken."""
+
+    first: float
+    latest: float
 
 
 def event_message(event: PageEvent) -> Outgoing:

@@ -15,6 +15,7 @@ from loguru import logger
 from app.broker.cluster import connection_error_if_closed
 from app.broker.connection import BrokerConnection
 from app.runtime import metrics
+from app.runtime.repeating import repeat
 
 T = TypeVar("T")
 
@@ -78,23 +79,24 @@ async def queues_watched(
     A publish would notice a missing request queue. But nobody publishes to `metadata.dead`, and a
     worker whose queue is deleted is told only that its consumer is gone.
     """
-    watching = asyncio.create_task(_watch(connection, interval_seconds))
+    look = partial(_look, connection)
+    watching = asyncio.create_task(
+        repeat(look, seconds=interval_seconds, failure="queues_not_counted")
+    )
     try:
         yield
     finally:
         watching.cancel()
 
 
-async def _watch(connection: BrokerConnection, interval_seconds: float) -> None:
-    while True:
-        await asyncio.sleep(interval_seconds)
-        counts = await _counts_if_known(connection)
-        missing = [name for name, one in counts.items() if one is None]
-        if missing := missing + await _missing_exchanges(connection):
-            connection.declare_again(missing)
-        connection.note_room(
-            queue.name for queue in connection.topology if _has_room(queue, counts.get(queue.name))
-        )
+async def _look(connection: BrokerConnection) -> None:
+    counts = await _counts_if_known(connection)
+    missing = [name for name, one in counts.items() if one is None]
+    if missing := missing + await _missing_exchanges(connection):
+        connection.declare_again(missing)
+    connection.note_room(
+        queue.name for queue in connection.topology if _has_room(queue, counts.get(queue.name))
+    )
 
 
 def _has_room(queue: RabbitQueue, counts: QueueCounts | None) -> bool:

@@ -8,9 +8,10 @@ header and the server name of TLS stay those of the URL.
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from itertools import chain, zip_longest
 
 import httpx
@@ -75,11 +76,9 @@ class Connector:
         async with self._turns_by_name.turn(name):
             addresses = await self._checked_addresses(host)
             self._guard.check_port(addresses, port)
-            # Not before the turn: who waits for one in vain has not asked anything of the host.
-            if begins:
-                self._pace.begin(name)
+            begin = cache(partial(self._pace.begin, name)) if begins else _begin_nothing
             async with AsyncExitStack() as stack:
-                connection = await self._dial(addresses, port, stack)
+                connection = await self._dial(addresses, port, begin, stack)
                 if url.scheme == "https":
                     await self._start_tls(connection.writer, host)
                 yield connection
@@ -106,19 +105,25 @@ class Connector:
         except TimeoutError as exc:
             raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from exc
 
-    async def _dial(self, addresses: Sequence[str], port: int, stack: AsyncExitStack) -> Connection:
+    async def _dial(
+        self, addresses: Sequence[str], port: int, begin: Callable[[], None], stack: AsyncExitStack
+    ) -> Connection:
         """Connect to the first of `addresses` that accepts; else raise the error of the last."""
         failure: Exception = OSError("there is no address to connect to")
         for address in alternating(addresses)[:_MAX_DIALLED]:
             try:
-                return await stack.enter_async_context(self._dialled(address, port))
+                return await stack.enter_async_context(self._dialled(address, port, begin))
             except (OSError, HostBusy) as exc:  # a TimeoutError is an OSError as well
                 failure = exc
         raise failure
 
     @asynccontextmanager
-    async def _dialled(self, address: str, port: int) -> AsyncIterator[Connection]:
+    async def _dialled(
+        self, address: str, port: int, begin: Callable[[], None]
+    ) -> AsyncIterator[Connection]:
         async with self._turns_by_address.turn(address):
+            # Not before the turn: who waits for one in vain has not asked anything of the host.
+            begin()
             async with asyncio.timeout(self._timeout_seconds):
                 reader, writer = await asyncio.open_connection(address, port)
             try:
@@ -130,6 +135,10 @@ class Connector:
     async def _start_tls(self, writer: asyncio.StreamWriter, host: str) -> None:
         async with asyncio.timeout(self._timeout_seconds):
             await writer.start_tls(self._ssl_context, server_hostname=host.rstrip("."))
+
+
+def _begin_nothing() -> None:
+    """Count no fetch."""
 
 
 def alternating(addresses: Sequence[str]) -> list[str]:

@@ -46,7 +46,7 @@ QUICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 REQUEST_SECONDS = Histogram(
     "page_metadata_http_request_seconds",
-    "HTTP requests answered, by route and status.",
+    "HTTP requests answered, less the time in which callers wait for a page, or for a refusal.",
     ["method", "route", "status"],
     buckets=QUICK,
     registry=REGISTRY,

@@ -354,7 +354,7 @@ class PageRepository:
     @traced("pages.abandon")
     async def abandon(self, claim: Claim) -> None:
         """Give a claim up without having made its attempt, which then does not count."""
-        uncounted = {"processing.attempts": claim.attempt - 1}
+        uncounted = {"status": _status_before(claim), "processing.attempts": claim.attempt - 1}
         with translated_errors():
             await self._database.pages.update_one(held(claim), released(claim, uncounted))
 
@@ -433,6 +433,13 @@ class PageRepository:
 
 _COMPLETED = {"status": PageStatus.COMPLETED, "processing.last_error": None}
 """What a record says of a page whose result was stored or confirmed."""
+
+
+def _status_before(claim: Claim) -> PageStatus:
+    """Return the status of a page as it was when its claim was taken."""
+    if claim.refreshes:
+        return PageStatus.COMPLETED
+    return PageStatus.QUEUED if claim.attempt == 1 else PageStatus.FAILED_RETRYABLE
 
 
 def _metadata(claim: Claim, metadata: PageMetadata) -> Bson:

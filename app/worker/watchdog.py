@@ -6,13 +6,16 @@ connection is open, the process looks healthy, and the queue grows.
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from loguru import logger
 
+from app.broker.cluster import connection_error_if_closed
 from app.broker.connection import BrokerConnection
 from app.broker.queues import count_on
+from app.runtime.repeating import repeat
 from app.worker.handlers import MessageHandler
 
 WATCH_INTERVAL_SECONDS = 10.0
@@ -28,15 +31,16 @@ class Watchdog:
 
     async def watch(self, interval_seconds: float = WATCH_INTERVAL_SECONDS) -> None:
         """Check the consumers at every interval, until cancelled."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            if self._connection.is_ready and not self._handler.stopping:
-                await self._check(interval_seconds)
+        check = partial(self._check, interval_seconds)
+        await repeat(check, seconds=interval_seconds, failure="consumers_not_checked")
 
     async def _check(self, timeout_seconds: float) -> None:
+        if not self._connection.is_ready or self._handler.stopping:
+            return
         try:
-            async with asyncio.timeout(timeout_seconds):
-                lost = await self.queues_not_consumed()
+            with connection_error_if_closed():
+                async with asyncio.timeout(timeout_seconds):
+                    lost = await self.queues_not_consumed()
         except CONNECTION_EXCEPTIONS as exc:
             logger.warning("consumers_not_checked", reason=type(exc).__name__)
             return

@@ -469,6 +469,19 @@ async def test_an_abandoned_claim_does_not_count(pages: Pages) -> None:
     assert again.attempt == 1
 
 
+async def test_a_page_whose_claim_is_abandoned_has_the_status_it_had_before(pages: Pages) -> None:
+    request = a_request()
+    claim = await claimed(pages, Delivery(request))
+    await pages.abandon(claim)
+    assert await status_of(pages) is PageStatus.QUEUED
+    await pages.note_retry(await claimed(pages, Delivery(request, redelivered=True)), ERROR)
+    await pages.abandon(await claimed(pages, Delivery(replace(request, attempt=2))))
+    assert await status_of(pages) is PageStatus.FAILED_RETRYABLE
+    await pages.complete(await claimed(pages, Delivery(replace(request, attempt=2))), a_page())
+    await pages.abandon(await claimed(pages, Delivery(a_request())))
+    assert await status_of(pages) is PageStatus.COMPLETED
+
+
 async def test_a_void_claim_cannot_be_abandoned(pages: Pages) -> None:
     request = a_request()
     void = await claimed(pages, Delivery(request))

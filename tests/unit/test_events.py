@@ -209,6 +209,14 @@ async def test_an_event_that_nobody_takes_is_not_announced(log: Log) -> None:
     assert "event_not_kept" in log.events
 
 
+async def test_an_event_of_a_page_that_is_not_known_cannot_be_put_down(log: Log) -> None:
+    publisher, outbox, before = FakeEventPublisher(), FakeOutbox(), counted("put down")
+    publisher.refusing, outbox.knows_the_page = True, False
+    assert not await Announcer(publisher, outbox).announce(an_event())
+    assert counted("put down") == before
+    assert [it for it in log.events if it.startswith("event_")] == ["event_not_kept"]
+
+
 async def test_a_sweep_publishes_what_was_put_down() -> None:
     publisher, outbox = FakeEventPublisher(), FakeOutbox()
     outbox.events = [an_event(number) for number in range(250)]
@@ -325,6 +333,17 @@ async def test_the_full_queue_of_one_listener_does_not_keep_events_from_being_to
     to = await destinations(queue_full(), queue_full())
     assert await to.publisher.publish(an_event(1))
     assert await to.publisher.publish(an_event(2))
+
+
+async def test_a_queue_counts_as_full_after_refusals_without_a_long_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A process that publishes few events does not learn that a queue takes them again."""
+    moments = iter((0, 5, 10, 15, 20, 3600))
+    monkeypatch.setattr(publisher, "monotonic", lambda: next(moments))
+    to = await destinations(*(queue_full() for _ in range(6)))
+    counts_as_told = [await to.publisher.publish(an_event()) for _ in range(6)]
+    assert counts_as_told == [False, False, False, False, True, False]
 
 
 async def test_a_queue_that_has_taken_an_event_is_not_full_at_its_next_refusal(

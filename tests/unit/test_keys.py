@@ -20,6 +20,7 @@ from app.api.limits import AddressLimit, KeyLimits, network_of
 from app.errors import StoreUnavailable
 from app.keys import KEY, Scope, hash_of, new_secret, without_keys
 from app.models import Claim, Delivery
+from app.runtime.metrics import REGISTRY
 from app.runtime.settings import Settings
 from app.services import Inventory
 from tests.fakes import URL, FakePages, FakePublisher, a_page, a_request
@@ -549,6 +550,44 @@ async def test_uses_are_counted_and_written_later_if_the_database_is_away(
             await asyncio.sleep(0.05)
 
 
+async def test_a_database_that_does_not_answer_keeps_no_reading_waiting_for_ever(
+    kept: FakeKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.api.known_keys.READ_SECONDS", 0.05)
+    known = KnownKeys(kept.all, kept.note_uses, refresh_seconds=0.1, pause_seconds=0.01)
+    monkeypatch.setattr("app.api.known_keys.LONGEST_PAUSE_SECONDS", 0.05)
+    async with known.kept_fresh():
+        kept.answers.clear()
+        with pytest.raises(StoreUnavailable):
+            await known.look_up("0123456789ab")
+        kept.answers.set()
+        key = kept.add(Scope.READ)
+        async with asyncio.timeout(5):
+            while known.get(id_of(key)) is None:  # noqa: ASYNC110 (a fake has no events)
+                await asyncio.sleep(0.01)
+
+
+async def test_uses_that_take_long_to_write_keep_no_reading_waiting(kept: FakeKeys) -> None:
+    key = kept.add(Scope.READ)
+
+    writing, written = asyncio.Event(), asyncio.Event()
+
+    async def write_slowly(_uses: object) -> None:
+        writing.set()
+        await written.wait()
+
+    known = KnownKeys(kept.all, write_slowly, refresh_seconds=0.01, pause_seconds=0.01)
+    async with known.kept_fresh(), asyncio.timeout(5):
+        found = known.get(id_of(key))
+        assert found
+        known.note_use(found)
+        await writing.wait()
+        new = kept.add(Scope.READ)
+        while known.get(id_of(new)) is None:  # noqa: ASYNC110 (a fake has no events)
+            await asyncio.sleep(0.01)
+        written.set()
+
+
 async def test_what_was_counted_is_written_when_the_process_stops(kept: FakeKeys) -> None:
     key = kept.add(Scope.READ)
     known = KnownKeys(kept.all, kept.note_uses)
@@ -659,16 +698,28 @@ async def test_strangers_over_the_limit_cause_no_query_and_key_holders_beside_th
     assert (await called(client, "GET", "/metadata/source", key)).status_code == 403
 
 
+def seconds_counted() -> float:
+    metric = "page_metadata_http_request_seconds_sum"
+    return sum(
+        sample.value
+        for family in REGISTRY.collect()
+        for sample in family.samples
+        if sample.name == metric
+    )
+
+
 async def test_strangers_wait_to_be_refused_and_key_holders_do_not(
     app: FastAPI, client: httpx.AsyncClient, kept: FakeKeys, known: KnownKeys
 ) -> None:
     key = kept.add(Scope.METRICS)
     await known.look_up(id_of(key))
     app.state.gate = Gate(keys=known, address_limit=None, pause_seconds=0.2)
+    before = seconds_counted()
     for sent, status, waits in ((None, 401, True), ("no key", 401, True), (key, 403, False)):
         began = monotonic()
         assert (await called(client, "GET", "/metadata/source", sent)).status_code == status
         assert (monotonic() - began >= 0.2) == waits
+    assert seconds_counted() - before < 0.2  # the pauses say nothing of how fast the service is
 
 
 async def test_more_strangers_than_may_wait_are_refused_at_once(

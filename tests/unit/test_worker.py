@@ -204,6 +204,30 @@ async def test_a_worker_whose_queues_are_empty_keeps_its_connection(
     assert connection.is_ready
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ZeroDivisionError()])
+async def test_nothing_that_goes_wrong_in_a_check_ends_the_watch(
+    connection: BrokerConnection,
+    handler: FakeHandler,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    """aiormq raises `CancelledError` where it waits for an answer on a connection that closes."""
+    answers: list[BaseException | None] = [error, None]
+
+    async def check(_watchdog: Watchdog) -> list[str]:
+        if answer := answers.pop(0):
+            raise answer
+        return ["requests"]
+
+    monkeypatch.setattr(Watchdog, "queues_not_consumed", check)
+    watchdog = Watchdog(connection, cast("MessageHandler", handler))
+    watching = asyncio.create_task(watchdog.watch(interval_seconds=1))
+    await until(lambda: "consumers_lost" in log.events)
+    watching.cancel()
+    assert log.events.count("consumers_not_checked") == 1
+
+
 @pytest.mark.parametrize("queue", ["requests", "retries"])
 async def test_a_worker_that_has_lost_a_consumer_connects_again(
     connection: BrokerConnection, queues: Queues, look: Any, log: Log, queue: str

@@ -1,10 +1,11 @@
 import socket
 import ssl
+from unittest.mock import AsyncMock, MagicMock
 
 import httpx
 import pytest
 
-from app.errors import FetchError
+from app.errors import FetchError, HostBusy, TooManyFetches
 from app.fetcher.connection import Connector, alternating
 from app.fetcher.faults import translated
 from app.fetcher.guard import Guard
@@ -42,6 +43,25 @@ async def test_a_name_is_resolved_once_and_checked_before_anything_is_dialled(lo
     assert names.asked == ["mixed.test"]
     refused = log.one("fetch_address_refused")
     assert (refused["host"], refused["addresses"]) == ("mixed.test", ["10.0.0.1"])
+
+
+async def test_a_page_that_gets_no_turn_at_the_address_uses_up_no_fetch_of_its_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = Names(one=["93.184.215.14"], other=["93.184.215.14"])
+    guard, tls = Guard(frozenset({80})), ssl.create_default_context()
+    connector = Connector(guard, names, tls, timeout_seconds=1, per_host=1, per_minute=1)
+    monkeypatch.setattr("asyncio.open_connection", AsyncMock(return_value=(None, MagicMock())))
+    other = httpx.URL("http://other.test/")
+    async with connector.connection(httpx.URL("http://one.test/")):
+        with pytest.raises(HostBusy, match="connections"):
+            async with connector.connection(other):
+                pass
+    async with connector.connection(other):
+        pass
+    with pytest.raises(TooManyFetches):
+        async with connector.connection(other):
+            pass
 
 
 @pytest.mark.parametrize("port", [443, 22])
