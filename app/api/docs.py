@@ -32,6 +32,9 @@ PAGES = {
 }
 """The pages by their path, in the order of the navigation."""
 
+READING = ["GET", "HEAD"]
+"""The methods of pages and documents."""
+
 _FOLDER = Path(__file__).with_name("pages")
 _STATIC: list[str | tuple[str, str]] = [
     ("app.api", "pages/static"),
@@ -79,10 +82,10 @@ def serve_docs(app: FastAPI, documents: Documents) -> None:
     app.state.documents = documents
     router = APIRouter(include_in_schema=False, route_class=KeyedRoute)
     for path in PAGES:
-        router.add_api_route(f"/{path}", _page(path))
+        router.add_api_route(f"/{path}", _page(path), methods=READING)
     _add_document(router, "/asyncapi", lambda: documents.api)
     _add_document(router, "/asyncapi/worker", lambda: documents.worker)
-    router.add_api_route("/redoc/redoc.js", _redoc_script)
+    router.add_api_route("/redoc/redoc.js", _redoc_script, methods=READING)
     app.include_router(router)
     app.mount("/static", _CurrentFiles(packages=_STATIC))
 
@@ -146,8 +149,8 @@ def _add_document(router: APIRouter, path: str, document: Callable[[], JsonObjec
     async def get_json() -> Response:
         return JSONResponse(document())
 
-    router.add_api_route(f"{path}.yaml", get_yaml)
-    router.add_api_route(f"{path}.json", get_json)
+    router.add_api_route(f"{path}.yaml", get_yaml, methods=READING)
+    router.add_api_route(f"{path}.json", get_json, methods=READING)
 
 
 @needs_no_key

@@ -17,6 +17,7 @@ from app.runtime import metrics
 router = APIRouter(route_class=KeyedRoute)
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get(
     "/health/live",
     tags=["health"],
@@ -29,6 +30,7 @@ async def live() -> Health:
     return Health(status="ok")
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get(
     "/health/ready",
     tags=["health"],
@@ -55,6 +57,7 @@ async def ready(connection: ConnectionDep, database: DatabaseDep) -> Response:
     return as_json(NotReady(reason=reason), HTTPStatus.SERVICE_UNAVAILABLE)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", include_in_schema=False)
 @needs(Scope.METRICS)
 async def show_metrics(connection: ConnectionDep) -> Response:

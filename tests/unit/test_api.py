@@ -14,6 +14,7 @@ import pytest
 import yaml
 from dirty_equals import IsDatetime, IsPartialDict, IsStr, IsUUID
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 from app.api.application import create_app
 from app.api.middleware import MAX_BODY_BYTES
@@ -739,6 +740,20 @@ async def test_the_answer_to_a_wrong_method_names_the_allowed_ones(
 ) -> None:
     answer = await client.put("/metadata")
     assert answer.headers["allow"] == "DELETE, GET, HEAD, POST"
+
+
+def paths_to_get() -> list[str]:
+    routes = iter_route_contexts(create_app(Settings(_env_file=None)).routes)
+    return sorted({str(it.path) for it in routes if "GET" in (it.methods or {"GET"})})
+
+
+@pytest.mark.parametrize("path", paths_to_get())
+async def test_head_is_answered_as_get_without_a_body(client: httpx.AsyncClient, path: str) -> None:
+    filled = path.replace("{request_id}", str(a_request().request_id))
+    got = await client.get(filled, params={"url": URL})
+    head = await client.head(filled, params={"url": URL})
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers.get("content-type") == got.headers.get("content-type")
 
 
 # --- Deleting ---

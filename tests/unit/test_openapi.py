@@ -378,4 +378,4 @@ async def test_a_page_that_is_not_in_the_document_says_what_is_allowed_too(
     client: httpx.AsyncClient,
 ) -> None:
     answer = await client.delete("/docs")
-    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
