@@ -370,6 +370,11 @@ METADATA_FIELDS = frozenset(field.name for field in fields(PageMetadata))
 LISTED_FIELDS = METADATA_FIELDS - {"page_source"}
 """Those that a list of pages shows."""
 
+
+MAX_INLINE_SOURCE_BYTES = 65_536
+"""A larger page source is left out when its record is read, and its size told instead. It is read
+by itself, and sent piece by piece."""
+
 SUMMARY_FIELDS = frozenset(field.name for field in fields(Document)) - {"open_graph", "json_ld"}
 """The fields of a document that a list of pages shows. The others may be long."""
 

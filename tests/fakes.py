@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 from app.errors import FetchError, HostBusy, PublisherNotReady, PublishFault
 from app.models import (
+    MAX_INLINE_SOURCE_BYTES,
     METADATA_FIELDS,
     Awaited,
     Busy,
@@ -33,8 +34,6 @@ from app.models import (
 )
 from app.store.claims import KEPT_COVERED, KEPT_OUTCOMES
 from app.validators import validators_of
-
-MAX_INLINE_SOURCE_BYTES = 65_536
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://example.com/"

@@ -65,13 +65,13 @@ class Room:
 
     def __init__(
         self,
-        total_bytes: int,
+        capacity: int,
         *,
         when_full: ProblemKind = LARGE_PAGES_BUSY,
         wait_seconds: float = WAIT_SECONDS,
         max_waiting: int = MAX_WAITING,
     ) -> None:
-        self._total_bytes = self._free_bytes = total_bytes
+        self._capacity = self._free = capacity
         self._when_full = when_full
         self._wait_seconds = wait_seconds
         self._max_waiting = max_waiting
@@ -80,26 +80,26 @@ class Room:
 
     @asynccontextmanager
     async def taken(self, size: int) -> AsyncIterator[None]:
-        """Use so many bytes within the block. Raises `Refusal` if they do not become free."""
-        size = min(size, self._total_bytes)
+        """Use so much of it within the block. Raises `Refusal` if they do not become free."""
+        size = min(size, self._capacity)
         await self._wait_until_free(size)
-        self._free_bytes -= size
+        self._free -= size
         try:
             yield
         finally:
-            self._free_bytes += size
+            self._free += size
             self._released.set()
             self._released = asyncio.Event()
 
     async def _wait_until_free(self, size: int) -> None:
-        if size <= self._free_bytes:
+        if size <= self._free:
             return
         if self._waiting >= self._max_waiting:
             raise Refusal.of(self._when_full)
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
-                while size > self._free_bytes:
+                while size > self._free:
                     await self._released.wait()
         except TimeoutError as exc:
             raise Refusal.of(self._when_full) from exc

@@ -18,15 +18,12 @@ from app.api.preferences import Patience
 from app.api.problems import LARGE_PAGES_BUSY, Refusal
 from app.errors import NotEnded
 from app.keys import ApiKey, Scope
-from app.models import PageRecord
+from app.models import MAX_INLINE_SOURCE_BYTES, PageRecord
 from app.services import Inventory
 from app.waiting import Waiters
 
 NO_FIELDS = frozenset[str]()
 """With none of the metadata a record is some hundred bytes, and tells its status and its tag."""
-
-MAX_WHOLE_BYTES = 65_536
-"""A larger source is sent piece by piece."""
 
 
 @dataclass(slots=True)
@@ -191,7 +188,7 @@ class _Reading:
         if record is None:  # it was deleted between the look at its size and the reading
             raise Refusal.of(LARGE_PAGES_BUSY)
         source = (source_of(record) or "").encode()  # a `str` may take four times as much
-        if len(source) <= MAX_WHOLE_BYTES or not record.has_ended:
+        if len(source) <= MAX_INLINE_SOURCE_BYTES or not record.has_ended:
             return await self._whole(record)
         return self._streamed(without_source(record), source)
 

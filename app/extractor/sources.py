@@ -154,7 +154,6 @@ PUBLISHER: tuple[Source, ...] = (
     json_ld_of("NewsMediaOrganization", "name"),
     meta("al:ios:app_name", "al:android:app_name", "twitter:app:name:iphone"),
 )
-
 """What counts as the name of the site if nothing else names it."""
 
 LANGUAGE: tuple[Source, ...] = (
@@ -237,6 +236,7 @@ AUTHOR: tuple[Source, ...] = (
     bylines.by_address,
     bylines.by_class,
 )
+
 THEME_COLOR: tuple[Source, ...] = (
     meta("theme-color"),
     meta("msapplication-tilecolor", "msapplication-navbutton-color"),

@@ -1,6 +1,7 @@
 """The settings of both processes, read from the environment and `.env`.
 
-Only the two `main.py` files build them; everything else receives plain values.
+`load_settings()` builds them, for a process or a command. The assembly and the applications take
+from them the plain values that all else receives.
 """
 
 import re

@@ -10,7 +10,7 @@ The fields of `processing` that decide:
     attempts          the number of the latest fetch for that request
     claim             the token of the claim that holds the page; null if none does
     lease_expires_at  until when that claim keeps other requests out
-    ended_claim       the token of the claim whose outcome was written last
+    ended_claim       the token of the claim that was given up last
     finished          whether the last request has its outcome; false while a retry is to come
     waiting           accepted requests that no fetch has begun for yet
     covered           requests that were accepted before the latest fetch began, so it answers them:

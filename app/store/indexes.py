@@ -20,6 +20,12 @@ serves only queries that name this condition."""
 SOME_UNPUBLISHED = {"unpublished.0": {"$exists": True}}
 """Matches the records with events that are to be published; for their index as `SOME_WAIT` is."""
 
+UNPUBLISHED = "unpublished.event_id"
+"""The ids of these events, which are the key of that index."""
+
+UNPUBLISHED_INDEX = f"{UNPUBLISHED}_1"
+"""The name that the driver gives that index."""
+
 DELETED_KEPT_SECONDS = 7 * DAY_SECONDS
 """How long the record of a deleted page is kept, so that no message that was on its way when the
 page was deleted has it fetched again. The database removes the record then."""
@@ -63,7 +69,7 @@ async def prepare_indexes(pages: Any, retention_days: int) -> None:
     # By these two a request is found by its id. Most records have no waiting request.
     await pages.create_index("processing.waiting", partialFilterExpression=SOME_WAIT)
     await pages.create_index("processing.covered.request_id")
-    await pages.create_index("unpublished.event_id", partialFilterExpression=SOME_UNPUBLISHED)
+    await pages.create_index(UNPUBLISHED, partialFilterExpression=SOME_UNPUBLISHED)
     await pages.create_index(
         "deleted_at",
         expireAfterSeconds=DELETED_KEPT_SECONDS,

@@ -17,8 +17,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.models import EventKind, PageEvent, PageRequest, PageStatus
 from app.runtime.tracing import traced
+from app.store.blocking import in_batches
 from app.store.claims import Bson
-from app.store.indexes import SOME_UNPUBLISHED
+from app.store.indexes import SOME_UNPUBLISHED, UNPUBLISHED, UNPUBLISHED_INDEX
 from app.store.mongo import Database, translated_errors
 
 SWEPT_AT_ONCE = 100
@@ -30,7 +31,7 @@ READ_AT_ONCE = 100
 """How many records `events_since` reads by one query."""
 
 # The first part names the key of the index, the second the records that it has.
-_SOME = {"unpublished.event_id": {"$exists": True}} | SOME_UNPUBLISHED
+_SOME = {UNPUBLISHED: {"$exists": True}} | SOME_UNPUBLISHED
 
 
 def event_as_bson(event: PageEvent | None) -> Bson | None:
@@ -72,7 +73,7 @@ class EventOutbox:
             {"$limit": SWEPT_AT_ONCE},
         ]
         with translated_errors():
-            cursor = self._database.pages.aggregate(steps, hint="unpublished.event_id_1")
+            cursor = self._database.pages.aggregate(steps, hint=UNPUBLISHED_INDEX)
             if inspect.isawaitable(cursor):  # pymongo's own client; Motor's is none
                 cursor = await cursor
             return [document async for document in cursor]
@@ -92,12 +93,10 @@ def events_since(pages: Any, since: datetime) -> Iterator[PageEvent]:
     A record keeps the events of its latest outcomes. Every record is looked at, some at a time, so
     that no query takes long.
     """
-    after: Bson = {}
     shown = {"url": True, "processing.outcomes.event": True}
-    while found := list(pages.find(after, shown).sort("_id").limit(READ_AT_ONCE)):
+    for found in in_batches(pages, shown, READ_AT_ONCE, key="_id"):
         for document in found:
             yield from (it for it in _events_in(document) if it.time >= since)
-        after = {"_id": {"$gt": found[-1]["_id"]}}
 
 
 def _events_in(document: Bson) -> Iterator[PageEvent]:

@@ -7,12 +7,15 @@ from loguru import logger
 from pydantic import TypeAdapter, ValidationError
 
 from app.errors import UnreadableRecord
-from app.models import METADATA_FIELDS, PageMetadata, PageRecord, PageStatus
+from app.models import (
+    MAX_INLINE_SOURCE_BYTES,
+    METADATA_FIELDS,
+    PageMetadata,
+    PageRecord,
+    PageStatus,
+)
 from app.store.claims import HAS_RESULT, IS_FINISHED, WAITING, Bson
 from app.store.progress import error_of, known_status, refresh_of
-
-MAX_INLINESOURCE_BYTES = 65_536
-"""A page source above this is left out by `metadata_fields()`, and its size told instead."""
 
 Fields = frozenset[str]
 """Names of fields of the metadata."""
@@ -78,7 +81,7 @@ def _has_stalled(patience_seconds: float) -> Bson:
 
 _SOURCE_IS_TEXT = {"$eq": [{"$type": "$metadata.page_source"}, "string"]}
 SOURCE_BYTES = {"$cond": [_SOURCE_IS_TEXT, {"$strLenBytes": "$metadata.page_source"}, 0]}
-_SOURCE_IS_LARGE = {"$gt": [SOURCE_BYTES, MAX_INLINESOURCE_BYTES]}
+_SOURCE_IS_LARGE = {"$gt": [SOURCE_BYTES, MAX_INLINE_SOURCE_BYTES]}
 
 
 def metadata_fields(fields: Fields) -> Bson:

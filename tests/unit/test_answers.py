@@ -11,9 +11,17 @@ from fastapi import FastAPI
 
 from app.api.answers import LargePages, Room
 from app.api.problems import Refusal
-from app.models import Claim, Delivery, PageError, PageMetadata, PageRecord, PageStatus
+from app.models import (
+    MAX_INLINE_SOURCE_BYTES,
+    Claim,
+    Delivery,
+    PageError,
+    PageMetadata,
+    PageRecord,
+    PageStatus,
+)
 from app.services import Inventory
-from tests.fakes import MAX_INLINE_SOURCE_BYTES, URL, FakePages, FakePublisher, a_page, a_request
+from tests.fakes import URL, FakePages, FakePublisher, a_page, a_request
 
 LARGE = MAX_INLINE_SOURCE_BYTES + 1
 

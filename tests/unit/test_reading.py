@@ -13,10 +13,19 @@ from dirty_equals import IsPartialDict
 from fastapi import FastAPI
 
 from app.errors import StoreUnavailable
-from app.models import METADATA_FIELDS, Awaited, Claim, Delivery, PageError, PageRecord, PageRequest
+from app.models import (
+    MAX_INLINE_SOURCE_BYTES,
+    METADATA_FIELDS,
+    Awaited,
+    Claim,
+    Delivery,
+    PageError,
+    PageRecord,
+    PageRequest,
+)
 from app.services import Inventory
 from app.waiting import WaitEnd, Waiters
-from tests.fakes import MAX_INLINE_SOURCE_BYTES, URL, FakePages, FakePublisher, a_page, a_request
+from tests.fakes import URL, FakePages, FakePublisher, a_page, a_request
 
 ERROR = PageError("dns", "the host name could not be resolved")
 LARGE = '<p>é€😀\0"</p>' * (MAX_INLINE_SOURCE_BYTES // 10)
