@@ -14,8 +14,8 @@ from app.api.dependencies import ReaderDep
 from app.api.middleware import MAX_BATCH_BYTES, announced_length
 from app.api.openapi import answer, problems
 from app.api.problems import (
+    BATCH_TOO_LARGE,
     BATCHES_BUSY,
-    BODY_TOO_LARGE,
     DATABASE_UNAVAILABLE,
     INTERNAL_ERROR,
     INVALID_BODY,
@@ -97,7 +97,7 @@ router = APIRouter(tags=["metadata"], route_class=BatchRoute)
         HTTPStatus.MULTI_STATUS, "What became of each URL", examples.BATCHES, model=BatchAnswer
     )
     | problems(
-        *(*OF_KEYS, INVALID_BODY, BODY_TOO_LARGE, BATCHES_BUSY, DATABASE_UNAVAILABLE),
+        *(*OF_KEYS, INVALID_BODY, BATCH_TOO_LARGE, BATCHES_BUSY, DATABASE_UNAVAILABLE),
         INTERNAL_ERROR,
     ),
 )

@@ -182,6 +182,11 @@ BODY_TOO_LARGE = ProblemKind(
     "The body is too large",
     {"Over 16 KiB": "the body is larger than 16384 bytes"},
 )
+BATCH_TOO_LARGE = replace(
+    BODY_TOO_LARGE, examples={"Over 4 MiB": "the body is larger than 4194304 bytes"}
+)
+"""The same kind as `BODY_TOO_LARGE`, with the example of a batch."""
+
 UNKNOWN_PAGE = ProblemKind(
     HTTPStatus.NOT_FOUND,
     "unknown-page",

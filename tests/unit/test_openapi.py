@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator, FormatChecker
 
 from app.api.application import create_app
+from app.api.middleware import MAX_BATCH_BYTES
 from app.api.problems import (
     BAD_AUTHORIZATION,
     BODY_TOO_LARGE,
@@ -293,8 +294,10 @@ def put_together(
     app.state.inventory = Inventory(publisher=publisher, pages=pages)
 
 
-def example_of(document: Any, method: str, status: int, name: str) -> Any:
-    response = document["paths"]["/metadata"][method]["responses"][str(status)]
+def example_of(
+    document: Any, method: str, status: int, name: str, *, path: str = "/metadata"
+) -> Any:
+    response = document["paths"][path][method]["responses"][str(status)]
     (media,) = response["content"].values()
     return media["examples"][name]["value"]
 
@@ -330,6 +333,14 @@ async def test_the_example_of_a_body_that_is_too_large_is_what_is_answered(
 ) -> None:
     answer = await client.post("/metadata", content=b" " * 20_000)
     assert answer.json() == example_of(document, "post", 413, "Over 16 KiB")
+
+
+async def test_the_example_of_a_batch_that_is_too_large_is_what_is_answered(
+    client: httpx.AsyncClient, document: Any
+) -> None:
+    answer = await client.post("/metadata/batch", content=b" " * (MAX_BATCH_BYTES + 1))
+    path = "/metadata/batch"
+    assert answer.json() == example_of(document, "post", 413, "Over 4 MiB", path=path)
 
 
 @pytest.mark.parametrize("reason", NOT_QUEUED.examples)
