@@ -75,7 +75,8 @@ class ErrorKind(StrEnum):
     """The URL, or one it redirects to, is not fetched: for its address, port, scheme or form."""
 
     INVALID_RESPONSE = "invalid_response"
-    """The answer is not HTTP, exceeds a limit, or redirects to what is no URL."""
+    """The answer is not HTTP, exceeds a limit, redirects to what is no URL, or is 304 to a request
+    without validators."""
 
     NOT_STORABLE = "not_storable"
     """The database cannot keep the page, for example because it is over 16 MB."""

@@ -1,8 +1,8 @@
 """The use cases: ask for a page, read it back, collect it. The order of writes is told here.
 
-Publish, then record: the message is the truth and the record a view of it, so a POST needs no
-database. A read that finds nothing, or a result that is too old, records first and publishes
-second: of several callers only the one whose write took effect publishes.
+Publish, then record: the message is the truth and the record a view of it, so a POST does not fail
+without a database. A read that finds nothing, or a result that is too old, records first and
+publishes second: of several callers only the one whose write took effect publishes.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Waiting for pages: many callers, and one query for all of them.
 
 Any worker may fetch the page, and any API process may have taken the request, so only the database
-knows when a wait is over. While somebody waits, one task asks it about all waits together, some ten
-times a second; while nobody does, nothing is asked.
+knows when a wait is over. While somebody waits, one task asks it about all waits together, at most
+twenty times a second; while nobody does, nothing is asked.
 """
 
 import asyncio
@@ -18,10 +18,12 @@ PAUSE_SECONDS = 0.05
 """The shortest pause between two queries."""
 
 REST = 4
-"""How many times as long as the last query took the pause is at least. So however many wait, and
-however slow the database is, it answers such queries for a fifth of the time."""
+"""How many times as long as the last query took the pause is, between the shortest and the longest.
+So a query that takes up to a quarter of a second has the database busy for a fifth of the time at
+most. A slower one has it busy for more, such as half of the time if it takes a second."""
 
 LONGEST_PAUSE_SECONDS = 1.0
+"""The longest pause between two queries, so that nobody hears of a page much later."""
 
 Ask = Callable[[Collection[Awaited]], Awaitable[set[Awaited]]]
 

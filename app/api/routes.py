@@ -228,8 +228,10 @@ async def read_request(
 ) -> Response:
     """Return how far the fetch has come that answers a request, or how it ended.
 
-    Requests are known from when they are recorded, a moment after they were accepted, until ten
-    later fetches of their page have ended.
+    Requests are known from when POST answers, or if the database was away then, from when a worker
+    takes them. The record of a page remembers the first thousand that wait, those that its latest
+    fetch answers, and up to fifty before them, as long as their fetch is among the latest ten that
+    have ended.
     """
     return as_json(RequestState.of(await reader.inventory.find_request(request_id)), HTTPStatus.OK)
 
