@@ -665,7 +665,8 @@ class PageEvent:
     """Of the result that the page had before. None if it had none."""
 
     checked_at: datetime | None = None
-    """When the result was stored or confirmed. None if a result that there was before stays."""
+    """When the result was stored or confirmed, by the clock of the worker; the record's is by the
+    database's. None if a result that there was before stays."""
 
     error: PageError | None = None
 

@@ -88,8 +88,8 @@ class EventData(_Payload):
     """When the fetch started that brought the body."""
 
     checked_at: AwareDatetime | None = Field(examples=["2026-01-01T00:00:00.250000Z"])
-    """When the result was stored or confirmed. Null if the page was deleted, or if it failed and
-    keeps the result it had."""
+    """When the result was stored or confirmed, by the clock of the worker. Null if the page was
+    deleted, or if it failed and keeps the result it had."""
 
     error: EventError | None
     """Why the page could not be fetched. Null unless it failed."""

@@ -16,8 +16,8 @@ class EventData(BaseModel):
   body_sha256: Optional[Union[str]] = Field(description='''The SHA-256 of the body, in hexadecimal.''', default=None)
   previous_body_sha256: Optional[Union[str]] = Field(description='''The same of the result that the page had before. Null if it had none.''', default=None)
   fetched_at: Optional[Union[str]] = Field(description='''When the fetch started that brought the body.''', default=None)
-  checked_at: Optional[Union[str]] = Field(description='''When the result was stored or confirmed. Null if the page was deleted, or if it failed and
-  keeps the result it had.''', default=None)
+  checked_at: Optional[Union[str]] = Field(description='''When the result was stored or confirmed, by the clock of the worker. Null if the page was
+  deleted, or if it failed and keeps the result it had.''', default=None)
   error: Optional[Union[EventError]] = Field(description='''Why the page could not be fetched. Null unless it failed.''', default=None)
   href: str = Field(description='''Where the API has the page, relative to the API's address.''')
   additional_properties: Optional[dict[str, Any]] = Field(default=None, exclude=True)
