@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from app.extractor.bounds import MAX_TITLE
@@ -14,6 +15,9 @@ _MIN_SIDE = 150
 """An image whose stated width or height is less is taken for a button or an icon."""
 
 _MAX_PIXELS = 100_000
+
+_MAX_IMAGES = 50
+"""How many of the images in JSON-LD are looked at."""
 
 _DECORATION = (
     "logo", "icon", "sprite", "avatar", "pixel", "spacer", "blank.", "loading", "placeholder",
@@ -83,10 +87,10 @@ def _named_by_meta(page: Page, names: tuple[str, ...], *, alt: str = "") -> Iter
 
 def _in_json_ld(page: Page, nearness: int) -> Iterator[PageImage]:
     names = ("image", "primaryImageOfPage", "thumbnailUrl", "thumbnail")
-    for entity in page.entities:
-        if rank(entity) == nearness:
-            for value in (value for name in names for value in as_list(entity.get(name))):
-                yield from _image_object(page, value)
+    near = (entity for entity in page.entities if rank(entity) == nearness)
+    values = (it for entity in near for name in names for it in as_list(entity.get(name)))
+    for value in islice(values, _MAX_IMAGES):
+        yield from _image_object(page, value)
 
 
 def _image_object(page: Page, value: Any) -> Iterator[PageImage]:

@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any, Protocol
 
 from app.extractor.bounds import (
@@ -17,6 +18,15 @@ from app.extractor.bounds import (
 )
 
 Entity = dict[str, Any]
+
+_MAX_ENTITIES = 200
+_MAX_TYPES = 20
+_MAX_ITEMS = 100
+"""How many entities are looked at, how many types of each, and how many values of a property.
+
+An entity may be referred to thousands of times, and have thousands of values itself: to look at
+all of them takes a time in proportion to the square of the length.
+"""
 
 _MAX_INTEGER = 2**63 - 1
 """The largest integer that the database takes."""
@@ -145,7 +155,7 @@ def without_surrogates(text: str) -> str:
 
 def entities_in(objects: Iterable[Entity]) -> list[Entity]:
     """Return what the objects describe, with references resolved, the page's subject first."""
-    found = list(_nested(objects))
+    found = list(islice(_nested(objects), _MAX_ENTITIES))
     by_id = {entity["@id"]: entity for entity in found if _is_described(entity)}
     resolved = [_resolved(entity, by_id) for entity in found]
     return sorted(resolved, key=rank)
@@ -174,7 +184,7 @@ def _resolved(entity: Entity, by_id: dict[str, Entity]) -> Entity:
 
 def _referred_to(value: Any, by_id: dict[str, Entity]) -> Any:
     if isinstance(value, list):
-        return [_referred_to(item, by_id) for item in value]
+        return [_referred_to(item, by_id) for item in value[:_MAX_ITEMS]]
     if isinstance(value, dict) and len(value) <= 2 and isinstance(value.get("@id"), str):  # noqa: PLR2004 (a reference has an @id and perhaps a @type)
         return by_id.get(value["@id"], value)
     return value
@@ -190,7 +200,8 @@ def rank(entity: Entity) -> int:
 
 def types_of(entity: Entity) -> list[str]:
     """Return the types of an entity, without the address of their vocabulary."""
-    types = (each for each in as_list(entity.get("@type")) if isinstance(each, str))
+    listed = as_list(entity.get("@type"))[:_MAX_TYPES]
+    types = (each for each in listed if isinstance(each, str))
     return [each.rpartition("/")[2].rpartition(":")[2] for each in types]
 
 
@@ -205,9 +216,17 @@ def as_list(value: Any) -> list[Any]:
 
 def texts(value: Any, *names: str) -> Iterator[str]:
     """Return the texts of a value: its own, or those under `names` where it is an object."""
-    for item in as_list(value):
+    waiting = _reversed(value)  # the next item stands last
+    for _ in range(_MAX_ITEMS):
+        if not waiting:
+            return
+        item = waiting.pop()
         if isinstance(item, dict):
             named = (item[name] for name in (*names, "@value") if item.get(name))
-            yield from texts(next(named, None), *names)
+            waiting += _reversed(next(named, None))
         elif isinstance(item, (str, int, float)) and not isinstance(item, bool):
             yield str(item)
+
+
+def _reversed(value: Any) -> list[Any]:
+    return as_list(value)[:_MAX_ITEMS][::-1]

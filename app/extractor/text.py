@@ -15,6 +15,9 @@ _INVISIBLE = re.compile(
 )
 _SIGNS = re.compile(r"[\W_]+")
 
+_MAX_COMPARED = 1000
+"""Of how many characters the letters are taken. Some characters decompose into eighteen."""
+
 
 def clean(text: str) -> str:
     """Return text in one line: without markup, with entities decoded that were encoded twice."""
@@ -28,6 +31,9 @@ def clean(text: str) -> str:
 
 
 def letters_of(text: str) -> str:
-    """Return the letters and digits of a text, in lower case and without accents."""
-    decomposed = unicodedata.normalize("NFKD", text.lower())
+    """Return the letters and digits of a text, in lower case and without accents.
+
+    Of a long text, those at its beginning are returned.
+    """
+    decomposed = unicodedata.normalize("NFKD", text[:_MAX_COMPARED].lower())
     return _SIGNS.sub("", "".join(it for it in decomposed if not unicodedata.combining(it)))
