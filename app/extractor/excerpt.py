@@ -18,7 +18,7 @@ characters or tags, so that other threads get their turn while a large page is r
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -40,6 +40,9 @@ _SEARCHED_AT_ONCE = 65_536
 
 _MAX_SIGNS = 5000
 """How often an author or a date is looked for around one of the `_SIGNS`."""
+
+_MAX_READ_AROUND_SIGNS = 1_000_000
+"""How many characters of tags are read in doing so: a tag may be long and have many signs."""
 
 _LISTED = {"meta": 400, "link": 300, "script": 50}
 """How many elements of each kind are taken. What is left out is missing in the document."""
@@ -112,14 +115,20 @@ def _search_for(names: frozenset[str]) -> _Search:
 _NOTABLE = frozenset({*_LISTED, *_SEARCHED, *_TEXT_CONTENT, *_FOREIGN_CONTENT})
 _LONGEST_START = len("<plaintext>")
 
-_DROPPED = {"meta": {"meta"}, "link": {"link"}, "img": {"img", "time", "h1"}}
+_DROPPED = {
+    **{kind: {kind} for kind in ("html", "base", "meta", "link", "time", "h1")},
+    "img": {"img", "time", "h1"},
+}
 """What is passed over as well once enough elements of a kind were found: a page may have
 thousands."""
 
 _BEFORE_A_VALUE = frozenset("= \t\n\f\r")
 
-_START_TAG = re.compile(rf"<({_NAME})((?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)[ \t\n\f\r/]*+>")
-_NAME_ALONE = re.compile(rf"<({_NAME})")
+_START_TAG = re.compile(
+    rf"<({_NAME})((?:{_ATTRIBUTE}){{0,{MAX_ATTRIBUTES}}}+)[ \t\n\f\r/]*+(?P<end>>?)"
+)
+"""Matches as much of a start tag as is taken. Its `end` is empty if the tag goes on."""
+
 _EMPTY_COMMENT = re.compile(r"<!---?>")
 
 _SIGNS = {
@@ -141,7 +150,7 @@ _LOADS_SOMETHING = re.compile(
     re.IGNORECASE,
 )
 
-_BREAKS = re.compile(r"</?(?:br|p|div|li|tr|td)\b[^>]*+>", re.IGNORECASE)
+_BREAKS = re.compile(r"</?(?:br|p|div|li|tr|td)\b[^<>]*+>", re.IGNORECASE)
 _SHORT_TEXT = re.compile(r">\s*+([^<>\d]{0,30}+(?:\d[^<>\d]{0,15}+){5,14}+)\s*+(?=<)")
 """A text that may be a date: it has the digits of a year and of a day."""
 
@@ -180,6 +189,7 @@ class _Reader:
         self._next_notable = -1
         self._doubtful = -1
         self._signs_left = _MAX_SIGNS
+        self._left_around_signs = _MAX_READ_AROUND_SIGNS
         self._truncated = False
         self._dated = False
 
@@ -246,8 +256,13 @@ class _Reader:
             return self._end_of_comment(at)
         tag = _START_TAG.match(self._html, at)
         if not tag:
-            return self._pass_oversized(at)
+            return at + 1
         name = tag[1].lower()
+        if not tag["end"]:
+            # Passed over as far as it was read: to read any of it again would make the time grow
+            # with the square of the length.
+            self._truncated |= name in _LISTED
+            return tag.end()
         if name in _TEXT_CONTENT:
             return self._read_text_content(name, tag)
         if name in _FOREIGN_CONTENT:
@@ -269,12 +284,6 @@ class _Reader:
         end = self._html.find("-->", at + len("<!--"))
         return len(self._html) if end < 0 else end + len("-->")
 
-    def _pass_oversized(self, at: int) -> int:
-        """Pass over a start tag with too many attributes, or without an end."""
-        name = _NAME_ALONE.match(self._html, at)
-        self._truncated |= bool(name and name[1].lower() in _LISTED)
-        return name.end() if name else at + 1
-
     def _read_text_content(self, name: str, tag: re.Match[str]) -> int:
         content_end, end = self._end_of(name, tag.end(), otherwise=len(self._html))
         if name == "title":
@@ -293,8 +302,7 @@ class _Reader:
         searched for again.
         """
         if name not in self._never_closed:
-            end_tag = re.compile(rf"</(?i:{name})(?=[ \t\n\f\r/>])[^>]*+>?")
-            if found := end_tag.search(self._html, start):
+            if found := _whole_end_tag_of(name).search(self._html, start):
                 return found.span()
             self._never_closed.add(name)
         return otherwise, otherwise
@@ -304,16 +312,28 @@ class _Reader:
 
         There are only text and tags of other kinds there.
         """
+        passed = start
+        for tag, kind in self._tags_with_signs(start, end):
+            if tag.start() >= passed and (kind != "dated" or _SAYS_A_DATE.search(tag[2])):
+                self._take(kind, tag)
+                passed = tag.end()
+
+    def _tags_with_signs(self, start: int, end: int) -> Iterator[tuple[re.Match[str], str]]:
+        """Return the tags that have a sign, each once for every kind of sign."""
+        tag: re.Match[str] | None = None
+        kinds: set[str] = set()
         for sign, kind in self._signs_between(start, end):
             self._signs_left -= 1
             if self._signs_left < 0:
                 return
-            if sign < start or not self._is_wanted(kind):
+            if not self._is_wanted(kind):
                 continue
-            tag = self._tag_around(sign, start)
-            if tag and (kind != "dated" or _SAYS_A_DATE.search(tag[2])):
-                self._take(kind, tag)
-                start = tag.end()
+            if not tag or tag.end() <= sign:
+                tag, kinds = self._tag_around(sign, start), set()
+                start = sign  # what begins before it need not be looked for again
+            if tag and tag.end() > sign and kind not in kinds:
+                kinds.add(kind)
+                yield tag, kind
 
     def _is_wanted(self, kind: str) -> bool:
         return self._taken[kind] < _SIGNED[kind] and not (kind == "dated" and self._dated)
@@ -337,8 +357,11 @@ class _Reader:
 
     def _tag_around(self, sign: int, start: int) -> re.Match[str] | None:
         begin = self._html.rfind("<", max(start, sign - MAX_TAG_CHARACTERS), sign)
-        tag = _START_TAG.match(self._html, begin, sign + MAX_TAG_CHARACTERS) if begin >= 0 else None
-        return tag if tag and tag.end() > sign else None
+        if begin < 0 or self._left_around_signs < 0:
+            return None
+        tag = _START_TAG.match(self._html, begin, sign + MAX_TAG_CHARACTERS)
+        self._left_around_signs -= tag.end() - begin if tag else 0
+        return tag if tag and tag["end"] else None
 
     def _take(self, kind: str, tag: re.Match[str]) -> None:
         if kind == "link" and _LOADS_SOMETHING.search(tag[2]):
@@ -371,6 +394,11 @@ class _Reader:
         self._dated |= kind in _LISTED and any(word in piece for word in _DATED)
         self._pieces.append(piece)
         self._characters += len(piece)
+
+
+@cache
+def _whole_end_tag_of(name: str) -> re.Pattern[str]:
+    return re.compile(rf"</(?i:{name})(?=[ \t\n\f\r/>])[^>]*+>?")
 
 
 def _end_tag_of(name: str) -> re.Pattern[str]:

@@ -38,6 +38,10 @@ SHORT, FACTOR, MOST = 3000, 10, 40
 # What is quicker than this is not measured exactly enough to be compared.
 LEAST_SECONDS = 0.0005
 
+PLAIN = "<p>hello world </p>\n" * 20_000
+MOST_OF_PLAIN = 20
+"""How many times as long as the plain page of 400,000 characters another of its length may take."""
+
 Run = Callable[[str], object]
 URL = httpx.URL("http://a.test/")
 
@@ -81,6 +85,21 @@ def keep_cookies(text: str) -> None:
 
 def ask_robots(text: str) -> None:
     parse_robots_txt(text, "page-metadata").can_fetch("http://a.test/" + "a" * 2000, "other")
+
+
+def entities(items: str) -> None:
+    """Read an author that is thousands of references to what has thousands of items."""
+    described = f'{{"@id":"#a","x":1,"name":[{items}{{}}]}}'
+    author = '{"@id":"#a"},' * (len(items) // 13)
+    graph = f'[{{"@type":"Article","author":[{author}{{}}]}},{described}]'
+    document(f'<script type="application/ld+json">{{"@graph":{graph}}}</script>')
+
+
+def types(items: str) -> None:
+    """Read thousands of entities, the first of thousands of types."""
+    names = '"a",' * (len(items) // 4)
+    graph = f'[{{"@type":[{names}"b"]}},{items}{{}}]'
+    document(f'<script type="application/ld+json">{{"@graph":{graph}}}</script>')
 
 
 def declared(text: str) -> str | None:
@@ -201,6 +220,12 @@ SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     "a path of days": (addressed, "", "/2024/1/1"),
     "a page of bylines": (document, "", "<p class=byline>"),
     "a page of microdata": (document, "", "<p itemprop=author itemscope>"),
+    "a page of signs in tags": (excerpt_of, "", "<date"),
+    "a page of signs in a tag": (excerpt_of, "<p title='", "date "),
+    "a byline of breaks": (document, "<p class=byline>", "<br "),
+    "JSON-LD of references": (entities, "", "{},"),
+    "JSON-LD of types": (types, "", "{},"),
+    "a title of ligatures": (document, "<title>", "\ufdfa"),
     "a page of references": (document, "<title>", "&amp;amp;"),
     "a title of separators": (document, "<title>", " - "),
     "a title of markup": (clean, "</b>", "<b "),
@@ -244,6 +269,37 @@ def test_ten_times_the_input_takes_about_ten_times_as_long(
     short = first + repeated * (SHORT // len(repeated))
     long = first + repeated * (FACTOR * SHORT // len(repeated))
     assert seconds(run, long) < MOST * max(seconds(run, short), LEAST_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<date",
+        f"<p title='{'date ' * 3000}'>",
+        "<" + "x" * 16_000 + " date" * 50,
+        f'{"<meta " * 62}a="{"b" * 1000}" ',
+        f"<p class=byline>{'<br ' * 400}",
+        "<h1>",
+        "<time>",
+    ],
+)
+def test_no_page_of_a_kind_takes_much_longer_than_others(piece: str) -> None:
+    # Pages of this length are read in the event loop. Some of these took 500 ms.
+    html = piece * (len(PLAIN) // len(piece))
+    assert seconds(document, html) < MOST_OF_PLAIN * seconds(document, PLAIN)
+
+
+@pytest.mark.parametrize("items", ["{}", '{"@type":"Article"}', '{"publisher":{}}'])
+def test_many_entities_are_not_each_looked_at(items: str) -> None:
+    graph = ",".join([items] * (130_000 // (len(items) + 1)))
+    html = f'<script type="application/ld+json">{{"@graph":[{graph}]}}</script>'
+    # Most of it is to parse the JSON, and to make it storable. It took 0.75 s.
+    assert seconds(document, html) < 2 * MOST_OF_PLAIN * seconds(document, PLAIN)
+
+
+def test_what_many_refer_to_is_not_read_for_each() -> None:
+    # It took 8 s.
+    assert seconds_once(entities, "{}," * 8000) < 2 * MOST_OF_PLAIN * seconds(document, PLAIN)
 
 
 @pytest.mark.parametrize("piece", ["<p a ", '<p a="" b', "<meta a ", "<script a", "</p <p a="])
