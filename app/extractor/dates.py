@@ -40,7 +40,7 @@ _OFFSET = re.compile(
 )
 _COMPACT = re.compile(r"^(\d{4})(\d{2})(\d{2})(?:T?(\d{2})(\d{2})(\d{2})?)?(?=[^\d]|$)")
 _EPOCH = re.compile(r"^(\d{10}|\d{13})(?:\.\d+)?$")
-_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})[-/.年][ ]?(\d{1,2})(?:[-/.月][ ]?(\d{1,2}))?(?!\d)")
+_YEAR_FIRST = re.compile(r"(?<!\d)(\d{4})[-/.年][ ]?(\d{1,2})[-/.月][ ]?(\d{1,2})(?!\d)")
 _KOREAN = re.compile(r"(\d{4})년[ ]?(\d{1,2})월[ ]?(\d{1,2})일")
 _YEAR_LAST = re.compile(r"(?<!\d)(\d{1,2})([-/.])[ ]?(\d{1,2})[-/.][ ]?(\d{4})(?!\d)")
 _DAY_FIRST = re.compile(
@@ -51,6 +51,7 @@ _MONTH_FIRST = re.compile(
     r"([^\W\d_]{3,12})\.?[ ](?:(\d{1,2})(?:st|nd|rd|th)?,?[ ]"
     r"(?:\d\d:\d\d:\d\d[ ](?:[A-Z]{1,5}[ ])?)?)?(\d{4})(?!\d)"
 )
+_YEAR_AND_MONTH = re.compile(r"(?<!\d)(\d{4})[-/.年][ ]?(\d{1,2})(?!\d)")
 _YEAR = re.compile(r"^(\d{4})$")
 
 _HALF_A_DAY = 12
@@ -86,13 +87,16 @@ def _read(text: str) -> datetime | None:
 def _day(text: str) -> datetime | None:
     """Return the beginning of the day that `text` names, whatever its order of parts."""
     if found := _YEAR_FIRST.search(text) or _KOREAN.search(text):
-        return datetime(int(found[1]), int(found[2]), int(found[3] or 1), tzinfo=UTC)
+        return datetime(int(found[1]), int(found[2]), int(found[3]), tzinfo=UTC)
     if found := _YEAR_LAST.search(text):
         return _year_last(*found.groups())
     if (found := _DAY_FIRST.search(text)) and (month := _month(found[2])):
         return datetime(int(found[3]), month, int(found[1]), tzinfo=UTC)
     if (found := _MONTH_FIRST.search(text)) and (month := _month(found[1])):
         return datetime(int(found[3]), month, int(found[2] or 1), tzinfo=UTC)
+    # Only now: in "31.05.2024. 10:30" the hour stands where a month could.
+    if found := _YEAR_AND_MONTH.search(text):
+        return datetime(int(found[1]), int(found[2]), 1, tzinfo=UTC)
     found = _YEAR.match(text)
     return datetime(int(found[1]), 1, 1, tzinfo=UTC) if found else None
 

@@ -19,6 +19,7 @@ _ABOUT_A_CHANGE = re.compile(
     re.IGNORECASE,
 )
 _TWO_NUMBERS = re.compile(r"\d\D++\d")
+_YEAR = re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d)")
 
 
 def of_publication(page: Page) -> Iterator[str]:
@@ -52,12 +53,17 @@ def near_headings(page: Page) -> Iterator[str]:
         for it in page.all("data")
         if it.text not in of_changes and not _ABOUT_A_CHANGE.search(it.text)
     )
-    return filter(_TWO_NUMBERS.search, () if _is_a_home_page(page) else texts)
+    return filter(_is_of_a_day, () if _is_a_home_page(page) else texts)
 
 
 def of_changes(page: Page) -> Iterator[str]:
     """Return the times that say they are of a change."""
     return (_value(time) for time in page.all("time") if _says(time, _OF_CHANGES))
+
+
+def _is_of_a_day(text: str) -> bool:
+    """Return whether a text has the year of a page, and a day: "Model 1234-5" has neither."""
+    return bool(_YEAR.search(text) and _TWO_NUMBERS.search(text))
 
 
 def _is_dated(element: Element) -> bool:

@@ -64,6 +64,8 @@ def test_the_path_of_the_url_may_name_the_day(path: str, day: str | None) -> Non
     "html",
     [
         "<p>3 March 2014</p><h1>A story</h1>",
+        "<h1>A story</h1><p>03.03.2014. 10:30</p>",
+        "<h1>A story</h1><p>3 March 2014. 12 comments</p>",
         "<h1>A story</h1><p>Posted:\n\t March 3rd, 2014 </p>",
         "<h1>A story</h1><p>In 2010 &amp; 2011</p><li>Berlin, 03.03.2014, 12:30 Uhr</li>",
     ],
@@ -76,6 +78,8 @@ def test_a_date_may_stand_near_the_heading(html: str) -> None:
     "html",
     [
         "<h1>A story</h1><p>March 2014</p>",
+        "<h1>A thing</h1><p>Model 1234-5</p>",
+        "<h1>A thing</h1><p>Order 1012-12-12</p>",
         "<h1>A story</h1><p>Last updated: 3 March 2014</p>",
         f"<h1>A story</h1>{'<p>Text</p>' * 500}<p>3 March 2014</p>",
         f"<h1>A story</h1><p>3 March 2014 {'was a day like others ' * 3}</p>",
