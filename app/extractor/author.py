@@ -52,6 +52,10 @@ def _texts(value: str) -> list[str]:
     if not value.lstrip().startswith(("{", "[")):
         return [value]
     try:
-        return list(texts(json.loads(value), "name"))
+        return list(texts(json.loads(value, parse_float=_no_name, parse_constant=_no_name), "name"))
     except (ValueError, RecursionError):
         return []
+
+
+def _no_name(_: str) -> None:
+    """Stand in for numbers that would be written as `inf` or `nan`."""

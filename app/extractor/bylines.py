@@ -36,6 +36,7 @@ _DATE = re.compile(r"[\s,|(]\d")
 _IN_A_DATE = frozenset(
     {
         "am", "um", "on", "at", "le", "el", "em", "den", "der", "last", "updated", "date",
+        "posted", "published",
         "stand", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday",
         "sunday", "mon", "tue", "wed", "thu", "fri", "sat", "sun", "montag", "dienstag",
         "mittwoch", "donnerstag", "freitag", "samstag", "sonntag", "lundi", "mardi",

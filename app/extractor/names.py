@@ -44,7 +44,8 @@ _BEHIND_NAME = re.compile(
 _AROUND_NAME = " ,;:|-–—•·~→»«"
 _NOBODY = frozenset({"admin", "administrator", "unknown", "anonymous", "author", "null", "none",
                      "undefined", "n/a", "user", "root", "webmaster", "editor", "no author",
-                     "wordpressadmin", "wpadmin", "super user"})  # fmt: skip
+                     "wordpressadmin", "wpadmin", "super user", "on", "updated", "share",
+                     "about the author"})  # fmt: skip
 
 
 def author_name(text: str) -> str | None:
@@ -57,4 +58,6 @@ def author_name(text: str) -> str | None:
     name = _EMAIL.sub("", name).strip(_AROUND_NAME)
     name = _IN_PARENTHESES.sub(r"\1", name)
     name = _BEHIND_NAME.sub("", name).strip(_AROUND_NAME)
-    return name if name and len(name) <= MAX_NAME and name.lower() not in _NOBODY else None
+    if len(name) > MAX_NAME or name.lower() in _NOBODY or not any(map(str.isalpha, name)):
+        return None
+    return name

@@ -128,6 +128,9 @@ def test_a_twitter_card_may_name_the_author_beside_a_label(label: str) -> None:
         ("<label class=authorization>Accept</label>", None),
         (f"<div class=author>{'A headline ' * 9} Jane Doe</div>", None),
         ("<p class=author>12 articles</p>", None),
+        ("<p class=byline>By Jane Doe, published 3 March</p>", "Jane Doe"),
+        ("<p class=byline>on</p>", None),
+        ("<meta name=author content='[1e999, NaN]'>", None),
     ],
 )
 def test_a_byline_is_known_by_its_class(byline: str, author: str | None) -> None:
