@@ -36,7 +36,7 @@ _FLAWS = re.compile(
     r'("(?:[^"\\]|\\.)*+(?:"|\Z))'
     r"|//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/|\Z)"
     r"|<!--|-->|<!\[CDATA\[|\]\]>"
-    r"|,[\s,]*+"
+    r"|,\s*+(?=[,}\]]|\Z)"
     r"|;(?=\s*+\Z)",
     re.DOTALL,
 )
@@ -95,14 +95,7 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _tidied(text: str) -> str:
-    return _FLAWS.sub(_without_flaw, text).strip().removeprefix("\ufeff")
-
-
-def _without_flaw(match: re.Match[str]) -> str:
-    """Return what is to stand there: a string, a comma between two things, or nothing."""
-    if match[0].startswith(","):
-        return "" if match.string[match.end() : match.end() + 1] in ("}", "]", "") else ","
-    return match[1] or ""
+    return _FLAWS.sub(r"\1", text).strip().removeprefix("\ufeff")
 
 
 def _decoded(text: str) -> tuple[list[Any], bool]:
