@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from dev.servers import MongoDB, RabbitMQ, free_port, install_missing
+from dev.servers import MongoDB, RabbitMQ, accepts, free_port, install_missing
 from dev.stack import ROOT, running
 
 
@@ -34,4 +35,13 @@ def prepared_ground() -> Iterator[Ground]:
         site = subprocess.Popen([sys.executable, "-m", "bench.site", str(port)], cwd=ROOT)
         stack.callback(site.wait)
         stack.callback(site.kill)
+        _wait_for(site, port)
         yield Ground(rabbitmq, mongodb, port, folder)
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
+    """Return once the process listens on its port."""
+    while not accepts(port):
+        if process.poll() is not None:
+            raise RuntimeError("the site has ended before it listened")
+        time.sleep(0.05)

@@ -93,7 +93,7 @@ class Server(ABC):
         """Start the server and return once it answers; does nothing if it is running."""
         if self.running:
             return self
-        if _accepts(self.port):
+        if accepts(self.port):
             raise ServerFailed(f"{self.name}: port {self.port} is in use by another process")
         try:
             self._prepare()
@@ -483,7 +483,8 @@ def _is_bound(port: int) -> bool:
         return False
 
 
-def _accepts(port: int) -> bool:
+def accepts(port: int) -> bool:
+    """Say whether something listens on a port of this machine."""
     with socket.socket() as probe:
         return probe.connect_ex((LOOPBACK, port)) == 0
 
