@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from app.extractor.names import author_name
+from app.extractor.names import byline_name
 from app.extractor.page import Element, Page
 from app.extractor.text import clean
 
@@ -123,7 +123,7 @@ def _name_in(element: Element) -> str | None:
     """Return the name in an element, without the date behind it."""
     text, *date = _DATE.split(clean(element.text), maxsplit=1)
     text = text[:_BEGINNING]
-    name = author_name(_without_beginning_of_date(text) if date else text)
+    name = byline_name(_without_beginning_of_date(text) if date else text)
     if not name or name[0].isdigit():
         return None
     return name if len(name.strip(".")) > 1 and len(name) <= _MAX_CHARACTERS else None

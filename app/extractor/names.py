@@ -22,9 +22,13 @@ _BEFORE_BY = _any_of(
     "artigos vedi visualizza tutti gli articoli scritto pubblicato bekijk berichten geschreven "
     "geplaatst"
 )
+# "By" in other languages, and the beginning of names: "von Jane Doe", but "Von Trapp".
+_PARTICLES = "von|vom|par|por|di|door|av|af"
+_PARTICLE = re.compile(rf"\s*+(?:{_PARTICLES})\s++", re.IGNORECASE)
 _LEAD = rf"(?:(?:{_BEFORE_BY})\s++){{1,8}}+"
 _BY = re.compile(
-    rf"(?:(?:{_LEAD})?+(?:by|von|vom|par|por|di|door|av|af)|{_LEAD}(?:of|de|da|from)"
+    rf"(?:(?:{_LEAD})?+by|{_LEAD}(?:{_PARTICLES}|of|de|da|from)"
+    rf"|(?:{_PARTICLES})(?=\s++[^\s,]++\s)"
     r"|(?:autor(?:in)?|author|auteur|автор)(?:\(s\)|[/:*]in)?)(?!\w)[: ]*+"
     r"|(?:autor(?:en|es)|authors|auteurs)\s*+:\s*+"
     rf"|(?:(?:{_BEFORE_BY}|und|and)(?!\w)\s*+){{1,8}}+(?:[:：]\s*+|$)"
@@ -46,6 +50,15 @@ _NOBODY = frozenset({"admin", "administrator", "unknown", "anonymous", "author",
                      "undefined", "n/a", "user", "root", "webmaster", "editor", "no author",
                      "wordpressadmin", "wpadmin", "super user", "on", "updated", "share",
                      "about the author"})  # fmt: skip
+
+
+def byline_name(text: str) -> str | None:
+    """Return the name in a byline, which begins with "by", or "von" and the like, or with neither.
+
+    Elsewhere "Von Trapp" is a name as it stands.
+    """
+    particle = _PARTICLE.match(text)
+    return author_name(text[particle.end() :] if particle else text)
 
 
 def author_name(text: str) -> str | None:

@@ -116,6 +116,7 @@ def test_a_twitter_card_may_name_the_author_beside_a_label(label: str) -> None:
     [
         ("<p class=byline>By Jane Doe on March 3, 2024</p>", "Jane Doe"),
         ("<p class=byline>Von Jana Müller am Samstag, 19. Oktober</p>", "Jana Müller"),
+        ("<p class=byline>von Jana</p>", "Jana"),
         ("<p class=byline>| <a class=author>Jane Doe</a></p>", "Jane Doe"),
         ("<p class=byline>By <a class=author>Jane Doe</a>, our man in Rome</p>", "Jane Doe"),
         (

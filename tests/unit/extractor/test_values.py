@@ -102,6 +102,8 @@ def test_any_text_is_a_date_or_none(text: str) -> None:
         ("Interview: Jana Müller", "Jana Müller"),
         ("Autor/in: Jana Müller", "Jana Müller"),
         ("Authors Guild", "Authors Guild"),
+        ("von Jana Müller", "Jana Müller"),
+        ("Von Trapp", "Von Trapp"),
         ("Ursula von der Linden", "Ursula von der Linden"),
         ("Jane Doe (in Rome)", "Jane Doe"),
         ("Jane (Jo) Doe", "Jane (Jo) Doe"),
