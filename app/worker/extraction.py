@@ -16,9 +16,9 @@ ALONE_CHARACTERS = 32_768
 IN_THREAD_CHARACTERS = 400_000
 """A longer page is read in a thread, so that others need not wait for it.
 
-Up to this length most pages take 2 ms of CPU, and the worst that was found 15 ms, for which it held
-the event loop 26 ms. To hand them to a thread would cost a worker half a millisecond to a
-millisecond more CPU for each.
+Up to this length most pages take 2 ms of CPU. Pages made to be slow take 15 to 35 ms, and 70 ms if
+one has the worst of everything. To hand them to a thread would cost a worker half a millisecond to
+a millisecond more CPU for each.
 """
 
 
