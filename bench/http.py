@@ -48,7 +48,7 @@ def publishing(setup: Setup) -> Iterator[Reading]:
 def reading(setup: Setup) -> Iterator[Reading]:
     """Measure GET of a stored page: whole, some fields of it, and one that has not changed."""
     url = setup.page_url("read")
-    store_page(setup, url, datetime.now(UTC))
+    store_page(setup, url)
     port, target = setup.api.port, f"/metadata?url={url}"
     noop = post_pages(setup.noop.port).per_second
     tag = httpx.get(f"{setup.api.url}{target}", headers={"Accept-Encoding": "identity"})
@@ -62,7 +62,7 @@ def reading(setup: Setup) -> Iterator[Reading]:
 def other_driver(setup: Setup) -> Iterator[Reading]:
     """Measure POST and GET on pymongo's client, relative to the same on Motor."""
     url = setup.page_url("read")
-    store_page(setup, url, datetime.now(UTC))
+    store_page(setup, url)
     target = f"/metadata?url={url}"
     with running(other := setup.another_api(**ON_PYMONGO)):
         on_motor = post_pages(setup.api.port).per_second
@@ -128,8 +128,9 @@ def a_stored_page(url: str) -> dict[str, Any]:
     }
 
 
-def store_page(setup: Setup, url: str, now: datetime) -> None:
+def store_page(setup: Setup, url: str) -> None:
     """Store a page of 20 KB under a URL."""
+    now = datetime.now(UTC)
     processing = {
         "attempts": 1,
         "last_request_id": None,

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import cycle
 from statistics import median
 
@@ -43,7 +42,7 @@ SECONDS = 3.0
 def strangers(setup: Setup) -> Iterator[Reading]:
     """Measure the median latency of GET with a key, alone and beside three kinds of strangers."""
     url = setup.page_url("held")
-    store_page(setup, url, datetime.now(UTC))
+    store_page(setup, url)
     registry = KeyRegistry(setup.pages.database[KEY_COLLECTION])
     held = registry.create(new_id(), [Scope.READ], requests_per_minute=0)
     with running(api := setup.another_api(API_AUTH="required")):

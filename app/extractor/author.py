@@ -7,7 +7,6 @@ from app.extractor.bounds import MAX_TITLE
 from app.extractor.json_ld import texts
 from app.extractor.names import author_name
 from app.extractor.page import Page
-from app.extractor.site_name import site_name_of
 from app.extractor.sources import AUTHOR, Source
 from app.extractor.text import letters_of
 from app.urls import host_of
@@ -15,23 +14,24 @@ from app.urls import host_of
 _MAX_AUTHORS = 20
 
 
-def author_of(page: Page) -> str | None:
+def author_of(page: Page, site_name: str | None) -> str | None:
     """Return the names of the authors, from the first place that names any.
 
-    The name of the site counts only if no place has another: many sites name themselves in some.
+    The name of the site counts only if no place has another one: many sites name themselves as the
+    author in some places.
     """
     named = (names for source in AUTHOR if (names := _names(page, source)))
     if not (first := next(named, None)):
         return None
-    site = _names_of_site(page)
+    site = _names_of_site(page, site_name)
     others = (it for it in chain([first], named) if not site.issuperset(map(letters_of, it)))
     names = next(others, first)
     return page.bounds.text(", ".join(names), MAX_TITLE)
 
 
-def _names_of_site(page: Page) -> set[str]:
+def _names_of_site(page: Page, site_name: str | None) -> set[str]:
     host = host_of(page.url).removeprefix("www.")
-    return {letters_of(it) for it in (host, host.rpartition(".")[0], site_name_of(page) or host)}
+    return {letters_of(it) for it in (host, host.rpartition(".")[0], site_name or host)}
 
 
 def _names(page: Page, source: Source) -> list[str]:

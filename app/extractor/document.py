@@ -31,11 +31,11 @@ def extract(html: str, final_url: str, headers: Iterable[Header] = ()) -> Docume
     `final_url` is where the page was found: its relative URLs start from there.
     """
     page = Page(html, final_url, headers)
-    icons = icons_of(page)
+    icons, site_name = icons_of(page), site_name_of(page)
     return Document(
         title=title_of(page),
         description=description_of(page),
-        site_name=site_name_of(page),
+        site_name=site_name,
         type=kind_of(page),
         language=language_of(page),
         canonical_url=canonical_url_of(page),
@@ -43,7 +43,7 @@ def extract(html: str, final_url: str, headers: Iterable[Header] = ()) -> Docume
         icon=best_of(icons),
         icons=icons,
         theme_color=theme_color_of(page),
-        author=author_of(page),
+        author=author_of(page, site_name),
         published_at=published_at(page),
         modified_at=modified_at(page),
         feeds=feeds_of(page),

@@ -38,22 +38,26 @@ def in_path(page: Page) -> Iterator[str]:
 
 
 def by_class(page: Page) -> Iterator[str]:
-    """Return what the elements hold whose class says that there is a date in them."""
-    for element in () if _is_a_home_page(page) else page.elements:
+    """Return what the elements hold whose class says that there is a date in them.
+
+    A home page has dates of other pages alone.
+    """
+    if _is_a_home_page(page):
+        return
+    for element in page.elements:
         if element.name in {"span", "a"} and _is_dated(element):
             yield from (element.attributes.get(name, "") for name in ("content", "title"))
             yield element.text
 
 
 def near_headings(page: Page) -> Iterator[str]:
-    """Return short texts around the headings that may be dates: they have more than a year."""
+    """Return short texts around the headings that may be dates. A home page has none of its own."""
+    if _is_a_home_page(page):
+        return
     of_changes = {time.text for time in page.all("time") if _is_of_changes_alone(time)}
-    texts = (
-        it.text
-        for it in page.all("data")
-        if it.text not in of_changes and not _ABOUT_A_CHANGE.search(it.text)
-    )
-    return filter(_is_of_a_day, () if _is_a_home_page(page) else texts)
+    for text in (it.text for it in page.all("data")):
+        if text not in of_changes and not _ABOUT_A_CHANGE.search(text) and _is_of_a_day(text):
+            yield text
 
 
 def of_changes(page: Page) -> Iterator[str]:
@@ -62,7 +66,7 @@ def of_changes(page: Page) -> Iterator[str]:
 
 
 def _is_of_a_day(text: str) -> bool:
-    """Return whether a text has the year of a page, and a day: "Model 1234-5" has neither."""
+    """Return whether a text has a year of our time and another number: "Model 1234-5" has none."""
     return bool(_YEAR.search(text) and _TWO_NUMBERS.search(text))
 
 

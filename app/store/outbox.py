@@ -81,7 +81,7 @@ class EventOutbox:
     @traced("outbox.strike_out")
     async def strike_out(self, event: PageEvent) -> None:
         """Note that an event was published."""
-        its_record = {"unpublished.event_id": event.event_id} | SOME_UNPUBLISHED
+        its_record = {UNPUBLISHED: event.event_id} | SOME_UNPUBLISHED
         published = {"$pull": {"unpublished": {"event_id": event.event_id}}}
         with translated_errors():
             await self._database.pages.update_one(its_record, published)

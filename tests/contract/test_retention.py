@@ -6,29 +6,25 @@ from typing import Any
 
 import pytest
 from dirty_equals import IsNow
-from motor.motor_asyncio import AsyncIOMotorClient
-from pymongo import AsyncMongoClient
 
 from app.models import Delivery, PageRequest, PageStatus
 from app.store.indexes import RETENTION_INDEX
-from app.store.mongo import Database
+from app.store.mongo import CLIENTS, Database
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
 from tests.contract.repositories import ERROR, PATIENCE, claimed, found, opened, status_of
 from tests.fakes import URL, a_page, a_request
 
 DAY = 86_400
-DRIVERS = pytest.mark.parametrize(
-    "driver", [AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"]
-)
+DRIVERS = pytest.mark.parametrize("driver", CLIENTS.values(), ids=CLIENTS)
 
 
-@pytest.fixture(params=[AsyncIOMotorClient, AsyncMongoClient], ids=["motor", "pymongo"])
+@pytest.fixture(params=list(CLIENTS))
 async def database(
     request: pytest.FixtureRequest, mongodb: MongoDB, unique_name: str
 ) -> AsyncIterator[Database]:
     """A database that keeps results for three days."""
-    async with opened(mongodb, unique_name, request.param, retention_days=3) as database:
+    async with opened(mongodb, unique_name, CLIENTS[request.param], retention_days=3) as database:
         yield database
 
 
