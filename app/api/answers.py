@@ -80,7 +80,7 @@ class Room:
 
     @asynccontextmanager
     async def taken(self, size: int) -> AsyncIterator[None]:
-        """Use so much of it within the block. Raises `Refusal` if they do not become free."""
+        """Use so much of it within the block. Raises `Refusal` if it does not become free."""
         size = min(size, self._capacity)
         await self._wait_until_free(size)
         self._free -= size

@@ -173,6 +173,6 @@ class KnownKeys:
             return
         try:
             await self._write_down(uses)
-        except Exception as exc:  # noqa: BLE001 (if the task ended, no key could be revoked)
+        except Exception as exc:  # noqa: BLE001 (whatever it was, nothing was counted)
             logger.warning("key_uses_not_written", reason=type(exc).__name__)
             self._uses.update(uses)  # they are written next time

@@ -294,8 +294,8 @@ class EventPublisher:
     def _is_full(self, kind: EventKind) -> bool:
         """Say whether a queue has refused for so long that another copy of an event is in vain.
 
-        A refusal long after the one before is the first of others: a process that publishes few
-        events does not learn when a queue takes them again.
+        Only refusals that follow one another count, without a long pause: a process that publishes
+        few events does not learn during the pause that the queue takes them again.
         """
         now = monotonic()
         refusals = self._refusals.get(kind)
@@ -307,7 +307,7 @@ class EventPublisher:
 
 @dataclass(slots=True)
 class _Refusals:
-    """When events of a kind were refused, without a long pause and without one that was taken."""
+    """When the first and the latest of some refusals were that have followed one another."""
 
     first: float
     latest: float

@@ -42,7 +42,7 @@ _MAX_SIGNS = 5000
 """How often an author or a date is looked for around one of the `_SIGNS`."""
 
 _MAX_READ_AROUND_SIGNS = 1_000_000
-"""How many characters of tags are read in doing so: a tag may be long and have many signs."""
+"""How many characters of tags are read around all the signs of a page."""
 
 _LISTED = {"meta": 400, "link": 300, "script": 50}
 """How many elements of each kind are taken. What is left out is missing in the document."""
@@ -155,8 +155,8 @@ _SHORT_TEXT = re.compile(r">\s*+([^<>\d]{0,30}+(?:\d[^<>\d]{0,15}+){5,14}+)\s*+(
 """A text that may be a date: it has the digits of a year and of a day."""
 
 _BEFORE_A_HEADING = 500
-"""In how many characters before a heading its date is looked for. Behind it, these are as many as
-its end is looked for in."""
+"""In how many characters before a heading its date is looked for. Behind the heading it is looked
+for in `TEXT_WINDOW` characters."""
 
 _TAG_LIKE = re.compile(r"<[^>]*+>?")
 

@@ -321,7 +321,7 @@ class AttemptResult:
 
     @property
     def status(self) -> PageStatus:
-        """What the page is then."""
+        """The status that the record has once this is written."""
         return PageStatus(self.fields["status"])
 
     def write(self) -> UpdateOne:
