@@ -130,11 +130,11 @@ SABOTAGES = (
     Sabotage(
         "an event is published after its outcome is stored",
         "app/store/claims.py",
-        "        return await self._ends(result)",
-        "        import asyncio\n"
-        "        loop = asyncio.get_running_loop()\n"
-        "        loop.call_later(1, lambda: asyncio.ensure_future(self._ends(result)))\n"
-        "        return PageStatus.COMPLETED",
+        "            status = await self._write(result)",
+        "            import asyncio\n"
+        "            loop = asyncio.get_running_loop()\n"
+        "            loop.call_later(1, lambda: asyncio.ensure_future(self._write(result)))\n"
+        "            status = result.status",
         "test_events.py::test_the_full_queue_of_a_listener_holds_up_no_page_and_no_other_listener",
     ),
     Sabotage(

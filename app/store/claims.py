@@ -29,7 +29,7 @@ Those that only tell what has happened:
     revision          grows with each change that a reader of the record can see
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -50,7 +50,7 @@ from app.models import (
 from app.search import search_terms
 from app.store.batching import Batcher
 from app.store.indexes import ASKED_AT
-from app.store.mongo import UNWRITABLE, Database, is_of_one_write, upsert_all
+from app.store.mongo import UNWRITABLE, Database, is_of_one_write, write_all
 from app.urls import host_of
 
 T = TypeVar("T")
@@ -89,8 +89,6 @@ _DECIDING_FIELDS = {
         )
     },
 }
-
-_ENDED_FIELDS = {"url": True, "status": True, "processing.ended_claim": True}
 
 IS_DELETED = {"$eq": ["$status", PageStatus.DELETED]}
 IS_KNOWN = {"status": {"$ne": PageStatus.DELETED}}
@@ -151,7 +149,7 @@ class ClaimRequest:
         """The page that is asked for."""
         return self.delivery.request.url
 
-    def write(self) -> UpdateOne:
+    def update(self) -> UpdateOne:
         """Return the update that grants the claim, or leaves the record as it is."""
         granted = self._is_granted()
         request = self.delivery.request
@@ -321,72 +319,78 @@ class AttemptResult:
 
     @property
     def status(self) -> PageStatus:
-        """The status that the record has once this is written."""
+        """The status that this writes."""
         return PageStatus(self.fields["status"])
 
-    def write(self) -> UpdateOne:
+    def update(self) -> UpdateOne:
         """Return the update, which changes nothing if the claim is void."""
         update = released(self.claim, self.fields, self.outcome, checks=self.checks)
         return UpdateOne(held(self.claim) | self.result_is, update)
 
     def answer(self, document: Bson | None) -> PageStatus | None:
-        """Return the status as the record has it, None if the claim was void."""
+        """Return the status that was written, None if the claim was void."""
         if document is None or document["processing"].get("ended_claim") != self.claim.token:
             return None
-        return PageStatus(document["status"])
+        return self.status
+
+
+_Write = ClaimRequest | AttemptResult
 
 
 class Claims:
     """Takes claims and ends attempts in the collection of pages; raises the driver's errors.
 
-    Requests that arrive while a write is under way are written together by the next one: with
-    many pages in flight that is a fraction of the round trips.
+    Writes of both kinds that arrive while others are under way are sent together, as one bulk:
+    with many pages in flight that is a fraction of the round trips.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        timeout = database.timeout_seconds
-        self._claims: Batcher[ClaimRequest, Claim | Coalesced | Busy]
-        self._claims = Batcher(
-            _one_by_one_if_it_fails(self._claim_all), timeout_seconds=timeout, most=MAX_BATCH
-        )
-        self._ends: Batcher[AttemptResult, PageStatus | None]
-        self._ends = Batcher(
-            _one_by_one_if_it_fails(self._end_all), timeout_seconds=timeout, most=MAX_BATCH
+        self._write: Batcher[_Write, Any]
+        self._write = Batcher(
+            _one_by_one_if_it_fails(self._write_all),
+            timeout_seconds=database.timeout_seconds,
+            most=MAX_BATCH,
         )
 
     async def claim(self, request: ClaimRequest) -> Claim | Coalesced | Busy:
         """Take a page, or say why it is not this request's to fetch."""
-        return await self._claims(request)
+        answer: Claim | Coalesced | Busy = await self._write(request)
+        return answer
 
     async def end(self, result: AttemptResult, *, is_large: bool) -> PageStatus | None:
         """Return the status of the page, None if the claim is void.
 
         A large result is written by itself, so that no bulk gets too large.
         """
+        status: PageStatus | None
         if is_large:
-            (status,) = await self._end_all([result])
-            return status
-        return await self._ends(result)
+            (status,) = await self._write_all([result])
+        else:
+            status = await self._write(result)
+        return status
 
-    async def _claim_all(
-        self, requests: Sequence[ClaimRequest]
-    ) -> Sequence[Claim | Coalesced | Busy]:
-        await upsert_all(self._database.pages, [request.write() for request in requests])
-        documents = await self._read([request.url for request in requests], _DECIDING_FIELDS)
-        return [request.answer(documents.get(request.url)) for request in requests]
+    async def _write_all(self, writes: Sequence[_Write]) -> Sequence[Any]:
+        """Write a bulk, and read the records of which its answer does not say enough.
 
-    async def _end_all(self, results: Sequence[AttemptResult]) -> Sequence[PageStatus | None]:
-        writes = [result.write() for result in results]
-        done = await self._database.pages.bulk_write(writes, ordered=False)
-        if done.matched_count == len(results):
-            return [result.status for result in results]
-        # Some claims are void, or their attempts were ended by an earlier try of the same write.
-        documents = await self._read([result.url for result in results], _ENDED_FIELDS)
-        return [result.answer(documents.get(result.url)) for result in results]
+        The answer counts the writes that found what they were to change. If all did, each result
+        is stored. What a claim was given has to be read in any case.
+        """
+        all_applied = await write_all(self._database.pages, [write.update() for write in writes])
+        read = ClaimRequest if all_applied else (ClaimRequest, AttemptResult)
+        documents = await self._read({write.url for write in writes if isinstance(write, read)})
+        return [
+            write.status
+            if all_applied and isinstance(write, AttemptResult)
+            else write.answer(documents.get(write.url))
+            for write in writes
+        ]
 
-    async def _read(self, urls: Sequence[str], fields: Bson) -> dict[str, Bson]:
-        cursor = self._database.pages.find({"url": {"$in": list(set(urls))}}, fields)
+    async def _read(self, urls: Collection[str]) -> dict[str, Bson]:
+        if not urls:
+            return {}
+        found = {"url": {"$in": list(urls)}}
+        cursor = self._database.pages.find(found, _DECIDING_FIELDS)
         return {document["url"]: document async for document in cursor}
 
 

@@ -195,20 +195,23 @@ def translated_errors() -> Iterator[None]:
         raise _unavailable(exc) from exc
 
 
-async def upsert_all(collection: Any, upserts: Sequence[UpdateOne]) -> None:
-    """Write upserts as one bulk, and once more if some of them fail on a duplicate key.
+async def write_all(collection: Any, updates: Sequence[UpdateOne]) -> bool:
+    """Write a bulk, and once more if some of it fails on a duplicate key.
 
     Two processes may insert the same page at once: one of them gets a duplicate key, and its second
-    try finds the record. Any other error of the bulk is raised.
+    try finds the record. Any other error of the bulk is raised. Returns whether each update found
+    its record, or inserted it.
     """
     for _ in range(2):
         try:
-            await collection.bulk_write(upserts, ordered=False)
+            done = await collection.bulk_write(updates, ordered=False)
         except BulkWriteError as exc:
             if _codes(exc) - {DUPLICATE_KEY} or exc.details["writeConcernErrors"]:
                 raise
         else:
-            return
+            found: int = done.matched_count + done.upserted_count
+            return found == len(updates)
+    return False
 
 
 def _codes(exc: OperationFailure) -> set[int | None]:

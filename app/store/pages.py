@@ -51,7 +51,7 @@ from app.store.claims import (
     released,
 )
 from app.store.indexes import ASKED_AT, BY_URL
-from app.store.mongo import Database, translated_errors, upsert_all
+from app.store.mongo import Database, translated_errors, write_all
 from app.store.outbox import (
     deletion,
     event_as_bson,
@@ -422,7 +422,7 @@ class PageRepository:
         return record_of(document, fields)
 
     async def _note_all_queued(self, requests: Sequence[PageRequest]) -> list[None]:
-        await upsert_all(self._database.pages, [_note(request) for request in requests])
+        await write_all(self._database.pages, [_note(request) for request in requests])
         return [None] * len(requests)
 
     async def _end_attempt(self, result: AttemptResult) -> PageStatus | None:

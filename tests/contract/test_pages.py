@@ -1,7 +1,7 @@
 """The same scenarios on the fake, on Motor, and on pymongo's own asynchronous client."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -183,15 +183,15 @@ async def test_a_request_noted_after_the_fetch_began_gets_its_own_fetch(pages: P
 async def test_a_request_that_is_noted_while_its_claim_is_refused_is_asked_for_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pages, request = a_repository(database), a_request()
-    running = await claimed(pages, Delivery(a_request()))
+    pages, other_process = a_repository(database), a_repository(database)
+    request, running = a_request(), await claimed(pages, Delivery(a_request()))
     read = Claims._read  # noqa: SLF001 (what happens between the refusal and the look at the record)
 
-    async def end_note_and_read(claims: Claims, urls: Sequence[str], fields: Any) -> Any:
+    async def end_note_and_read(claims: Claims, urls: Collection[str]) -> Any:
         monkeypatch.setattr(Claims, "_read", read)
-        await pages.fail(running, ERROR)
-        await pages.note_queued(request)
-        return await read(claims, urls, fields)
+        await other_process.fail(running, ERROR)
+        await other_process.note_queued(request)
+        return await read(claims, urls)
 
     monkeypatch.setattr(Claims, "_read", end_note_and_read)
     assert await pages.claim(Delivery(request), lease_seconds=LEASE) == Busy()
@@ -1016,6 +1016,26 @@ async def test_a_claim_that_is_void_ends_nothing_among_others_that_hold(
     assert statuses == [None] + [PageStatus.COMPLETED] * 5
     wanted = PageStatus.FAILED_PERMANENT if has_ended else PageStatus.IN_PROGRESS
     assert await status_of(pages) is wanted
+
+
+@pytest.mark.parametrize("is_void", [True, False], ids=["a void claim", "claims that hold"])
+async def test_pages_are_claimed_and_completed_by_the_same_bulk(
+    pages: Pages, pass_time: PassTime, *, is_void: bool
+) -> None:
+    first = await claimed(pages, Delivery(a_request()))
+    others = [await claimed(pages, Delivery(a_request(url=numbered(n)))) for n in range(3)]
+    if is_void:
+        await pass_time(LEASE + 1)
+        await claimed(pages, Delivery(a_request()))
+    new = [Delivery(a_request(url=numbered(n))) for n in range(10, 14)]
+    # What comes first goes alone. The others are collected meanwhile.
+    *answers, one, two, three, four = await asyncio.gather(
+        *(pages.claim(delivery, lease_seconds=LEASE) for delivery in new),
+        *(pages.complete(claim, a_page()) for claim in [first, *others]),
+    )
+    assert [type(answer) for answer in answers] == [Claim] * 4
+    assert one is (None if is_void else PageStatus.COMPLETED)
+    assert (two, three, four) == (PageStatus.COMPLETED,) * 3
 
 
 async def test_a_page_that_cannot_be_stored_does_not_fail_those_beside_it(

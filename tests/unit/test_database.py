@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 from bson.errors import InvalidDocument
 from dirty_equals import IsInstance, IsPartialDict
-from pymongo import IndexModel
+from pymongo import IndexModel, UpdateOne
 from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
@@ -20,6 +20,7 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
     WriteConcernError,
 )
+from pymongo.results import BulkWriteResult
 
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
 from app.retries import Backoff
@@ -29,7 +30,7 @@ from app.store.mongo import (
     Database,
     DatabaseState,
     translated_errors,
-    upsert_all,
+    write_all,
 )
 from tests.unit.recorded import Log
 
@@ -330,25 +331,37 @@ def bulk_failure(*codes: int, concern: int = 0) -> BulkWriteError:
     return BulkWriteError({"writeErrors": errors, "writeConcernErrors": concerns})
 
 
+ANY_UPDATE = UpdateOne({}, {"$set": {"status": "COMPLETED"}})
+
+
 class FakeCollection:
     """Fails each bulk with the next of `failures`; takes it once there is none left."""
 
-    def __init__(self, *failures: BulkWriteError) -> None:
+    def __init__(self, *failures: BulkWriteError, found: Mapping[str, int] | None = None) -> None:
         self._failures = list(failures)
+        self._found = found
         self.bulks = 0
 
-    async def bulk_write(self, _writes: Any, *, ordered: bool) -> None:
+    async def bulk_write(self, writes: Sequence[Any], *, ordered: bool) -> BulkWriteResult:
         assert not ordered
         self.bulks += 1
         if self._failures:
             raise self._failures.pop(0)
+        found = self._found or {"nMatched": len(writes), "nUpserted": 0}
+        return BulkWriteResult(dict(found), acknowledged=True)
 
 
 @pytest.mark.parametrize(("failures", "bulks"), [(0, 1), (1, 2), (2, 2)])
 async def test_upserts_with_duplicate_keys_are_tried_once_more(failures: int, bulks: int) -> None:
     collection = FakeCollection(*[bulk_failure(11000, 11000)] * failures)
-    await upsert_all(collection, [])
+    assert await write_all(collection, [ANY_UPDATE, ANY_UPDATE]) == (failures < 2)
     assert collection.bulks == bulks
+
+
+@pytest.mark.parametrize(("matched", "inserted"), [(3, 0), (1, 2), (2, 0), (1, 1)])
+async def test_a_bulk_says_whether_each_update_had_its_record(matched: int, inserted: int) -> None:
+    collection = FakeCollection(found={"nMatched": matched, "nUpserted": inserted})
+    assert await write_all(collection, [ANY_UPDATE] * 3) == (matched + inserted == 3)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +369,7 @@ async def test_upserts_with_duplicate_keys_are_tried_once_more(failures: int, bu
 )
 async def test_a_bulk_that_is_not_durable_is_a_failure(failure: BulkWriteError) -> None:
     with pytest.raises(StoreUnavailable), translated_errors():
-        await upsert_all(FakeCollection(failure), [])
+        await write_all(FakeCollection(failure), [ANY_UPDATE])
 
 
 def test_a_bulk_with_a_document_that_is_too_large_cannot_be_stored() -> None:
