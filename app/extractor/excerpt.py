@@ -50,7 +50,7 @@ _LISTED = {"meta": 400, "link": 300, "script": 50}
 _SEARCHED = {"html": 1, "base": 5, "title": 1, "img": 20, "time": 20, "h1": 5}
 """How many elements of each kind are taken. One of the first is what is looked for."""
 
-_SIGNED = {"named": 60, "dated": 20}
+_SIGNED = {"property": 60, "named": 60, "dated": 20}
 """How many elements are taken for what their attributes say, of each kind."""
 
 # Elements whose content is text, or says nothing about the page.
@@ -132,17 +132,24 @@ _START_TAG = re.compile(
 _EMPTY_COMMENT = re.compile(r"<!---?>")
 
 _SIGNS = {
-    "named": ("itemprop", "uthor", "yline"),
+    "property": ("itemprop",),
+    "named": ("uthor", "yline"),
     "dated": ("date", "meta"),
 }
-"""Parts of words: an element whose attributes have one may name an author (`author`, `Byline`), or
-be a microdata property, or hold a date (`post-date`, `postmetadata`)."""
+"""Parts of words: an element whose attributes have one may be a microdata property, or name an
+author (`author`, `Byline`), or hold a date (`post-date`, `postmetadata`)."""
 
 _SAYS_A_DATE = re.compile(r"""(?:class|id)=["']?[^"'=]*?(?:date|meta)""")
 
 _DATED = ("published_time", "datePublished")
 """What says in an element of the head, or in JSON-LD, when a page was published. After it, no date
 is looked for in the text."""
+
+_WRITTEN_BY = re.compile(
+    r'"author"[\s:\[]*+\{(?=[^{}]*?"Person")[^{}]*?"name"[\s:]*+"[^"\s]++\s[^"]++"'
+)
+"""Matches what says in JSON-LD who wrote a page: a person with more than one name. After it, no
+byline is looked for in the text: to look for one takes as long as all the other signs together."""
 
 _JSON_LD = re.compile(r"ld\+json", re.IGNORECASE)
 _LOADS_SOMETHING = re.compile(
@@ -191,7 +198,7 @@ class _Reader:
         self._signs_left = _MAX_SIGNS
         self._left_around_signs = _MAX_READ_AROUND_SIGNS
         self._truncated = False
-        self._dated = False
+        self._told: set[str] = set()
 
     def read(self) -> Excerpt:
         at = 0
@@ -336,7 +343,7 @@ class _Reader:
                 yield tag, kind
 
     def _is_wanted(self, kind: str) -> bool:
-        return self._taken[kind] < _SIGNED[kind] and not (kind == "dated" and self._dated)
+        return self._taken[kind] < _SIGNED[kind] and kind not in self._told
 
     def _signs_between(self, start: int, end: int) -> list[tuple[int, str]]:
         """Return where signs are, and of which kind."""
@@ -391,9 +398,19 @@ class _Reader:
         if is_too_long or is_too_much or self._taken[kind] > most:
             self._truncated |= kind in _LISTED
             return
-        self._dated |= kind in _LISTED and any(word in piece for word in _DATED)
+        if kind in _LISTED:
+            self._note_what_is_told(piece)
         self._pieces.append(piece)
         self._characters += len(piece)
+
+    def _note_what_is_told(self, piece: str) -> None:
+        if any(word in piece for word in _DATED):
+            self._told.add("dated")
+        # Only the first author is looked at, or many would take a time that grows with the square
+        # of their number.
+        author = piece.find('"author"')
+        if author >= 0 and _WRITTEN_BY.match(piece, author):
+            self._told.add("named")
 
 
 @cache

@@ -154,6 +154,37 @@ def test_no_date_is_looked_for_in_the_text_behind_one_that_is_certain() -> None:
     assert pieces(certain + text) == [certain]
 
 
+JSON_LD = '<script type="application/ld+json">{}</script>'
+BYLINE = "<p class=byline>Jane Doe</p>"
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        '{"@type": "Person", "name": "John Roe"}',
+        '[{"name": "John Roe", "@type": ["Person"]}, {"@type": "Person", "name": "Roe"}]',
+    ],
+)
+def test_no_byline_is_looked_for_behind_a_person_who_wrote_the_page(author: str) -> None:
+    told = JSON_LD.format(f'{{"author": {author}}}')
+    assert pieces(told + BYLINE) == [told]
+    assert pieces(BYLINE + told) == ["<span class=byline>Jane Doe</span>", told]
+
+
+@pytest.mark.parametrize(
+    "author",
+    [
+        '"John Roe"',
+        '{"@type": "Organization", "name": "The Times"}',
+        '{"@type": "Person", "name": "admin"}',
+        '{"@type": "Person"}, "publisher": {"@type": "Person", "name": "John Roe"}',
+    ],
+)
+def test_a_byline_is_looked_for_where_it_is_not_certain_who_wrote_the_page(author: str) -> None:
+    told = JSON_LD.format(f'{{"author": {author}}}')
+    assert pieces(told + BYLINE) == [told, "<span class=byline>Jane Doe</span>"]
+
+
 def test_listed_elements_that_were_left_out_are_told() -> None:
     assert excerpt_of("<meta name=a>" * 401).truncated
     assert excerpt_of("<meta " + "a " * 100 + ">").truncated

@@ -35,6 +35,8 @@ from app.retries import retry_after_seconds
 from app.urls import canonical_url
 from tests.fakes import a_page
 
+LD = '<script type="application/ld+json">'
+
 SHORT, FACTOR, MOST = 3000, 10, 40
 # What is quicker than this is not measured exactly enough to be compared.
 LEAST_SECONDS = 0.0005
@@ -212,6 +214,8 @@ SLOW_FOR_THE_CARELESS: dict[str, tuple[Run, str, str]] = {
     "a page of templates": (excerpt_of, "", "<template></templat>"),
     "a page of metas": (excerpt_of, "", "<meta "),
     "a page of signs": (excerpt_of, "<p>", "author "),
+    "a page of authors in JSON-LD": (excerpt_of, LD, '"author":{"Person"'),
+    "a page of names in JSON-LD": (excerpt_of, LD + '"author":{"Person"', '"name":"a b'),
     "a page of dates": (document, "", "<p class=date>"),
     "a page of classes": (excerpt_of, "<p ", "id='date class="),
     "a class of words": (excerpt_of, "<p data-date class=", "dat "),
