@@ -16,7 +16,7 @@ ALONE_CHARACTERS = 32_768
 IN_THREAD_CHARACTERS = 400_000
 """A longer page is read in a thread, so that others need not wait for it.
 
-Up to this length most pages take 2 ms of CPU. Pages made to be slow take 15 to 35 ms, and 70 ms if
+Up to this length most pages take 2 ms of CPU. Pages made to be slow take up to 17 ms, and 40 ms if
 one has the worst of everything. To hand them to a thread would cost a worker half a millisecond to
 a millisecond more CPU for each.
 """
