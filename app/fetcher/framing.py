@@ -18,8 +18,9 @@ FRAMING_ALLOWANCE_BYTES = 65_536
 
 _WITHOUT_BODY = {204, 304}
 
-# A chunk follows on the line end of the one before it. Extensions are read over.
-_SIZE_LINE = re.compile(rb"\r\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r\n")
+# A chunk follows on the line end of the one before it. Extensions are read over. Some servers end
+# lines with LF alone; browsers and curl take that.
+_SIZE_LINE = re.compile(rb"\r?\n([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\n]*)?\r?\n")
 _LINE_END = b"\r\n"
 
 
@@ -112,8 +113,8 @@ class Chunked:
         return at
 
     def _refuse_hopeless(self) -> None:
-        has_whole_line = b"\n" in self._unparsed[len(_LINE_END) :]
-        if has_whole_line or len(self._unparsed) > MAX_SIZE_LINE_BYTES:
+        _, _, line = self._unparsed.partition(b"\n")
+        if b"\n" in line or len(self._unparsed) > MAX_SIZE_LINE_BYTES:
             raise invalid_response("the size of a chunk is not valid")
         framing_bytes = self._received_bytes - self._body_bytes
         if framing_bytes > FRAMING_ALLOWANCE_BYTES + self._body_bytes // 2:

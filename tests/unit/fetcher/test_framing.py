@@ -133,6 +133,16 @@ async def test_extensions_and_trailers_are_no_part_of_the_body(raw: bytes) -> No
 
 
 @pytest.mark.parametrize(
+    "raw", [b"5\nhello\n0\n", b"5\r\nhello\n0\r\n", b"3\nhel\r\n2;a=b\nlo\n0 \n\n"]
+)
+def test_lines_around_chunks_may_end_with_a_line_feed_alone(raw: bytes) -> None:
+    for step in (1, len(raw)):
+        chunked = Chunked()
+        pieces = [chunked.take(raw[at : at + step]) for at in range(0, len(raw), step)]
+        assert (b"".join(pieces), chunked.finished) == (b"hello", True)
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"zz\r\n",
@@ -140,7 +150,8 @@ async def test_extensions_and_trailers_are_no_part_of_the_body(raw: bytes) -> No
         b"-5\r\nhello\r\n",
         b"+5\r\nhello\r\n",
         b"0x5\r\nhello\r\n",
-        b"5\nhello\n0\n",
+        b"\n\n",
+        b"5\nhello\n\n",
         b"5 5\r\nhello\r\n",
         b"5\r\nhello!\r\n0\r\n",
         b"5\r\nhello0\r\n\r\n",
