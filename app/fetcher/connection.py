@@ -71,7 +71,8 @@ class Connector:
         `begins`: a fetch begins at this host. Raises `HostBusy`, `FetchError` if an address is
         refused, `socket.gaierror`, `ssl.SSLError`, `TimeoutError` and `OSError`.
         """
-        host, port = sent_host_of(url), url.port or DEFAULT_PORTS[url.scheme]
+        host = sent_host_of(url)
+        port = DEFAULT_PORTS[url.scheme] if url.port is None else url.port
         name = host.rstrip(".")
         async with self._turns_by_name.turn(name):
             addresses = await self._checked_addresses(host)

@@ -92,6 +92,13 @@ async def test_an_address_is_checked_without_asking_a_resolver(host: str) -> Non
     assert names.asked == []
 
 
+@pytest.mark.parametrize("port", [0, 22])
+async def test_a_port_that_a_url_names_is_the_one_that_is_checked(port: int) -> None:
+    with pytest.raises(FetchError, match=f"port {port} is not one") as caught:
+        await connect(f"http://public.test:{port}/", Names(public=["93.184.215.14"]))
+    assert caught.value.kind is ErrorKind.BLOCKED_ADDRESS
+
+
 @pytest.mark.parametrize(
     ("addresses", "dialled"),
     [
