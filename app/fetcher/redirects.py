@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import httpx
+from ada_url import URL
 
 from app.errors import FetchError
 from app.fetcher.cookies import default_path, parse_cookie
@@ -61,11 +62,11 @@ def _as_text(location: str) -> str:
 def _joined(base: httpx.URL, location: str) -> httpx.URL:
     """Return `location` as seen from `base`, in its canonical form if it has one.
 
-    What has none, such as a URL with credentials, is returned as it is: `check_url()` says what is
-    wrong with it.
+    What has none, such as a URL with credentials, is returned as a browser reads it: `check_url()`
+    says what is wrong with it. Raises `ValueError` for what is no URL to a browser.
     """
     target = absolute_url(str(base), location)
-    return httpx.URL(target) if target else base.join(location)
+    return httpx.URL(target or URL(location, str(base)).href)
 
 
 class CookieJar:

@@ -82,6 +82,10 @@ def test_a_redirect_to_a_longer_url_than_is_taken_is_an_invalid_response() -> No
         "http://\x01.test/",
         "http://\xe2\x80\x8d.test/",
         "http://b.test\xef\xbc\x8fevil/",
+        "http://b test/",
+        "http://%00.test/",
+        "http://b.test:70000/",
+        "//",
         "x" * 70_000,
     ],
 )
