@@ -1,4 +1,7 @@
-"""`dead-letters list|show|send-back|discard`: the messages that could not be handled."""
+"""`dead-letters list|show|send-back|discard`: the messages that could not be handled.
+
+They may hold anything: none is read as markup, nor can it write to the terminal.
+"""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,9 +12,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 from aio_pika.abc import AbstractIncomingMessage
 from rich.table import Column, Table
+from rich.text import Text
 
 from app.assembly import topology_of
 from app.broker.dead_letters import DeadLetter, DeadLetterQueue, open_dead_letters
+from app.cli.showing import one_line, visible
 from app.cli.terminal import EXIT_BAD_RESULT, Json, console, print_json, read_settings, run
 
 app = typer.Typer(
@@ -36,12 +41,13 @@ def list_letters(*, as_json: Json = False) -> None:
         return
     # An id is copied into the next command, so it is shown whole on any terminal.
     longest = max((len(letter.letter_id) for letter in letters), default=0)
-    whole_id, one_line = Column("id", min_width=longest), Column("body", no_wrap=True)
-    table = Table(whole_id, "reason", "from", "died at", one_line, box=None)
+    whole_id, beginning = Column("id", min_width=longest), Column("body", no_wrap=True)
+    table = Table(whole_id, "reason", "from", "died at", beginning, box=None)
     for letter in letters:
         died_at = letter.died_at.isoformat() if letter.died_at else "unknown"
         start = letter.body[:60].decode(errors="backslashreplace")
-        table.add_row(letter.letter_id, letter.reason, letter.came_from, died_at, start)
+        cells = (letter.letter_id, letter.reason, letter.came_from, died_at, start)
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
     console.print(table)
     console.print(f"{len(letters)} dead letters")
 
@@ -59,7 +65,8 @@ def show(letter_id: str, *, as_json: Json = False) -> None:
         print_json(_as_json(found[0]))
         return
     headers = json.dumps(found[0].headers, indent=2, default=str)
-    console.print(headers, found[0].body.decode(errors="backslashreplace"), sep="\n")
+    typer.echo(visible(headers))
+    typer.echo(visible(found[0].body.decode(errors="backslashreplace")))
 
 
 @app.command("send-back")
