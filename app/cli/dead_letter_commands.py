@@ -17,7 +17,7 @@ from rich.text import Text
 from app.assembly import topology_of
 from app.broker.dead_letters import DeadLetter, DeadLetterQueue, open_dead_letters
 from app.cli.showing import one_line, visible
-from app.cli.terminal import EXIT_BAD_RESULT, Json, console, print_json, read_settings, run
+from app.cli.terminal import EXIT_BAD_RESULT, Json, confirm, console, print_json, read_settings, run
 
 app = typer.Typer(
     no_args_is_help=True, help="List, send back or delete messages that could not be handled."
@@ -92,7 +92,7 @@ def discard(
     chosen = _chosen(ids, everything=everything)
     what = "every dead letter" if chosen is None else f"{len(chosen)} dead letters"
     if not yes:
-        typer.confirm(f"Delete {what} for good?", abort=True)
+        confirm(f"Delete {what} for good?", as_json=as_json)
     _report("discarded", run(_settle(DeadLetterQueue.discard, chosen)), as_json=as_json)
 
 

@@ -12,6 +12,7 @@ from app.cli.showing import visible
 from app.cli.terminal import (
     EXIT_BAD_RESULT,
     Json,
+    confirm,
     console,
     opened_pages,
     print_json,
@@ -91,7 +92,7 @@ def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False)
         planned = _plan(respelling, fillings, shows=not as_json)
         if not dry_run and _has_work(planned):
             if not yes:
-                typer.confirm("Do it?", abort=True, err=as_json)
+                confirm("Do it?", as_json=as_json)
             planned[Step.BUSY] = _carry_out(respelling)
             for filling in fillings.values():
                 filling.fill_in()

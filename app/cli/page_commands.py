@@ -16,6 +16,7 @@ from app.cli.terminal import (
     ApiUrl,
     Json,
     Key,
+    confirm,
     print_json,
     progress,
     run,
@@ -135,7 +136,7 @@ def delete(
     Exit code: 0, 1 if the answer was no or the API refuses, 2 if the API does not answer.
     """
     if not yes:
-        typer.confirm(f"Delete {url} for good?", abort=True, err=as_json)
+        confirm(f"Delete {url} for good?", as_json=as_json)
     answer = run(_delete(ApiClient(api, DELETE_TIMEOUT_SECONDS, key=key), url))
     if as_json:
         print_json(answer)

@@ -64,6 +64,20 @@ def reported_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
+def confirm(question: str, *, as_json: bool) -> None:
+    """Ask, and end the program unless the answer is yes.
+
+    With --json the question goes to the error output, as the standard output has JSON alone.
+    """
+    try:
+        typer.confirm(question, abort=True, err=as_json)
+    except typer.Abort as exc:
+        # The same is raised for a "no" and for Ctrl-C.
+        if isinstance(exc.__context__, KeyboardInterrupt):
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise
+
+
 def progress() -> Progress:
     """Return a progress bar on the error output, which shows nothing where that is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
