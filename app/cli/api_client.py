@@ -142,7 +142,9 @@ class ApiClient:
             answer = await self._final_answer(TRY_AGAIN, "GET", "/metadata/pages", params=query)
             if answer.status_code != HTTPStatus.OK:
                 fail(_problem_of(answer))
-            listed: Answer = answer.json()
+            listed: Answer = _body_of(answer)
+            if "items" not in listed:
+                fail(f"{self._api} does not answer with a list; is the API there?")
             yield listed
             if listed["next"] is None:
                 return
@@ -174,14 +176,16 @@ class ApiClient:
                 return await self._client.request(
                     method, path, headers=self._preference(), **options
                 )
+            except UnicodeEncodeError as exc:
+                fail(f"{exc.object!r} has characters that are not Unicode")
             except (httpx.TransportError, httpx.InvalidURL) as exc:
                 fail(f"no answer from {self._api} ({type(exc).__name__}); is the API running?")
 
     def _preference(self) -> dict[str, str]:
         if self._wait_seconds is None:
             return {}
-        left = max(1, math.ceil(self._give_up_at - time.monotonic()))
-        return {"Prefer": f"wait={min(self._wait_seconds, left)}"}
+        left = max(1.0, self._give_up_at - time.monotonic())
+        return {"Prefer": f"wait={math.ceil(min(self._wait_seconds, left))}"}
 
 
 def _retry_after(answer: httpx.Response) -> float:

@@ -6,6 +6,8 @@ does not answer), 130 interrupted by Ctrl-C.
 """
 
 import logging
+import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -31,6 +33,10 @@ def prepare() -> None:
     """Request pages, read results, and look after the service that collects them."""
     # Drivers log failed connections, and the commands report those themselves.
     logging.basicConfig(level=logging.CRITICAL)
+    # A terminal that is not in UTF-8 shows a question mark for what it does not know.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 for command in (

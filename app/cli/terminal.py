@@ -1,6 +1,7 @@
 """What the commands share: exit codes, `--json`, and how an error is shown."""
 
 import asyncio
+import codecs
 import json
 import sys
 from collections.abc import Callable, Coroutine, Iterator
@@ -36,11 +37,21 @@ UNFOLDED_COLUMNS = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
 ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
+
+
+def _checked_key(key: str | None) -> str | None:
+    # A header could not carry it.
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise typer.BadParameter("a key is made of printable ASCII characters")
+    return key
+
+
 Key = Annotated[
     str | None,
     typer.Option(
         "--key",
         envvar="PAGEMETA_KEY",
+        callback=_checked_key,
         help="The API key, where the API asks for one; other users can see it in a command line",
     ),
 ]
@@ -127,8 +138,12 @@ def fail(text: str) -> NoReturn:
 
 
 def print_json(value: object) -> None:
-    """Print one value on one line, and flush, so that a pipe gets it at once."""
-    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=False) + "\n")
+    """Print one value on one line, and flush, so that a pipe gets it at once.
+
+    Where the output is not in UTF-8, characters beyond ASCII are escaped.
+    """
+    in_ascii = codecs.lookup(sys.stdout.encoding).name != "utf-8"
+    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=in_ascii) + "\n")
     sys.stdout.flush()
 
 

@@ -3,16 +3,20 @@
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from math import inf
 from typing import Any, TypeVar
 
 import httpx
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from app.cli.api_client import ApiClient
 from app.cli.batches import submit_in_batches
+from app.cli.main import app
 from app.cli.page_commands import _fair_wait, _submit_file
 from app.cli.showing import Answer
+from app.cli.terminal import EXIT_COULD_NOT_RUN
 
 T = TypeVar("T")
 
@@ -104,7 +108,28 @@ async def test_no_call_waits_longer_than_the_timeout() -> None:
     api = FakeApi(an_answer(*ENDED))
     await api.called(ApiClient("http://api", 7, wait_seconds=60), lambda it: it.read(URL))
     await api.called(ApiClient("http://api", -1, wait_seconds=60), lambda it: it.read(URL))
-    assert [request.headers["prefer"] for request in api.requests] == ["wait=7", "wait=1"]
+    await api.called(ApiClient("http://api", inf, wait_seconds=60), lambda it: it.read(URL))
+    waits = [request.headers["prefer"] for request in api.requests]
+    assert waits == ["wait=7", "wait=1", "wait=60"]
+
+
+@pytest.mark.parametrize("call", [ApiClient.submit, ApiClient.read, ApiClient.delete])
+async def test_what_is_not_unicode_is_wrong_usage(
+    call: Callable[[ApiClient, str], Awaitable[Answer]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    api = FakeApi(an_answer(*ENDED))
+    with pytest.raises(typer.Exit) as caught:
+        await api.called(ApiClient("http://api", 60), lambda it: call(it, f"{URL}\udcff"))
+    assert caught.value.exit_code == EXIT_COULD_NOT_RUN
+    assert "not Unicode" in capsys.readouterr().err
+    assert not api.requests
+
+
+@pytest.mark.parametrize("key", ["schl\xfcssel", "pm_a_b\n"])
+def test_a_key_that_no_header_can_carry_is_wrong_usage(key: str) -> None:
+    ran = CliRunner().invoke(app, ["get", URL, "--key", key, "--api", "http://127.0.0.1:1"])
+    assert ran.exit_code == EXIT_COULD_NOT_RUN
+    assert "printable ASCII" in " ".join(ran.stderr.split())
 
 
 @pytest.mark.parametrize(("pages", "seconds"), [(1, 60), (64, 60), (128, 30), (100_000, 2)])
@@ -326,3 +351,12 @@ async def test_a_list_that_is_refused_ends_the_program_with_the_reason(
     with pytest.raises(typer.Exit):
         await listed(FakeApi(httpx.Response(status, json=problem)), 50)
     assert capsys.readouterr().err == "error: the reason\n"
+
+
+async def test_a_list_of_something_that_is_not_the_api_ends_the_program(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(typer.Exit) as caught:
+        await listed(FakeApi(httpx.Response(200, html="<p>Welcome</p>")), 50)
+    assert caught.value.exit_code == EXIT_COULD_NOT_RUN
+    assert "is the API there?" in capsys.readouterr().err

@@ -1,0 +1,37 @@
+"""What `pagemeta` prints where the output is not in UTF-8."""
+
+import json
+import sys
+from io import BytesIO, TextIOWrapper
+
+import pytest
+
+from app.cli.main import prepare
+from app.cli.terminal import print_json
+
+
+def output_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> BytesIO:
+    """Put an output in this encoding in the place of the standard output."""
+    printed = BytesIO()
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(printed, encoding=encoding))
+    monkeypatch.setattr("sys.stderr", TextIOWrapper(BytesIO(), encoding=encoding))
+    return printed
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_json_keeps_every_character(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = output_in(encoding, monkeypatch)
+    print_json({"title": "na\xefve \u4e2d \U0001f600"})
+    text = output.getvalue().decode(encoding)
+    assert json.loads(text) == {"title": "na\xefve \u4e2d \U0001f600"}
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("latin-1", "?"), ("utf-8", "\u4e2d")])
+def test_a_character_that_a_terminal_does_not_know_is_a_question_mark(
+    encoding: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = output_in(encoding, monkeypatch)
+    prepare()
+    sys.stdout.write("\u4e2d")
+    sys.stdout.flush()
+    assert output.getvalue().decode(encoding) == shown
