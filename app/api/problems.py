@@ -359,6 +359,10 @@ async def _on_http_exception(request: Request, exc: Exception) -> Response:
     if not isinstance(exc, HTTPException):
         raise exc
     status = HTTPStatus(exc.status_code)
+    if status is HTTPStatus.BAD_REQUEST and not isinstance(exc, Refusal):
+        # FastAPI raises this for a body that is not even text, or nested deeper than Python reads.
+        message = f"{exc.detail}; {_EXPECTED_BODY}"
+        return INVALID_BODY.answer([{"field": "body", "message": message}])
     kind = exc.kind if isinstance(exc, Refusal) else _kind_of_status(status)
     answer = kind.answer(exc.detail)
     answer.headers.update(exc.headers or {})

@@ -215,6 +215,7 @@ async def test_a_malformed_body_is_a_bad_request(
 ) -> None:
     answer = await client.post("/metadata", content=body, headers=headers)
     assert_problem(answer, 400, detail=says)
+    assert answer.json()["type"].rpartition(":")[2] in {"invalid-request", "invalid-url"}
     assert publisher.published == []
 
 
