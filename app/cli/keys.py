@@ -18,6 +18,11 @@ SECONDS_AN_HOUR = 3600
 
 MAX_NAME_LENGTH = 100
 
+MAX_KEEP_HOURS = 10 * 365 * 24
+"""Ten years. A time after the year 9999 could be written to the database, but not be read again."""
+
+MAX_PER_MINUTE = 1_000_000_000
+
 app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke the API keys.")
 
 
@@ -35,7 +40,10 @@ Scopes = Annotated[
 PerMinute = Annotated[
     int,
     typer.Option(
-        "--requests-per-minute", min=0, help="Most requests to one API process; 0: any number"
+        "--requests-per-minute",
+        min=0,
+        max=MAX_PER_MINUTE,
+        help="Most requests to one API process; 0: any number",
     ),
 ]
 Once = Annotated[
@@ -43,7 +51,12 @@ Once = Annotated[
 ]
 KeepHours = Annotated[
     float,
-    typer.Option("--keep-hours", min=0, help="How long the former secret is good too; 0: no more"),
+    typer.Option(
+        "--keep-hours",
+        min=0,
+        max=MAX_KEEP_HOURS,
+        help="How long the former secret is good too; 0: no more",
+    ),
 ]
 All = Annotated[bool, typer.Option("--all", help="Revoked keys too")]
 
