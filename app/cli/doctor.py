@@ -8,11 +8,13 @@ import httpx
 import typer
 from aio_pika.abc import AbstractRobustConnection
 from rich.table import Table
+from rich.text import Text
 
 from app.assembly import topology_of
 from app.broker.cluster import connected
 from app.broker.queues import Counts, count_queues
 from app.broker.topology import Topology, declare
+from app.cli.showing import visible
 from app.cli.terminal import (
     DEFAULT_API,
     EXIT_BAD_RESULT,
@@ -234,5 +236,7 @@ async def _about_api(api: str) -> Finding:
 def _print(findings: list[Finding]) -> None:
     table = Table("check", "", "found", "what to do", box=None)
     for finding in findings:
-        table.add_row(finding.check, finding.verdict, finding.found, finding.advice)
+        # What was found may be an IPv6 address, or the answer of any server: it is no markup.
+        cells = (finding.check, finding.verdict, finding.found, finding.advice)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
     console.print(table)
