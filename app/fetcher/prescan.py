@@ -18,6 +18,8 @@ _WINDOWS_1252 = webencodings.lookup("windows-1252")
 # What browsers take instead. What could be read as ASCII to get here is not UTF-16.
 _TAKEN_INSTEAD = {"utf-16le": _UTF_8, "utf-16be": _UTF_8, "x-user-defined": _WINDOWS_1252}
 
+# How an XML declaration begins in UTF-16, which is told by these bytes alone.
+_UTF_16_DECLARATIONS = {"<?x".encode(name): name for name in ("utf-16le", "utf-16be")}
 _XML_DECLARATION = re.compile(rb"""\s*+<\?xml\b[^<>]*?\bencoding\s*+=\s*+["']([^"'<>]++)["']""")
 
 _MARKUP = re.compile(
@@ -43,6 +45,9 @@ def declared_encoding(beginning: bytes) -> str | None:
 
     An XML declaration counts too, and first.
     """
+    for start, name in _UTF_16_DECLARATIONS.items():
+        if beginning.startswith(start):
+            return name
     declaration = _XML_DECLARATION.match(beginning)
     if declaration and (encoding := _usable(declaration[1])):
         return encoding.name

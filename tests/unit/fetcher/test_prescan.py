@@ -59,6 +59,9 @@ def test_what_is_declared_is_what_is_decoded(document: bytes, encoding: str) -> 
         (b"<meta charset=koi8-r charset=utf-8>", "koi8-r"),
         (b"<meta charset=x-user-defined>", "windows-1252"),
         (b"<meta charset=utf-16be>", "utf-8"),
+        ("<?xml encoding='utf-8'?>".encode("utf-16le"), "utf-16le"),
+        ("<?xml version='1.0'?>".encode("utf-16be"), "utf-16be"),
+        ("<html>".encode("utf-16be"), None),
     ],
 )
 def test_the_rules_that_pages_meet(document: bytes, encoding: str | None) -> None:
