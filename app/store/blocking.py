@@ -60,7 +60,15 @@ def keys_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collecti
 
 @contextmanager
 def _database_of(url: str, name: str, timeout_seconds: float) -> Iterator[Database[Bson]]:
-    client: pymongo.MongoClient[Bson] = pymongo.MongoClient(
+    # Making the client can fail too: it looks a mongodb+srv:// URL up in the DNS.
+    with driver_errors_told("used"), _client(url) as client:
+        with pymongo.timeout(timeout_seconds):
+            client.admin.command("ping")
+        yield client[name]
+
+
+def _client(url: str) -> pymongo.MongoClient[Bson]:
+    return pymongo.MongoClient(
         url,
         timeoutMS=QUERY_SECONDS * 1000,
         w="majority",
@@ -68,7 +76,3 @@ def _database_of(url: str, name: str, timeout_seconds: float) -> Iterator[Databa
         tz_aware=True,
         uuidRepresentation="standard",
     )
-    with driver_errors_told("used"), client:
-        with pymongo.timeout(timeout_seconds):
-            client.admin.command("ping")
-        yield client[name]

@@ -31,10 +31,12 @@ class DatabaseFacts:
 def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFacts:
     """Return the facts about the database `name`. Raises `DatabaseUnreachable`."""
     timeout_ms = round(timeout_seconds * 1000)
-    client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
-        url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
-    )
-    with driver_errors_told("reached"), client:
+    with (
+        driver_errors_told("reached"),
+        pymongo.MongoClient[dict[str, Any]](
+            url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
+        ) as client,
+    ):
         return _facts(client, client[name])
 
 

@@ -17,6 +17,7 @@ from pymongo.errors import (
     CollectionInvalid,
     DocumentTooLarge,
     DuplicateKeyError,
+    InvalidURI,
     OperationFailure,
     PyMongoError,
 )
@@ -93,15 +94,16 @@ class Database:
     async def open(self) -> None:
         """Connect with backoff and create collection and indexes where they are missing.
 
-        Raises `DatabaseUnreachable` after the last attempt.
+        Raises `DatabaseUnreachable` after the last attempt, or at once if the URL can't be used.
         """
         self.state = DatabaseState.CONNECTING
-        self._client = self._make_client()
         reason = "no attempt was made"
         for attempt, delay in self._backoff.schedule():
             await asyncio.sleep(delay)
             logger.info("db_connect_attempt", attempt=attempt, delay=delay)
             try:
+                # A mongodb+srv:// URL is looked up in the DNS when the client is made.
+                self._client = self._make_client() if self._client is None else self._client
                 await self._prepare()
             except PyMongoError as exc:
                 reason = f"{type(exc).__name__}: {exc}"[:300]
@@ -137,6 +139,12 @@ class Database:
         self.state = DatabaseState.DISCONNECTED
 
     def _make_client(self) -> Any:
+        try:
+            return self._new_client()
+        except (InvalidURI, ValueError, OSError) as exc:
+            raise DatabaseUnreachable(f"DATABASE_URL can't be used: {exc}") from exc
+
+    def _new_client(self) -> Any:
         timeout_ms = round(self.timeout_seconds * 1000)
         return self._client_class(
             self._url,

@@ -13,8 +13,10 @@ from pymongo.errors import (
     AutoReconnect,
     BulkWriteError,
     CollectionInvalid,
+    ConfigurationError,
     DocumentTooLarge,
     DuplicateKeyError,
+    InvalidURI,
     NetworkTimeout,
     OperationFailure,
     ServerSelectionTimeoutError,
@@ -24,7 +26,9 @@ from pymongo.results import BulkWriteResult
 
 from app.errors import DatabaseUnreachable, NotStorable, StoreUnavailable
 from app.retries import Backoff
+from app.store.blocking import keys_of, pages_of
 from app.store.indexes import LISTING_INDEXES
+from app.store.inspection import database_facts
 from app.store.mongo import (
     CommandTimer,
     Database,
@@ -246,6 +250,45 @@ async def test_after_the_last_attempt_the_process_does_not_start(slept: list[flo
     assert "DATABASE_URL" in str(end.value)
     assert len(slept) == 3
     assert (database.state, mongo.closed) == (DatabaseState.DISCONNECTED, 1)
+
+
+class UnmadeMongo(FakeMongo):
+    """A client that cannot be made: its URL is wrong, or its name is not in the DNS."""
+
+    def __call__(self, url: str, **options: Any) -> FakeMongo:
+        self._fail()
+        return super().__call__(url, **options)
+
+
+async def test_a_name_that_is_not_in_the_dns_yet_is_looked_up_again(slept: list[float]) -> None:
+    database = a_database(UnmadeMongo(ConfigurationError("the DNS operation timed out")))
+    await database.open()
+    assert (database.state, slept) == (DatabaseState.CONNECTED, [1])
+
+
+@pytest.mark.parametrize(
+    "failure", [InvalidURI("Username must be escaped"), FileNotFoundError("no such file")]
+)
+async def test_a_url_that_cannot_be_used_ends_the_process_at_once(
+    failure: Exception, slept: list[float]
+) -> None:
+    with pytest.raises(DatabaseUnreachable, match=f"DATABASE_URL can't be used: {failure}"):
+        await a_database(UnmadeMongo(failure)).open()
+    assert not slept
+
+
+@pytest.mark.parametrize("open_collection", [keys_of, pages_of])
+def test_a_command_says_that_a_url_cannot_be_used(open_collection: Any) -> None:
+    with (
+        pytest.raises(DatabaseUnreachable, match="must be escaped"),
+        open_collection("mongodb://u:p@ss@h/", "inventory", timeout_seconds=1),
+    ):
+        pass
+
+
+def test_doctor_says_that_a_url_cannot_be_used() -> None:
+    with pytest.raises(DatabaseUnreachable, match="must be escaped"):
+        database_facts("mongodb://u:p@ss@h/", "inventory", timeout_seconds=1)
 
 
 @pytest.mark.parametrize("kind", [FakeMongo, AsynchronousMongo], ids=["Motor's", "pymongo's"])
