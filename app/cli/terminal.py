@@ -143,8 +143,12 @@ def print_json(value: object) -> None:
     Where the output is not in UTF-8, characters beyond ASCII are escaped.
     """
     in_ascii = codecs.lookup(sys.stdout.encoding).name != "utf-8"
-    sys.stdout.write(json.dumps(value, default=str, ensure_ascii=in_ascii) + "\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(json.dumps(value, default=str, ensure_ascii=in_ascii) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever uses a connection at the moment would take this for the loss of it.
+        console.on_broken_pipe()
 
 
 def print_table(table: Table) -> None:

@@ -1,13 +1,14 @@
-"""What `pagemeta` prints where the output is not in UTF-8."""
+"""What `pagemeta` prints where the output is not in UTF-8, or nobody reads it any more."""
 
 import json
+import os
 import sys
 from io import BytesIO, TextIOWrapper
 
 import pytest
 
 from app.cli.main import prepare
-from app.cli.terminal import print_json
+from app.cli.terminal import EXIT_BAD_RESULT, console, print_json
 
 
 def output_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> BytesIO:
@@ -35,3 +36,14 @@ def test_a_character_that_a_terminal_does_not_know_is_a_question_mark(
     sys.stdout.write("\u4e2d")
     sys.stdout.flush()
     assert output.getvalue().decode(encoding) == shown
+
+
+def test_json_that_nobody_reads_ends_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        monkeypatch.setattr(console, "quiet", False)
+        with pytest.raises(SystemExit) as end:
+            print_json({})
+    assert end.value.code == EXIT_BAD_RESULT
