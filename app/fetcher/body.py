@@ -65,6 +65,8 @@ class _Reader:
             if not self._is_wrongly_labelled():
                 return False
             self._keep_as_received()
+        if self._leaves_text_behind():
+            self._keep_as_received()
         return self._kept.tell() <= self._max_bytes and self._received_bytes <= self._max_received
 
     def _receive(self, chunk: bytes) -> None:
@@ -87,6 +89,21 @@ class _Reader:
         """Tell whether nothing could be decoded, or nothing but a few bytes of plain text."""
         received = self._received.getvalue()
         return not self._kept.tell() or (bool(received) and looks_like_text(received))
+
+    def _leaves_text_behind(self) -> bool:
+        """Tell whether the coding is over near the beginning of what is plain text.
+
+        `{` and some white space is a whole bare deflate stream, and `;` a whole brotli stream.
+        """
+        received_bytes = self._received.tell()
+        is_over = self._decoder.finished and self._kept.tell() * 2 < received_bytes
+        # An empty body in brotli may be that `;` alone. Otherwise coded data is not like text.
+        return is_over and received_bytes > 1 and looks_like_text(self._beginning())
+
+    def _beginning(self) -> bytes:
+        # Not getvalue(), after which the next write copies everything.
+        with self._received.getbuffer() as received:
+            return bytes(received[:_EVIDENCE_BYTES])
 
     def _keep_as_received(self) -> None:
         self._kept, self._received = self._received, BytesIO()

@@ -101,7 +101,13 @@ async def test_junk_after_brotli_is_ignored_where_it_comes_by_itself() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
-@pytest.mark.parametrize("plain", [TEXT, b"hi", b"{}", b"\n\n<html>", b"\x00" * 100_000])
+@pytest.mark.parametrize(
+    "plain",
+    [
+        *(TEXT, b"hi", b"{}", b"\n\n<html>", b"\x00" * 100_000),
+        *(b'{\n  "a": 1\n}', b'{\n  "a": [' + b"1, " * 50_000 + b"1]\n}", b"3;5;7\n" * 2000),
+    ],
+)
 @pytest.mark.parametrize("size", [1, 16_384])
 async def test_a_plain_body_that_claims_a_coding_is_kept_as_received(
     coding: str, plain: bytes, size: int
