@@ -37,6 +37,9 @@ MAX_HOLD_SECONDS = 900
 queue, and the page is fetched again for the same attempt. RabbitMQ closes a channel, with all its
 messages, on which one message was not acknowledged for half an hour (`consumer_timeout`)."""
 
+MAX_DEFERRALS = 2**31
+"""No worker counts so far. A higher number, or one below zero, is not taken from the header."""
+
 
 class MessageHandler:
     """Handles messages, `concurrency` of them at once.
@@ -176,11 +179,13 @@ def _log(outcome: Outcome) -> None:
 
 
 def _delivery(body: MetadataRequested, message: RabbitMessage) -> Delivery:
-    deferrals = message.headers.get(DEFERRALS_HEADER, 0)
+    deferrals = message.headers.get(DEFERRALS_HEADER)
+    if not (isinstance(deferrals, int) and 0 < deferrals <= MAX_DEFERRALS):
+        deferrals = 0
     return Delivery(
         body.to_request(),
         redelivered=bool(message.raw_message.redelivered),
-        deferrals=deferrals if isinstance(deferrals, int) else 0,
+        deferrals=deferrals,
     )
 
 

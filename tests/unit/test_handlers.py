@@ -422,6 +422,8 @@ async def test_a_lost_acknowledgement_is_logged_and_nothing_more(worker: Worker,
         pytest.param({"x-deferrals": 1}, 2, 30, id="again"),
         pytest.param({"x-deferrals": 70}, 71, 30, id="for long, but never for long"),
         pytest.param({"x-deferrals": "many"}, 1, 5, id="with a header that is no number"),
+        pytest.param({"x-deferrals": -1000}, 1, 5, id="with a number below zero"),
+        pytest.param({"x-deferrals": 2**63 - 1}, 1, 5, id="with the highest number"),
     ],
 )
 async def test_without_a_database_a_message_comes_back_later_its_attempt_unused(
