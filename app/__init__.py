@@ -23,8 +23,9 @@ A caller may wait for its page: `app/waiting.py` asks the database for all who d
 `app/services.py` holds what happens between these steps, and in which order. How a process starts
 and stops is in `app/runtime/process.py` and the two `application.py`.
 
-The modules of this folder are the core and do no I/O, with one exception: `app/assembly.py` builds
-the connections that both processes have. The packages are the edges.
+The packages are the edges. The modules of this folder do no I/O, with one exception:
+`app/assembly.py` builds the connections that both processes have. `services.py` and `events.py` are
+the use cases; the others are the core, which knows neither.
 """
 
 __version__ = "0.2.0.dev0"

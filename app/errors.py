@@ -3,7 +3,7 @@
     InventoryError
     ├── InvalidUrl                  not a page this inventory takes
     ├── UnknownPage                 there is no record, and the caller may not have one made
-    ├── UnknownRequest              no record mentions the request, or does so any more
+    ├── UnknownRequest              no record mentions the request, or none does any more
     ├── NotEnded                    the page has no result yet, and the caller wants nothing else
     ├── UnknownKey                  there is no such API key to rotate or revoke
     ├── NameTaken                   another API key has the name

@@ -10,6 +10,9 @@ then acknowledges the message. Whatever happens in between, the event comes:
   event later. So a listener whose queue holds up the broker holds up no page.
 - Neither works: the message goes back to its queue.
 
+There is one exception. A queue that has refused events for more than 15 seconds counts as full: its
+listener misses the event, as it would if the queue dropped it.
+
 A deletion has no message that could come again. The write that deletes puts its event down as
 unpublished.
 """

@@ -145,10 +145,11 @@ class Inventory:
     async def find_fresh(
         self, url: str, max_age: int | None, fields: frozenset[str] = METADATA_FIELDS
     ) -> PageRecord | None:
-        """Return the record of a page that need not be fetched again, as `read()` does.
+        """Return the record of a page, without its source if that is large, or None.
 
-        Its result was checked within `max_age` seconds, or it was tried within the time in which
-        nothing is fetched again. Where the database does not say, the page is to be fetched.
+        A page need not be fetched if its result was checked within `max_age` seconds, or if it was
+        tried within the time in which nothing is fetched again. None means that it is to be
+        fetched, which is also the answer where the database has none.
         """
         if not max_age and not self._min_refresh_seconds:
             return None
@@ -478,7 +479,7 @@ async def _durably(write: Callable[[], Awaitable[PageStatus | None]]) -> PageSta
 
 
 SUPERSEDED = Coalesced("superseded")
-"""The claim went to another worker while this one was at work; that one answers."""
+"""The claim is void: another worker has taken it over and answers, or the page was deleted."""
 
 ATTEMPTS_EXHAUSTED = PageError(ErrorKind.ATTEMPTS_EXHAUSTED, "every attempt ended without a result")
 

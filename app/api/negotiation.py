@@ -2,7 +2,7 @@
 
 An entity tag stands for the bytes of one form of a page (RFC 9110, 8.8.3). It is a hash of what is
 answered, the metadata excepted, and of the revision of the record, which grows whenever the
-metadata change. So it can be told from a record that was read without its metadata. The compressed
+metadata change. So a record gives its tag even if it was read without its metadata. The compressed
 form has a tag of its own.
 
 An answer holds no secret of the caller, such as a token. So its compressed length can betray none,

@@ -1,5 +1,7 @@
 """Errors as HTTP answers (RFC 9457, problem details): the one place that gives them a status.
 
+Only a request whose head is too large is answered elsewhere, in `protocol.py`: no route sees it.
+
 To add a kind of problem, add a `ProblemKind` below and, if a domain error leads to it, a line to
 `_KIND_OF_ERROR`. A route that names the kind among its answers (`problems()` in `openapi.py`) has
 it described in the OpenAPI document, with the examples given here.

@@ -2,6 +2,8 @@
 
 messages.py      the message that travels through the queues
 topology.py      the queues and their arguments, as data; their declaration
+events.py        the message that tells listeners of an event
+event_stream.py  following the events live, for the command line
 operations.py    what each process publishes and consumes, as FastStream publishers and subscribers
 cluster.py       the hosts in BROKER_URL, and a connection to the first one that answers
 connection.py    the long-lived connection of a process: opened with backoff, then kept open

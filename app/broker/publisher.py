@@ -51,8 +51,8 @@ class Outgoing:
     headers: Headers = field(default_factory=dict)
 
     is_event: bool = False
-    """Whether the message is for listeners. Then a success is not logged: the outcome was. And that
-    it is not confirmed says nothing of the connection: a listener's queue may not answer."""
+    """Whether the message is for listeners. Its success is not logged, since the outcome is. If no
+    confirm comes, the cause may be a listener's queue, so the connection is not taken for dead."""
 
 
 class ConfirmedPublisher:
@@ -294,8 +294,8 @@ class EventPublisher:
     def _is_full(self, kind: EventKind) -> bool:
         """Say whether a queue has refused for so long that another copy of an event is in vain.
 
-        Only refusals that follow one another count, without a long pause: a process that publishes
-        few events does not learn during the pause that the queue takes them again.
+        A refusal that comes long after the one before begins anew. In between the queue may have
+        taken events, of which a process that publishes few does not learn.
         """
         now = monotonic()
         refusals = self._refusals.get(kind)

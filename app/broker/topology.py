@@ -26,7 +26,8 @@ from faststream.rabbit import ExchangeType, QueueType, RabbitExchange, RabbitQue
 from app.errors import TopologyMismatch
 
 DELIVERY_LIMIT = 20
-"""How often a quorum queue delivers a message that nobody settles before it dead-letters it."""
+"""How often a message may come back to a quorum queue unsettled. The next time it is dead-lettered,
+so it is delivered 21 times at most."""
 
 NO_DELIVERY_LIMIT = 2**31 - 1
 """The limit of `metadata.dead`, where each `dead-letters list` is a delivery.

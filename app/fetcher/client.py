@@ -9,7 +9,7 @@ The story, from top to bottom:
         _conditions        is it the URL that gave the validators? send them back
         Transport.get      connect, send the request, read the head             transport.py
           Connector        turns at the host, its pace, resolver, guard, TLS    connection.py
-          read_head        status and headers as sent                           head.py
+          read_head        status and headers                                   head.py
           read_framed      where the body ends                                  framing.py
         read_hop           where it leads, or its body up to the limit   redirects.py, body.py
       ContentReader.read   what the body says                            charset.py

@@ -1,7 +1,8 @@
-"""The head of a response: read within bounds, and recorded as it was sent.
+"""The head of a response, read within bounds.
 
 Servers are not tidy, and a page must not be lost over a sloppy header, so fields that a strict
-parser would refuse are kept like any other.
+parser would refuse are kept like any other. Names are put in lower case, and white space around
+values and in folded lines is taken away. Lines without a colon are left out.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ _FOLD = re.compile(rb"\r?\n[ \t]+")  # one line written as two: RFC 9112, sectio
 
 @dataclass(frozen=True, slots=True)
 class ResponseHead:
-    """Status and headers as sent, and the bytes of the body that were read along with them."""
+    """Status and headers, and the bytes of the body that were read along with them."""
 
     http_version: str
     status_code: int

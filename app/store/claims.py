@@ -15,10 +15,10 @@ The fields of `processing` that decide:
     waiting           accepted requests that no fetch has begun for yet
     covered           requests that were accepted before the latest fetch began, so it answers them:
                       {request_id, outcome}, the number of the outcome that is their answer
-    outcome           the number of the next outcome: how many requests have had theirs, with all
-                      the requests that shared their fetch
+    outcome           the number of the next outcome: how many outcomes the page has had
     alone             whether the holder fetches nothing beside this page
     suspect           whether a worker died while it fetched the page for this request
+    lost_alone        whether that worker fetched nothing beside it, so that the page is to blame
 
 Those that only tell what has happened:
 

@@ -2,7 +2,9 @@
 
 Acknowledgement is manual. A message is acknowledged only once its outcome is durable: a result or
 a final failure in the database, with its event published or put down, or a retry confirmed by its
-queue. A message that is no request is rejected to `metadata.dead` by `rejections.py`.
+queue. A message whose request is answered by a fetch under way is acknowledged too: the record
+lists the request as covered, and the message of that fetch stands for both. A message that is no
+request is rejected to `metadata.dead` by `rejections.py`.
 """
 
 import asyncio
@@ -120,7 +122,9 @@ class MessageHandler:
         return True
 
     async def _is_published(self, retry: Retry, queue: str) -> bool:
-        """Publish a retry, however often the broker refuses it, and hold its message until then.
+        """Publish a retry, and hold its message meanwhile. Say whether the broker has confirmed it.
+
+        A retry that the broker refuses is offered again, for up to `MAX_HOLD_SECONDS`.
 
         If the connection is lost this task is cancelled, and the broker delivers the message again.
         """
@@ -193,7 +197,7 @@ async def _acknowledge(message: RabbitMessage) -> None:
     try:
         await message.ack()
     except CONNECTION_EXCEPTIONS as exc:
-        # It will be delivered again, and coalesced: its outcome is durable.
+        # It will be delivered again, and coalesced: the record knows its request.
         logger.warning("acknowledgement_lost", reason=type(exc).__name__)
 
 
