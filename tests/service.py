@@ -18,6 +18,7 @@ from dev.servers import MongoDB, RabbitMQ
 from dev.stack import Api, Worker
 from tests.history import NO_ANSWER, History
 from tests.listener import Listener
+from tests.plain_http import NO_CERTIFICATES
 
 T = TypeVar("T")
 
@@ -66,7 +67,9 @@ class Service:
         # uvicorn closes idle connections after 5 s. Ours end earlier, so that no request is sent
         # on a connection that is just being closed.
         limits = httpx.Limits(keepalive_expiry=2)
-        self._client = httpx.Client(timeout=60, trust_env=False, limits=limits)
+        self._client = httpx.Client(
+            timeout=60, trust_env=False, verify=NO_CERTIFICATES, limits=limits
+        )
         self._mongo: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(
             mongodb.url, uuidRepresentation="standard"
         )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from itertools import count
 
 import aio_pika
-import httpx
 import pytest
 from pamqp.common import FieldValue
 
@@ -18,6 +17,7 @@ from app.assembly import topology_of
 from tests.example_listener import EXAMPLES, QUEUE, listening
 from tests.load import Load, assert_nothing_is_lost, supervised
 from tests.messages import bind_to_events
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -111,7 +111,7 @@ def test_a_program_that_knows_the_document_alone_hears_every_outcome_once(
     """It ignores copies, by the id of the event. So it prints a line for each outcome."""
     api, worker = fragile.api().start(), fragile.worker()
     document = fragile.folder / "worker.yaml"
-    document.write_bytes(httpx.get(f"{api.url}/asyncapi/worker.yaml").content)
+    document.write_bytes(CLIENT.get(f"{api.url}/asyncapi/worker.yaml").content)
     script, queue = EXAMPLES / "aio_pika_listener" / "listener.py", f"{fragile.name}.{QUEUE}"
     command = [sys.executable, "-I", str(script), str(document), fragile.rabbitmq.url, queue]
     with listening(fragile, command, fragile.folder) as listener, supervised(worker.launch):

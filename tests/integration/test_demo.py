@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pymongo
 
 from dev.servers import MongoDB, RabbitMQ
 from dev.stack import ROOT
+from tests.plain_http import CLIENT
 from tests.service import eventually
 
 
@@ -54,8 +54,8 @@ def test_the_demo_can_be_kept_running_until_it_is_interrupted(
         kept = re.compile(r"until Ctrl-C: (http://127.0.0.1:\d+)/inventory")
         eventually(said.read_text, lambda text: kept.search(text) is not None, within=90)
         api = kept.findall(said.read_text())[0]
-        assert httpx.get(f"{api}/inventory", trust_env=False).status_code == 200
-        listed = httpx.get(f"{api}/metadata/pages", trust_env=False).json()["items"]
+        assert CLIENT.get(f"{api}/inventory").status_code == 200
+        listed = CLIENT.get(f"{api}/metadata/pages").json()["items"]
         assert len(listed) == 6
         demo.send_signal(signal.SIGINT)
         assert demo.wait(60) == 0

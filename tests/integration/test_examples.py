@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import aio_pika
-import httpx
 import pytest
 
 from app.store.indexes import SOME_UNPUBLISHED
@@ -21,6 +20,7 @@ from dev.stack import ROOT, Api, Worker
 from tests.command_line import pagemeta
 from tests.example_listener import EXAMPLES, QUEUE, Event, listening
 from tests.generated_models import node_or_skip, read_by_node, read_by_python
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -39,7 +39,7 @@ def something_happens(service: Service, api: Api, site: Site) -> list[Event]:
     for url in (kept, broken):
         service.post(api, url)
         service.ended(api, url)
-    assert httpx.delete(f"{api.url}/metadata", params={"url": page}).status_code == 204
+    assert CLIENT.delete(f"{api.url}/metadata", params={"url": page}).status_code == 204
     return [
         ("completed", page, "/tagged/page"),
         ("unchanged", page, "/tagged/page"),
@@ -76,7 +76,7 @@ def test_the_aio_pika_listener_needs_only_the_document_of_the_running_service(
 ) -> None:
     api, _ = deployment
     document = service.folder / "worker.yaml"
-    document.write_text(httpx.get(f"{api.url}/asyncapi/worker.yaml").text)
+    document.write_text(CLIENT.get(f"{api.url}/asyncapi/worker.yaml").text)
     arguments = [str(document), service.rabbitmq.url, f"{service.name}.{QUEUE}"]
     # Isolated, so that it can import nothing of the service.
     script = str(EXAMPLES / "aio_pika_listener" / "listener.py")

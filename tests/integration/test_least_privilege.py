@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
 
-import httpx
 import pymongo
 import pytest
 
@@ -16,6 +15,7 @@ from dev.servers import MongoDB, RabbitMQ
 from dev.stack import ROOT
 from tests.command_line import pagemeta
 from tests.keys import bearer
+from tests.plain_http import CLIENT
 from tests.service import Service, started
 from tests.site import Site
 
@@ -64,7 +64,7 @@ def test_the_rights_of_compose_are_enough_for_the_whole_service(
         **settings | {"API_AUTH": "required", "PAGES_RETENTION_DAYS": "7"}
     ).start()
     key = pagemeta(service, "keys", "create", "first", "--scope", "metrics", **settings).stdout
-    answer = httpx.get(f"{with_keys.url}/metrics", headers=bearer(key.strip()))
+    answer = CLIENT.get(f"{with_keys.url}/metrics", headers=bearer(key.strip()))
     assert answer.status_code == 200
     service.post(api, site.url("/page"))
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"

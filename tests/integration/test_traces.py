@@ -4,12 +4,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -17,6 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from app.keys import new_id, new_secret
 from dev.stack import ROOT, Api, Worker
 from tests.keys import bearer, id_of
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -110,11 +111,10 @@ def test_one_trace_leads_from_the_request_through_a_retry_to_the_write(
     url, request_id = site.url("/failing/once"), str(uuid4())
     site.failing = True
     site.on_hit = lambda _path: setattr(site, "failing", False)  # after the first answer
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{api.url}/metadata",
         json={"url": url},
         headers={"traceparent": CALLER, "X-Request-ID": request_id},
-        trust_env=False,
     )
     page = service.ended(api, url)
     assert answer.json()["request_id"] == answer.headers["x-request-id"] == request_id
@@ -157,7 +157,7 @@ def test_each_request_without_a_trace_begins_one_and_probes_are_not_traced(
 ) -> None:
     api = service.api().start()
     for path in ("/health/live", "/health/ready", "/metrics"):
-        assert httpx.get(f"{api.url}{path}", trust_env=False).status_code == 200
+        assert CLIENT.get(f"{api.url}{path}").status_code == 200
     for _ in range(2):
         assert service.get(api, "nonsense").status_code == 400
     api.stop()
@@ -169,7 +169,7 @@ def test_nothing_of_a_key_but_its_id_is_in_a_span(service: Service, collector: C
     api = service.api().start()
     key = f"pm_{new_id()}_{new_secret()}"
     for target in (f"/metadata?key={key}", f"/{key}", "/metadata"):
-        httpx.get(f"{api.url}{target}", headers=bearer(key))
+        CLIENT.get(f"{api.url}{target}", headers=bearer(key))
     api.terminate()
     spans = repr(collector.spans)
     assert spans.count(f"pm_{id_of(key)}_REDACTED") == 2
@@ -181,19 +181,19 @@ def test_a_collector_that_is_away_does_not_matter(service: Service, site: Site) 
     api, worker = started(service.api(), service.worker())
     service.post(api, site.url("/page"))
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
-    for process in (api, worker):
-        assert process.terminate() == 0
+    # Each tries for ten seconds to hand over its last spans.
+    with ThreadPoolExecutor() as pool:
+        assert list(pool.map(lambda process: process.terminate(), (api, worker))) == [0, 0]
     eventually(lambda: service.queue("requests").ready, lambda count: count == 0)
 
 
 def test_a_request_id_is_in_every_line_of_both_processes(service: Service, site: Site) -> None:
     api, worker = started(service.api(), service.worker())
     url, request_id = site.url("/page"), str(uuid4())
-    answer = httpx.post(
+    answer = CLIENT.post(
         f"{api.url}/metadata",
         json={"url": url},
         headers={"X-Request-ID": request_id.replace("-", "").upper()},
-        trust_env=False,
     )
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == request_id
     for event in ("message_received", "fetch_started", "fetch_finished", "metadata_final_state"):

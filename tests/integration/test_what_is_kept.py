@@ -8,6 +8,7 @@ import pytest
 
 from dev.stack import Api
 from tests.command_line import pagemeta
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -15,7 +16,7 @@ DAY_MILLISECONDS = 86_400_000
 
 
 def source(api: Api, url: str) -> httpx.Response:
-    return httpx.get(f"{api.url}/metadata/source", params={"url": url}, timeout=30)
+    return CLIENT.get(f"{api.url}/metadata/source", params={"url": url})
 
 
 def values(page: dict[str, Any], kind: str, name: str) -> list[str]:
