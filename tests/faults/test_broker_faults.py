@@ -6,6 +6,7 @@ import pytest
 
 from tests.load import Load, assert_nothing_is_lost
 from tests.messages import move_dead_letters_within, publish
+from tests.scrape import Scrape
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -169,3 +170,57 @@ def test_readiness_names_a_missing_queue_that_can_not_be_declared(fragile: Servi
     fragile.rabbitmq.ctl("set_permissions", "guest", ".*", ".*", ".*")
     eventually(lambda: fragile.is_ready(api), bool)
     assert "dead" in fragile.queue_names()
+
+
+# --- What the API answers meanwhile, and what is still there afterwards ---
+
+
+def test_the_loss_of_the_broker_shows_at_once(fragile: Service) -> None:
+    api = fragile.api().start()
+    assert Scrape(api)("page_metadata_queue_messages") == 0
+    fragile.rabbitmq.kill()
+    api.wait_for_event("rmq_connection_lost")
+    seen = Scrape(api)
+    assert seen("page_metadata_publisher_ready") == 0
+    state = {"page_metadata_publisher_state": "RECONNECTING"}
+    assert seen("page_metadata_publisher_state", **state) == 1
+    assert seen("page_metadata_queue_messages") is None
+    assert fragile.post(api, "http://example.com/").status_code == 503
+    rejected = {"outcome": "publisher_not_ready"}
+    assert Scrape(api)("page_metadata_publish_seconds_count", **rejected) == 1
+
+
+def test_a_stale_result_is_answered_while_the_broker_is_away(fragile: Service, site: Site) -> None:
+    api, worker = fragile.api().start(), fragile.worker().start()
+    url = site.url("/page")
+    fragile.post(api, url)
+    before = fragile.ended(api, url)
+    worker.terminate()
+    fragile.rabbitmq.kill()
+    fragile.wait_until_unready()
+    for _ in range(2):
+        answer = fragile.get(api, url, max_age=0)
+        assert (answer.status_code, answer.json()["stale"]) == (200, True)
+        assert (answer.json()["refresh"], answer.json()["updated_at"]) == (
+            None,
+            before["updated_at"],
+        )
+    assert len(api.events("refresh_not_queued")) == 2
+
+
+@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
+def test_queued_requests_survive_a_restart_of_the_broker(
+    fragile: Service, site: Site, queue_type: str
+) -> None:
+    fragile.environment["BROKER_QUEUE_TYPE"] = (
+        queue_type  # a classic queue keeps persistent messages only
+    )
+    api = fragile.api().start()
+    urls = [site.url(f"/page/{n}") for n in range(20)]
+    for url in urls:
+        assert fragile.post(api, url).status_code == 202
+    fragile.rabbitmq.restart()
+    fragile.worker().start()
+    eventually(
+        lambda: fragile.pages.count_documents({"status": "COMPLETED"}), lambda count: count == 20
+    )

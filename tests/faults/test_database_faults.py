@@ -12,17 +12,17 @@ from tests.site import Site
 DATABASE_TIMEOUT_SECONDS = 2.0
 
 
-def _die(service: Service) -> Callable[[], object]:
+def die(service: Service) -> Callable[[], object]:
     service.mongodb.kill()
     return service.mongodb.start
 
 
-def _stall(service: Service) -> Callable[[], object]:
+def stall(service: Service) -> Callable[[], object]:
     service.mongodb.pause()
     return service.mongodb.resume
 
 
-@pytest.mark.parametrize("fault", [pytest.param(_die, marks=pytest.mark.representative), _stall])
+@pytest.mark.parametrize("fault", [pytest.param(die, marks=pytest.mark.representative), stall])
 def test_a_database_that_goes_and_comes_back_loses_nothing(
     fragile: Service, site: Site, fault: Callable[[Service], Callable[[], object]]
 ) -> None:

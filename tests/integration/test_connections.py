@@ -4,9 +4,8 @@ import asyncio
 from unittest.mock import AsyncMock
 
 import aio_pika
-import pytest
 
-from tests.service import Service, eventually, started
+from tests.service import Service, started
 from tests.site import Site
 
 NO_SERVER = "127.0.0.1:1"
@@ -112,21 +111,3 @@ def test_both_processes_work_again_after_the_broker_was_stopped_and_started(
         "QUEUE_DECLARED",
         "READY",
     ]
-
-
-@pytest.mark.parametrize("queue_type", ["quorum", "classic"])
-def test_queued_requests_survive_a_restart_of_the_broker(
-    fragile: Service, site: Site, queue_type: str
-) -> None:
-    fragile.environment["BROKER_QUEUE_TYPE"] = (
-        queue_type  # a classic queue keeps persistent messages only
-    )
-    api = fragile.api().start()
-    urls = [site.url(f"/page/{n}") for n in range(20)]
-    for url in urls:
-        assert fragile.post(api, url).status_code == 202
-    fragile.rabbitmq.restart()
-    fragile.worker().start()
-    eventually(
-        lambda: fragile.pages.count_documents({"status": "COMPLETED"}), lambda count: count == 20
-    )

@@ -1,34 +1,9 @@
 """`/metrics` of both processes after some work, read as Prometheus reads them."""
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
-
-from dev.stack import Api, Worker
 from tests.messages import publish
+from tests.scrape import Scrape
 from tests.service import Service, eventually, started
 from tests.site import Site
-
-
-class Scrape:
-    """The samples of one scrape. A sample that is not there is None."""
-
-    def __init__(self, process: Api | Worker) -> None:
-        answer = httpx.get(f"{process.url}/metrics", trust_env=False)
-        assert answer.status_code == 200
-        assert answer.headers["content-type"].startswith("text/plain; version=")
-        self._samples = [
-            sample
-            for family in text_string_to_metric_families(answer.text)
-            for sample in family.samples
-        ]
-
-    def __call__(self, name: str, **labels: str) -> float | None:
-        found = [
-            sample.value
-            for sample in self._samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        return sum(found) if found else None
 
 
 def test_both_processes_count_what_they_did(service: Service, site: Site) -> None:
@@ -93,18 +68,3 @@ def test_messages_that_needed_no_fetch_are_counted(service: Service, site: Site)
     eventually(lambda: Scrape(worker)("page_metadata_coalesced_total"), lambda count: count == 4)
     assert Scrape(worker)("page_metadata_coalesced_total", reason="answered") == 4
     assert site.hits["/page"] == 1
-
-
-def test_the_loss_of_the_broker_shows_at_once(fragile: Service) -> None:
-    api = fragile.api().start()
-    assert Scrape(api)("page_metadata_queue_messages") == 0
-    fragile.rabbitmq.kill()
-    api.wait_for_event("rmq_connection_lost")
-    seen = Scrape(api)
-    assert seen("page_metadata_publisher_ready") == 0
-    state = {"page_metadata_publisher_state": "RECONNECTING"}
-    assert seen("page_metadata_publisher_state", **state) == 1
-    assert seen("page_metadata_queue_messages") is None
-    assert fragile.post(api, "http://example.com/").status_code == 503
-    rejected = {"outcome": "publisher_not_ready"}
-    assert Scrape(api)("page_metadata_publish_seconds_count", **rejected) == 1
