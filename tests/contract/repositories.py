@@ -41,6 +41,16 @@ async def opened(
         await asyncio.sleep(0)  # asyncio closes transports in the loop's next round
 
 
+@asynccontextmanager
+async def opened_empty(
+    mongodb: MongoDB, name: str, client_class: Any, *, retention_days: int = 0
+) -> AsyncIterator[Database]:
+    """Open a database, and remove the pages that another test has left there."""
+    async with opened(mongodb, name, client_class, retention_days=retention_days) as database:
+        await database.pages.delete_many({})
+        yield database
+
+
 def a_repository(database: Database) -> PageRepository:
     return PageRepository(database, patience_seconds=PATIENCE)
 

@@ -376,13 +376,13 @@ async def test_the_record_of_a_deleted_page_goes_by_itself_and_no_other_does(
 
 @pytest.mark.servers
 async def test_the_events_of_stored_outcomes_are_found_from_a_time_on(
-    repository: PageRepository, mongodb: MongoDB, unique_name: str
+    repository: PageRepository, mongodb: MongoDB, database_name: str
 ) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     first = await completed(repository, a_request("https://example.com/1"))
     second = await completed(repository, a_request("https://example.com/2"))
     with MongoClient[Any](mongodb.url, tz_aware=True, uuidRepresentation="standard") as client:
-        collection = client[unique_name]["pages"]
+        collection = client[database_name]["pages"]
         since_before = {event.event_id for event in events_since(collection, before)}
         later = datetime.now(UTC) + timedelta(minutes=1)
         assert since_before == {first.event_id, second.event_id}

@@ -38,6 +38,12 @@ FAILED = frozenset({PageStatus.FAILED_PERMANENT})
 
 
 @pytest.fixture
+def database_name(unique_name: str) -> str:
+    """Not shared: tests here drop an index, and have the database note its commands."""
+    return unique_name
+
+
+@pytest.fixture
 def lists(database: Database) -> PageLists:
     return PageLists(database, patience_seconds=PATIENCE)
 

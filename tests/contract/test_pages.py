@@ -538,9 +538,9 @@ async def test_the_document_has_the_published_shape(database: Database) -> None:
 
 
 async def test_opening_a_second_time_keeps_the_indexes(
-    database: Database, mongodb: MongoDB, unique_name: str
+    database: Database, mongodb: MongoDB, database_name: str
 ) -> None:
-    async with opened(mongodb, unique_name, AsyncIOMotorClient):
+    async with opened(mongodb, database_name, AsyncIOMotorClient):
         pass
     indexes = await database.pages.index_information()
     assert indexes["url_1"]["unique"] is True

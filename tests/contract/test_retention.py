@@ -12,7 +12,15 @@ from app.store.indexes import RETENTION_INDEX
 from app.store.mongo import CLIENTS, Database
 from app.store.pages import PageRepository
 from dev.servers import MongoDB
-from tests.contract.repositories import ERROR, PATIENCE, claimed, found, opened, status_of
+from tests.contract.repositories import (
+    ERROR,
+    PATIENCE,
+    claimed,
+    found,
+    opened,
+    opened_empty,
+    status_of,
+)
 from tests.fakes import URL, a_page, a_request
 
 DAY = 86_400
@@ -20,11 +28,10 @@ DRIVERS = pytest.mark.parametrize("driver", CLIENTS.values(), ids=CLIENTS)
 
 
 @pytest.fixture(params=list(CLIENTS))
-async def database(
-    request: pytest.FixtureRequest, mongodb: MongoDB, unique_name: str
-) -> AsyncIterator[Database]:
+async def database(request: pytest.FixtureRequest, mongodb: MongoDB) -> AsyncIterator[Database]:
     """A database that keeps results for three days."""
-    async with opened(mongodb, unique_name, CLIENTS[request.param], retention_days=3) as database:
+    driver = CLIENTS[request.param]
+    async with opened_empty(mongodb, "contract-retention", driver, retention_days=3) as database:
         yield database
 
 
