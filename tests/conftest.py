@@ -2,8 +2,8 @@
 
 import gc
 import random
-from collections.abc import Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,8 +21,8 @@ from tests.site import Site, serving
 
 TESTS = Path(__file__).parent
 
-FOLDERS = ("unit", "contract", "faults", "integration", "browser")
-"""In the order in which they run: what answers soonest comes first, and then what takes longest.
+FOLDERS = ("unit", "faults", "browser", "integration", "integration/fetcher", "contract")
+"""In the order in which they run. What needs no server comes first, and then what takes longest.
 
 Begun last, a long test would keep a single process busy at the end, while the other processes of
 pytest-xdist have nothing left to do.
@@ -32,6 +32,9 @@ UNIT_FOLDERS = ("unit", "contract")
 """Their tests are unit tests, but for those that need a server."""
 
 WITHOUT_UNIT_TESTS = {TESTS / folder for folder in FOLDERS if folder not in UNIT_FOLDERS}
+
+WITHOUT_SERVERS = TESTS / "unit"
+"""No test there needs a server; `_mark` sees to that."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,12 +47,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out the folders without a unit test where only unit tests are asked for.
+    """Leave out the folders in which no test is asked for.
 
     Each process of pytest-xdist would import them, and what they import: the driver of Chromium
-    alone takes longer than most folders of tests.
+    alone takes longer than most folders of tests, and four fifths of all tests are in `unit`.
     """
-    if config.getoption("markexpr") == "unit" and collection_path in WITHOUT_UNIT_TESTS:
+    asked_for = config.getoption("markexpr")
+    if asked_for == "unit" and collection_path in WITHOUT_UNIT_TESTS:
+        return True
+    if f"{asked_for} ".startswith("not unit and ") and collection_path == WITHOUT_SERVERS:
         return True
     return None  # let pytest decide
 
@@ -82,6 +88,8 @@ def _mark(item: pytest.Item) -> None:
     folder = _folder(item)
     if folder in UNIT_FOLDERS and not _needs_servers(item):
         item.add_marker("unit")
+    elif folder == WITHOUT_SERVERS.name:
+        raise pytest.UsageError(f"{item.nodeid} needs a server, so it is no test for {folder}/")
     if folder == "faults":
         item.add_marker("fault")
 
@@ -104,7 +112,9 @@ def _fixtures(item: pytest.Item) -> set[str]:
 
 
 def _folder(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).parts[0]
+    """Return the innermost of `FOLDERS` that has the test."""
+    inside = item.path.relative_to(TESTS).as_posix()
+    return max((it for it in FOLDERS if inside.startswith(f"{it}/")), key=len)
 
 
 # --- What a failed test prints --------------------------------------------------------------------
@@ -167,16 +177,26 @@ def service(
 
 
 @pytest.fixture(scope="module")
-def shared_service(
+def deploy(
     tmp_path_factory: pytest.TempPathFactory, rabbitmq: RabbitMQ, mongodb: MongoDB
-) -> Iterator[Service]:
-    """A deployment for the tests of a module, which is named in `TOGETHER`.
+) -> Iterator[Callable[[], Service]]:
+    """Make deployments for the tests of a module, which is named in `TOGETHER`."""
+    with ExitStack() as stack:
+
+        def make() -> Service:
+            folder, name = tmp_path_factory.mktemp("shared"), f"t{uuid4().hex[:12]}"
+            return stack.enter_context(closing(Service(folder, rabbitmq, mongodb, name)))
+
+        yield make
+
+
+@pytest.fixture(scope="module")
+def shared_service(deploy: Callable[[], Service]) -> Service:
+    """The deployment of a module whose tests need not have one each.
 
     Each test is to use pages of its own: a `site` has another port for each.
     """
-    folder, name = tmp_path_factory.mktemp("shared"), f"t{uuid4().hex[:12]}"
-    with closing(Service(folder, rabbitmq, mongodb, name)) as service:
-        yield service
+    return deploy()
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ TOGETHER = (
     "tests/browser/",
     "tests/integration/test_api_bounds.py",
     "tests/integration/test_command_line.py",
+    "tests/integration/test_contract.py",
+    "tests/integration/test_dead_letters.py",
     "tests/integration/test_demo.py",
     "tests/integration/test_fresh_results.py",
     "tests/integration/test_reading.py",

@@ -7,7 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,16 +15,19 @@ from typing import Any
 from urllib.parse import quote
 
 import aio_pika
-import httpx
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from typer.testing import Result
 
-from dev.stack import ROOT, Api
+from app.store.indexes import SOME_UNPUBLISHED
+from dev.stack import ROOT, Api, Worker
 from tests.command_line import pagemeta
 from tests.messages import publish
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually, started
-from tests.site import Site
+from tests.site import Site, serving
+
+Deploy = Callable[[], Service]
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -34,9 +37,20 @@ def as_json(ran: Result) -> Any:
     return json.loads(ran.stdout)
 
 
-@pytest.fixture
-def api(service: Service) -> Api:
-    return service.api().start()
+@pytest.fixture(scope="module")
+def unserved(deploy: Deploy) -> Service:
+    """A deployment with an API and no worker: what is asked for stays queued."""
+    service = deploy()
+    service.environment["API"] = service.api().start().url
+    return service
+
+
+@pytest.fixture(scope="module")
+def guarded(deploy: Deploy) -> Service:
+    """A deployment with an API that asks for a key."""
+    service = deploy()
+    service.environment["API"] = service.api(API_AUTH="required").start().url
+    return service
 
 
 @pytest.fixture(scope="module")
@@ -141,22 +155,24 @@ def test_a_wait_ends_with_the_timeout(both: Service, site: Site) -> None:
 
 
 def test_urls_come_from_a_file_or_the_standard_input(
-    service: Service, api: Api, site: Site, tmp_path: Path
+    unserved: Service, site: Site, tmp_path: Path
 ) -> None:
+    at, before = ("--api", unserved.environment["API"]), unserved.queue("requests").ready
     lines = f"# pages\n{site.url('/1')}\n\n  {site.url('/2')}  \n"
     file = tmp_path / "urls.txt"
     file.write_text(lines)
-    from_file = pagemeta(service, "submit", "--file", str(file), "--json", "--api", api.url)
-    typed = pagemeta(service, "submit", "--file", "-", "--json", "--api", api.url, typed=lines)
+    from_file = pagemeta(unserved, "submit", "--file", str(file), "--json", *at)
+    typed = pagemeta(unserved, "submit", "--file", "-", "--json", *at, typed=lines)
     for ran in (from_file, typed):
         assert [answer["status"] for answer in as_json(ran)] == ["QUEUED", "QUEUED"]
-    assert service.queue("requests").ready == 4
+    assert unserved.queue("requests").ready == before + 4
 
 
 def test_an_invalid_url_is_reported_and_the_others_are_queued(
-    service: Service, api: Api, site: Site
+    unserved: Service, site: Site
 ) -> None:
-    ran = pagemeta(service, "submit", "nonsense", site.url("/page"), "--json", "--api", api.url)
+    at = ("--api", unserved.environment["API"])
+    ran = pagemeta(unserved, "submit", "nonsense", site.url("/page"), "--json", *at)
     assert ran.exit_code == 1
     assert [answer["status"] for answer in as_json(ran)] == ["ERROR", "QUEUED"]
 
@@ -179,21 +195,21 @@ def a_file_of(folder: Path, urls: list[str]) -> str:
     return str(file)
 
 
-def test_ten_thousand_urls_of_a_file_are_queued_by_ten_calls(
+def test_three_thousand_urls_of_a_file_are_queued_by_three_calls(
     service: Service, tmp_path: Path
 ) -> None:
-    service.environment["BROKER_QUEUE_MAX_LENGTH"] = "20000"
+    service.environment["BROKER_QUEUE_MAX_LENGTH"] = "6000"
     api = service.api().start()
-    urls = [f"https://example.com/{number}" for number in range(10_000)]
+    urls = [f"https://example.com/{number}" for number in range(3000)]
     file = a_file_of(tmp_path, urls)
     ran = pagemeta(service, "submit", "--file", file, "--json", "--api", api.url)
     assert ran.exit_code == 0
     assert [(it["url"], it["status"]) for it in as_json(ran)] == [(url, "QUEUED") for url in urls]
-    eventually(lambda: service.queue("requests").ready, lambda count: count == 10_000)
-    assert service.pages.count_documents({"status": "QUEUED"}) == 10_000
-    api.wait_for_event("request_answered", method="POST", count=10)  # logged after the answer
+    eventually(lambda: service.queue("requests").ready, lambda count: count == 3000)
+    assert service.pages.count_documents({"status": "QUEUED"}) == 3000
+    api.wait_for_event("request_answered", method="POST", count=3)  # logged after the answer
     calls = api.events("request_answered", method="POST")
-    assert [it["target"] for it in calls] == ["/metadata/batch"] * 10
+    assert [it["target"] for it in calls] == ["/metadata/batch"] * 3
 
 
 def test_urls_of_a_file_wait_for_room_in_the_queue(
@@ -257,12 +273,19 @@ def test_an_api_that_does_not_answer_is_named(service: Service, command: str) ->
 # --- list ---
 
 
-@pytest.fixture
-def listed(service: Service, site: Site) -> Service:
+@pytest.fixture(scope="module")
+def listed_site() -> Iterator[Site]:
+    with serving() as site:
+        yield site
+
+
+@pytest.fixture(scope="module")
+def listed(deploy: Deploy, listed_site: Site) -> Service:
     """A deployment that has three pages: one completed, one failed, and the newest one queued."""
+    service = deploy()
     api, worker = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="1"))
     service.environment["API"] = api.url
-    for url in (site.url("/page"), "http://no-such-host.invalid/"):
+    for url in (listed_site.url("/page"), "http://no-such-host.invalid/"):
         pagemeta(service, "submit", url, "--wait", "--api", api.url)
     worker.stop()
     pagemeta(service, "submit", "http://example.com/", "--api", api.url)
@@ -275,8 +298,9 @@ def urls_of(service: Service, *options: str) -> list[str]:
     return [json.loads(line)["url"] for line in ran.stdout.splitlines()]
 
 
-def test_the_inventory_is_listed_newest_first(listed: Service, site: Site) -> None:
-    queued, failed, page = "http://example.com/", "http://no-such-host.invalid/", site.url("/page")
+def test_the_inventory_is_listed_newest_first(listed: Service, listed_site: Site) -> None:
+    queued, failed = "http://example.com/", "http://no-such-host.invalid/"
+    page = listed_site.url("/page")
     assert urls_of(listed) == [queued, failed, page]
     assert urls_of(listed, "--limit", "1") == [queued]
     assert urls_of(listed, "--limit", "1", "--all") == [queued, failed, page]
@@ -301,27 +325,27 @@ def test_a_list_for_people_is_a_table(listed: Service) -> None:
 
 
 def test_a_list_of_more_pages_than_a_call_brings_is_whole(
-    service: Service, api: Api, tmp_path: Path
+    unserved: Service, tmp_path: Path
 ) -> None:
-    service.environment["API"] = api.url
-    urls = [f"http://example.com/{number}" for number in range(230)]
-    pagemeta(service, "submit", "--file", a_file_of(tmp_path, urls), "--api", api.url)
-    assert len(urls_of(service)) == 50
-    assert len(urls_of(service, "--limit", "120")) == 120
-    assert sorted(urls_of(service, "--all")) == sorted(urls)
-    assert len(pagemeta(service, "list", "--all", "--api", api.url).stdout.splitlines()) == 231
+    at, them = ("--api", unserved.environment["API"]), ("--host", "many.test")
+    urls = [f"http://many.test/{number}" for number in range(230)]
+    pagemeta(unserved, "submit", "--file", a_file_of(tmp_path, urls), *at)
+    assert len(urls_of(unserved, *them)) == 50
+    assert len(urls_of(unserved, *them, "--limit", "120")) == 120
+    assert sorted(urls_of(unserved, *them, "--all")) == sorted(urls)
+    assert len(pagemeta(unserved, "list", *them, "--all", *at).stdout.splitlines()) == 231
 
 
 def test_a_list_needs_a_key_that_may_read(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    guarded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = service.api(API_AUTH="required").start()
-    without = pagemeta(service, "list", "--api", api.url)
+    at = ("--api", guarded.environment["API"])
+    without = pagemeta(guarded, "list", *at)
     assert (without.exit_code, without.stdout) == (2, "")
     assert without.stderr == "error: send a key: Authorization: Bearer pm_…\n"
-    key = pagemeta(service, "keys", "create", "reader", "--scope", "read").stdout.strip()
+    key = pagemeta(guarded, "keys", "create", "reader", "--scope", "read").stdout.strip()
     monkeypatch.setenv("PAGEMETA_KEY", key)
-    assert pagemeta(service, "list", "--api", api.url).exit_code == 0
+    assert pagemeta(guarded, "list", *at).exit_code == 0
 
 
 @pytest.mark.parametrize("wrong", [("--since", "7w"), ("--limit", "0"), ("--status", "NEW")])
@@ -332,14 +356,20 @@ def test_a_wrong_filter_is_a_usage_error(service: Service, wrong: tuple[str, str
 # --- queues and watch ---
 
 
-def test_queues_are_shown_with_their_messages_and_consumers(service: Service, api: Api) -> None:
-    service.post(api, "http://example.com/")
-    ran = pagemeta(service, "queues", "--json")
+def submit_one(service: Service) -> None:
+    at = ("--api", service.environment["API"])
+    assert pagemeta(service, "submit", "http://example.com/", *at).exit_code == 0
+
+
+def test_queues_are_shown_with_their_messages_and_consumers(unserved: Service) -> None:
+    before = unserved.queue("requests").ready
+    submit_one(unserved)
+    ran = pagemeta(unserved, "queues", "--json")
     assert ran.exit_code == 0
     counts = as_json(ran)
-    assert counts[f"{service.name}.requests"] == {"messages": 1, "consumers": 0}
-    assert counts[f"{service.name}.dead"] == {"messages": 0, "consumers": 0}
-    assert f"{service.name}.retry.1s" in pagemeta(service, "queues").stdout
+    assert counts[f"{unserved.name}.requests"] == {"messages": before + 1, "consumers": 0}
+    assert counts[f"{unserved.name}.dead"] == {"messages": 0, "consumers": 0}
+    assert f"{unserved.name}.retry.1s" in pagemeta(unserved, "queues").stdout
 
 
 def test_a_missing_queue_makes_the_exit_code_1(service: Service) -> None:
@@ -348,12 +378,12 @@ def test_a_missing_queue_makes_the_exit_code_1(service: Service) -> None:
     assert ran.stdout.count("missing") == 4
 
 
-def test_watch_prints_one_line_for_each_look(service: Service, api: Api) -> None:
-    looks = pagemeta(service, "watch", "--json", "--times", "3", "--every", "0.1").stdout
-    each = [json.loads(line)["queues"][f"{service.name}.requests"] for line in looks.splitlines()]
+def test_watch_prints_one_line_for_each_look(unserved: Service) -> None:
+    looks = pagemeta(unserved, "watch", "--json", "--times", "3", "--every", "0.1").stdout
+    each = [json.loads(line)["queues"][f"{unserved.name}.requests"] for line in looks.splitlines()]
     assert [it["per_second"] for it in each] == [None, 0.0, 0.0]
-    service.post(api, "http://example.com/")
-    assert "consumers" in pagemeta(service, "watch", "--times", "2", "--every", "0.1").stdout
+    submit_one(unserved)
+    assert "consumers" in pagemeta(unserved, "watch", "--times", "2", "--every", "0.1").stdout
 
 
 # --- doctor ---
@@ -410,9 +440,8 @@ def test_before_the_first_start_queues_and_collection_are_reported_missing(
     assert service.pages.name not in service.pages.database.list_collection_names()
 
 
-def test_a_queue_without_a_worker_is_a_problem(service: Service, api: Api) -> None:
-    assert api.running
-    assert examined(service)["workers"][0] == "problem"
+def test_a_queue_without_a_worker_is_a_problem(unserved: Service) -> None:
+    assert examined(unserved)["workers"][0] == "problem"
 
 
 async def _make_queue(service: Service) -> None:
@@ -429,22 +458,22 @@ def test_a_queue_with_other_arguments_is_a_problem(service: Service) -> None:
     assert "x-queue-type" in found
 
 
-def test_a_dropped_index_is_a_problem(service: Service, api: Api) -> None:
-    assert api.running
-    service.pages.drop_index("url_1")
+def test_a_dropped_index_is_a_problem(unserved: Service) -> None:
+    unserved.pages.drop_index("url_1")
+    found = examined(unserved)["indexes"]
+    unserved.pages.create_index("url", unique=True)
     requests = "processing.waiting, processing.covered.request_id"
     lists = "status, host, updated_at, search"
     left = f"_id, created_at, {requests}, unpublished.event_id, deleted_at, {lists}"
-    assert examined(service)["indexes"] == ("problem", f"only these indexes exist: {left}")
+    assert found == ("problem", f"only these indexes exist: {left}")
 
 
-def test_a_dropped_index_of_lists_is_made_by_migrate(service: Service, api: Api) -> None:
-    assert api.running
-    service.pages.drop_index("listed_by_term")
-    ran = pagemeta(service, "doctor", "--api", NOWHERE)
+def test_a_dropped_index_of_lists_is_made_by_migrate(unserved: Service) -> None:
+    unserved.pages.drop_index("listed_by_term")
+    ran = pagemeta(unserved, "doctor", "--api", NOWHERE)
     assert "`pagemeta migrate`" in " ".join(ran.stdout.split())
-    assert pagemeta(service, "migrate", "--yes").exit_code == 0
-    assert examined(service)["indexes"][0] == "ok"
+    assert pagemeta(unserved, "migrate", "--yes").exit_code == 0
+    assert examined(unserved)["indexes"][0] == "ok"
 
 
 def test_an_index_for_another_number_of_days_is_a_problem(service: Service) -> None:
@@ -481,26 +510,40 @@ def test_settings_that_cannot_be_used_are_named(service: Service) -> None:
 # --- delete, events and republish ---
 
 
-@pytest.fixture
-def told(service: Service, site: Site) -> Service:
-    """A deployment that has told of one page, completed, and of another one, failed."""
+@pytest.fixture(scope="module")
+def telling(deploy: Deploy) -> Service:
+    service = deploy()
     api, _ = started(service.api(), service.worker(WORKER_MAX_ATTEMPTS="1"))
     service.environment["API"] = api.url
-    tell_of(service, site.url("/page"), told=1)
-    tell_of(service, "http://no-such-host.invalid/", told=2)
     return service
 
 
-def tell_of(service: Service, url: str, *, told: int) -> None:
-    """Have a page fetched, and return once the worker has published so many events."""
+@pytest.fixture
+def told(telling: Service, site: Site) -> Service:
+    """A deployment that has told of one page, completed, and of another one, failed.
+
+    It has no others: what the test before this one has left is forgotten.
+    """
+    eventually(lambda: telling.pages.count_documents(SOME_UNPUBLISHED), lambda count: not count)
+    telling.pages.delete_many({})
+    tell_of(telling, site.url("/page"))
+    tell_of(telling, "http://no-such-host.invalid/")
+    return telling
+
+
+def tell_of(service: Service, url: str) -> None:
+    """Have a page fetched, and return once the worker has published its event."""
     api, worker = service.processes
     assert isinstance(api, Api)
+    assert isinstance(worker, Worker)
+    before = published_by(worker)
     service.post(api, url)
+    eventually(lambda: published_by(worker), lambda published: published == before + 1)
+
+
+def published_by(worker: Worker) -> float:
     counters = re.compile(r'^page_metadata_events_total{.*"published"} (.+)$', re.MULTILINE)
-    eventually(
-        lambda: sum(map(float, counters.findall(httpx.get(f"{worker.url}/metrics").text))),
-        lambda published: published == told,
-    )
+    return sum(map(float, counters.findall(CLIENT.get(f"{worker.url}/metrics").text)))
 
 
 def test_a_page_is_deleted_after_a_question(told: Service, site: Site) -> None:
@@ -517,18 +560,19 @@ def test_a_page_is_deleted_after_a_question(told: Service, site: Site) -> None:
 
 
 def test_a_page_is_deleted_with_a_key_that_permits_it(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    guarded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = service.api(API_AUTH="required").start()
-    command = ("delete", "https://example.com/", "--yes", "--json", "--api", api.url)
+    at = ("--api", guarded.environment["API"])
+    command = ("delete", "https://example.com/", "--yes", "--json", *at)
     for scope, status in (("read", "ERROR"), ("delete", "DELETED")):
-        key = pagemeta(service, "keys", "create", scope, "--scope", scope).stdout.strip()
+        key = pagemeta(guarded, "keys", "create", scope, "--scope", scope).stdout.strip()
         monkeypatch.setenv("PAGEMETA_KEY", key)
-        assert as_json(pagemeta(service, *command))["status"] == status
+        assert as_json(pagemeta(guarded, *command))["status"] == status
 
 
-def test_what_is_no_url_is_not_deleted(service: Service, api: Api) -> None:
-    ran = pagemeta(service, "delete", "nonsense", "--yes", "--json", "--api", api.url)
+def test_what_is_no_url_is_not_deleted(unserved: Service) -> None:
+    at = ("--api", unserved.environment["API"])
+    ran = pagemeta(unserved, "delete", "nonsense", "--yes", "--json", *at)
     assert ran.exit_code == 1
     assert as_json(ran)["status"] == "ERROR"
 
@@ -599,9 +643,10 @@ def test_only_the_events_of_the_named_kinds_are_followed(told: Service, site: Si
     eventually(told.queue_names, lambda names: not any(it.startswith("events.") for it in names))
 
 
-def test_following_ends_with_the_connection(told: Service) -> None:
-    with following(told) as followed:
-        told.rabbitmq.ctl("close_all_connections", "for a test")
+def test_following_ends_with_the_connection(service: Service) -> None:
+    service.api().start()  # declares what is followed
+    with following(service) as followed:
+        service.rabbitmq.ctl("close_all_connections", "for a test")
         assert followed.ended() == 2
     (line,) = followed.errors.read_text().splitlines()
     assert line.startswith("error: the connection to RabbitMQ was lost")
@@ -621,7 +666,7 @@ async def _told_twice(service: Service) -> tuple[AbstractIncomingMessage, Abstra
         queue = await channel.declare_queue(exclusive=True)
         await queue.bind(f"{service.name}.events", "page.failed")
         url = "http://no-such-host.invalid/again"
-        await asyncio.to_thread(tell_of, service, url, told=3)
+        await asyncio.to_thread(tell_of, service, url)
         sent = await queue.get(no_ack=True)
         again = ("republish", "--since", sent_at(sent))
         ran = await asyncio.to_thread(pagemeta, service, *again)
@@ -638,23 +683,33 @@ def sent_at(message: AbstractIncomingMessage) -> str:
 
 
 def test_a_dry_run_only_counts(told: Service) -> None:
-    asyncio.run(_bind_a_queue(told, {}))
-    ran = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z", "--dry-run", "--json")
-    assert as_json(ran) == {"events": 2, "refused": 0}
-    late = pagemeta(told, "republish", "--since", "2100-01-01T01:00:00+01:00", "--dry-run")
-    assert late.stdout == "0 events to publish\n"
-    assert told.queue("listener").ready == 0
+    with listened_to(told, {}):
+        ran = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z", "--dry-run", "--json")
+        assert as_json(ran) == {"events": 2, "refused": 0}
+        late = pagemeta(told, "republish", "--since", "2100-01-01T01:00:00+01:00", "--dry-run")
+        assert late.stdout == "0 events to publish\n"
+        assert told.queue("listener").ready == 0
 
 
 def test_a_queue_that_is_full_and_refuses_makes_the_exit_code_1(told: Service) -> None:
     full = {"x-max-length": 1, "x-overflow": "reject-publish"}
-    asyncio.run(_bind_a_queue(told, full))
-    ran = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z")
+    with listened_to(told, full):
+        ran = pagemeta(told, "republish", "--since", "2026-01-01T00:00:00Z")
     assert ran.exit_code == 1
     assert ran.stdout == "2 events published\n"
     assert ran.stderr == (
         "1 of them were refused by the full queue of a listener; others have them\n"
     )
+
+
+@contextmanager
+def listened_to(service: Service, arguments: dict[str, Any]) -> Iterator[None]:
+    """Have a queue bound to the events while the block lasts."""
+    asyncio.run(_bind_a_queue(service, arguments))
+    try:
+        yield
+    finally:
+        asyncio.run(_delete_the_queue(service))
 
 
 async def _bind_a_queue(service: Service, arguments: dict[str, Any]) -> None:
@@ -664,6 +719,12 @@ async def _bind_a_queue(service: Service, arguments: dict[str, Any]) -> None:
             f"{service.name}.listener", durable=True, arguments=arguments
         )
         await queue.bind(f"{service.name}.events", "page.*")
+
+
+async def _delete_the_queue(service: Service) -> None:
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(f"{service.name}.listener")
 
 
 @pytest.mark.parametrize("command", [("events",), ("republish", "--since", "2026-01-01")])

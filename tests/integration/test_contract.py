@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import aio_pika
-import httpx
 import pytest
 import yaml
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
@@ -18,9 +17,9 @@ from jsonschema import Draft7Validator, FormatChecker
 
 from app.broker.events import CONTENT_TYPE as EVENT_CONTENT_TYPE
 from dev.specs import FOLDER
-from dev.stack import Api
-from tests.command_line import pagemeta
+from dev.stack import Api, Worker
 from tests.messages import publish
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -146,13 +145,13 @@ def test_every_event_is_as_described(service: Service, site: Site) -> None:
         wait_until_completed(service, api, request_id)
     service.post(api, broken)
     service.ended(api, broken)
-    httpx.delete(f"{api.url}/metadata", params={"url": url})
+    CLIENT.delete(f"{api.url}/metadata", params={"url": url})
     for channel in events:
         (name,) = channel["messages"]
         body = assert_is_as_described(only_message(service, channel["address"]), name)
         subject = broken if name == "PageFailed" else url
         assert body["subject"] == body["data"]["url"] == subject
-        assert httpx.get(f"{api.url}{body['data']['href']}").json()["url"] == subject
+        assert CLIENT.get(f"{api.url}{body['data']['href']}").json()["url"] == subject
 
 
 def is_routing_key(channel: Any) -> bool:
@@ -206,21 +205,29 @@ def examples() -> Iterator[Example]:
             yield Example(message, example["name"], queue)
 
 
+@pytest.fixture(scope="module")
+def worker(shared_service: Service) -> Worker:
+    """A worker that may use no port: nothing is fetched, wherever the host of an example is."""
+    return shared_service.worker(FETCH_ALLOWED_PORTS="1", FETCH_ALLOWED_NETWORKS="").start()
+
+
 @pytest.mark.parametrize("example", list(examples()), ids=lambda example: example.name)
-def test_a_worker_accepts_every_example(service: Service, example: Example) -> None:
-    # No port is allowed: nothing is fetched, wherever the example's host is.
-    worker = service.worker(FETCH_ALLOWED_PORTS="1", FETCH_ALLOWED_NETWORKS="").start()
+def test_a_worker_accepts_every_example(
+    shared_service: Service, worker: Worker, example: Example
+) -> None:
     published = next(
         it for it in MESSAGES[example.message]["examples"] if it["name"] == example.name
     )
-    headers = published.get("headers", {})
-    asyncio.run(send(service, example.queue, json.dumps(published["payload"]), headers))
+    headers, payload = published.get("headers", {}), published["payload"]
+    ended, fields = "fetch_finished", {"request_id": payload.get("request_id")}
     if example.message == "DeadLetter":
-        worker.wait_for_event("message_dead_lettered")
-    else:
-        request_id = published["payload"]["request_id"]
-        worker.wait_for_event("fetch_finished", request_id=request_id)
-    eventually(lambda: service.queue(example.queue).ready, lambda ready: ready == 0)
+        ended, fields = "message_dead_lettered", {}
+    # The examples are of one request: none is to be answered by the one before it.
+    shared_service.pages.delete_many({})
+    before = len(worker.events(ended, **fields))
+    asyncio.run(send(shared_service, example.queue, json.dumps(payload), headers))
+    worker.wait_for_event(ended, count=before + 1, **fields)
+    eventually(lambda: shared_service.queue(example.queue).ready, lambda ready: ready == 0)
 
 
 async def send(service: Service, queue: str, body: str, headers: dict[str, Any]) -> None:
@@ -293,33 +300,3 @@ async def delete_published(service: Service) -> None:
         for queue in published_queues():
             await channel.queue_delete(queue.name)
         await channel.exchange_delete("metadata.events")
-
-
-# --- HTTP ---
-
-
-# A body of over 16 KiB that is wrong in other ways too is refused for its size first.
-SCHEMATHESIS = """
-[checks.negative_data_rejection]
-expected-statuses = ["400", "404", "413"]
-"""
-
-
-@pytest.mark.parametrize("auth", ["off", "required"])
-def test_schemathesis_finds_nothing(service: Service, tmp_path: Path, auth: str) -> None:
-    # No page is ever fetched here, so nobody is to wait for one.
-    api = service.api(API_MAX_WAITERS="0", API_AUTH=auth).start()
-    scopes = ("--scope=read", "--scope=write", "--scope=delete")
-    permits = (*scopes, "--requests-per-minute", "0")
-    key = pagemeta(service, "keys", "create", "schemathesis", *permits).stdout.strip()
-    (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
-    program = str(Path(sys.executable).with_name("schemathesis"))
-    command = [program, "run", f"{api.url}/openapi.json", "--max-examples=40", "--no-color"]
-    if auth == "required":
-        command += ["--header", f"Authorization: Bearer {key}"]
-    done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, check=False, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stdout
-    assert "9 selected / 9 total" in done.stdout
-    assert api.events("unhandled_error") == []

@@ -1,10 +1,12 @@
 """`pagemeta dead-letters` on a real broker."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 
+import aio_pika
 import pytest
 from dirty_equals import IsPartialDict
 from typer.testing import Result
@@ -18,14 +20,31 @@ from tests.site import Site
 COMMAND = [sys.executable, "-m", "app.cli.main", "dead-letters"]
 
 
+@pytest.fixture(scope="module")
+def declared(shared_service: Service) -> Service:
+    """A deployment that has its queues, and no process that takes anything from them."""
+    shared_service.worker().start().stop()
+    return shared_service
+
+
 @pytest.fixture
-def dead(service: Service) -> Service:
-    """A service with two messages in its dead-letter queue."""
-    worker = service.worker().start()
-    publish(service, [b"{", b"[]"])
-    eventually(lambda: service.queue("dead").ready, lambda count: count == 2)
-    worker.stop()
-    return service
+def dead(declared: Service) -> Service:
+    """A service with two messages in its dead-letter queue, and none in the others."""
+    asyncio.run(_reject_two(declared))
+    eventually(lambda: declared.queue("dead").ready, lambda count: count == 2)
+    return declared
+
+
+async def _reject_two(service: Service) -> None:
+    """Reject two messages, as a worker does those that are no requests."""
+    async with await aio_pika.connect(service.rabbitmq.url) as connection:
+        channel = await connection.channel()
+        requests = await channel.get_queue(f"{service.name}.requests")
+        for queue in (requests, await channel.get_queue(f"{service.name}.dead")):
+            await queue.purge()
+        for body in (b"{", b"[]"):
+            await channel.default_exchange.publish(aio_pika.Message(body), requests.name)
+            await (await requests.get()).reject()
 
 
 def run(service: Service, *arguments: str, typed: str = "") -> Result:
@@ -47,13 +66,11 @@ def test_the_list_names_every_dead_letter_and_leaves_it_in_the_queue(dead: Servi
     assert dead.queue("dead").ready == 2
 
 
-def test_ids_are_shown_whole_on_a_narrow_terminal(service: Service) -> None:
-    service.worker().start()
-    publish(service, [a_message("https://example.com/")], queue="dead")
-    (letter_id,) = ids(service)
+def test_ids_are_shown_whole_on_a_narrow_terminal(dead: Service) -> None:
+    letter_id, _ = ids(dead)
     assert len(letter_id) == 32
     # The width of the terminal is read once, at the start of the program.
-    environment = {**os.environ, **service.environment, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
+    environment = {**os.environ, **dead.environment, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
     narrow = subprocess.check_output([*COMMAND, "list"], env=environment, text=True, timeout=30)
     assert letter_id in narrow
 
@@ -127,8 +144,9 @@ def test_a_broker_that_does_not_answer_is_named(service: Service) -> None:
 
 
 def test_the_next_host_is_tried_if_one_does_not_answer(dead: Service) -> None:
-    dead.environment["BROKER_URL"] = dead.rabbitmq.url.replace("@", "@127.0.0.1:1,")
-    assert len(ids(dead)) == 2
+    two_hosts = dead.rabbitmq.url.replace("@", "@127.0.0.1:1,")
+    ran = pagemeta(dead, "dead-letters", "list", "--json", BROKER_URL=two_hosts)
+    assert len(json.loads(ran.stdout)) == 2
 
 
 def test_a_missing_queue_is_named(service: Service) -> None:

@@ -68,8 +68,8 @@ def herd(service: Service, apis: tuple[Api, ...], url: str, **query: Any) -> lis
         return [call.result() for call in calls]
 
 
-def published(*apis: Api) -> int:
-    return sum(len(api.events("publish_success")) for api in apis)
+def published(*apis: Api, **of: str) -> int:
+    return sum(len(api.events("publish_success", **of)) for api in apis)
 
 
 def test_sixty_who_ask_two_apis_for_a_fresher_result_cause_one_refresh(
@@ -213,9 +213,11 @@ def test_without_fetch_conditional_a_refresh_fetches_the_page_anew(
     assert [event["unchanged"] for event in worker.events("metadata_persisted")] == [False, True]
 
 
-def test_a_post_is_answered_by_a_result_that_is_young_enough(service: Service, site: Site) -> None:
-    api, sparing = service.api().start(), service.api(API_MIN_REFRESH_SECONDS="600").start()
-    service.worker().start()
+def test_a_post_is_answered_by_a_result_that_is_young_enough(
+    shared_service: Service, site: Site, shared: Processes
+) -> None:
+    service, (api, *_) = shared_service, shared
+    sparing = service.api(API_MIN_REFRESH_SECONDS="600").start()
     url = site.url("/page")
     before = stored(service, api, url)
     for answer in (
@@ -231,12 +233,14 @@ def test_a_post_is_answered_by_a_result_that_is_young_enough(service: Service, s
     assert site.hits["/page"] == 2
 
 
-def test_a_read_with_queue_false_has_nothing_fetched(service: Service, site: Site) -> None:
-    api = service.api().start()
-    answer = service.get(api, site.url("/page"), queue="false")
+def test_a_read_with_queue_false_has_nothing_fetched(
+    shared_service: Service, site: Site, shared: Processes
+) -> None:
+    api, url = shared[0], site.url("/page")
+    answer = shared_service.get(api, url, queue="false")
     assert answer.status_code == 404
     assert answer.json()["type"] == "urn:page-metadata:problem:unknown-page"
-    assert (published(api), service.pages.count_documents({})) == (0, 0)
+    assert (published(api, url=url), shared_service.pages.count_documents({"url": url})) == (0, 0)
 
 
 def test_requests_that_share_a_fetch_are_all_told_what_became_of_them(
@@ -262,20 +266,3 @@ def test_requests_that_share_a_fetch_are_all_told_what_became_of_them(
     assert shared_service.request_state(second, leader)["answered_by"] == leader
     unknown = shared_service.request_state(first, str(uuid4()))
     assert unknown["type"] == "urn:page-metadata:problem:unknown-request"
-
-
-def test_a_stale_result_is_answered_while_the_broker_is_away(fragile: Service, site: Site) -> None:
-    api, worker = fragile.api().start(), fragile.worker().start()
-    url = site.url("/page")
-    before = stored(fragile, api, url)
-    worker.terminate()
-    fragile.rabbitmq.kill()
-    fragile.wait_until_unready()
-    for _ in range(2):
-        answer = fragile.get(api, url, max_age=0)
-        assert (answer.status_code, answer.json()["stale"]) == (200, True)
-        assert (answer.json()["refresh"], answer.json()["updated_at"]) == (
-            None,
-            before["updated_at"],
-        )
-    assert len(api.events("refresh_not_queued")) == 2

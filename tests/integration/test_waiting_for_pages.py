@@ -1,7 +1,7 @@
 """`Prefer: wait` with two API processes side by side, on real servers."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from app.runtime.metrics import CONTENT_TYPE
 from dev.stack import Api
+from tests.plain_http import CLIENT
 from tests.service import Service, eventually
 from tests.site import Site
 
@@ -63,10 +64,11 @@ def two_apis(service: Service) -> tuple[Api, Api]:
     return first, second
 
 
-@pytest.fixture
-def apis(service: Service) -> tuple[Api, Api]:
-    """Two APIs without a worker: what is asked for stays queued."""
-    return two_apis(service)
+@pytest.fixture(scope="module")
+def unserved(deploy: Callable[[], Service]) -> tuple[Service, Api, Api]:
+    """A deployment with two APIs and without a worker: what is asked for stays queued."""
+    service = deploy()
+    return service, *two_apis(service)
 
 
 @pytest.fixture(scope="module")
@@ -155,9 +157,9 @@ def test_a_page_that_fails_for_good_ends_the_wait_too(
 
 
 def test_a_process_that_stops_answers_those_who_wait_at_once(
-    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+    service: Service, site: Site, calls: Calls
 ) -> None:
-    first, second = apis
+    first, second = two_apis(service)
     url = site.url("/nobody-fetches-it")
     waiting = [calls.get(first, url), calls.post(first, url), calls.get(first, url)]
     elsewhere = calls.get(second, url, seconds=3)
@@ -188,13 +190,14 @@ def test_a_client_that_hangs_up_frees_its_place(service: Service, site: Site, ca
 
 
 def test_beyond_the_number_that_may_wait_the_answer_comes_at_once(
-    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+    unserved: tuple[Service, Api, Api], site: Site, calls: Calls
 ) -> None:
+    service, api, _ = unserved
     url = site.url("/nobody-fetches-it")
-    waiting = [calls.get(apis[0], url, seconds=6) for _ in range(20)]
+    waiting = [calls.get(api, url, seconds=6) for _ in range(20)]
     wait_until_waiting(service, url, 40)
     began = time.monotonic()
-    answer = calls.get(apis[0], url, seconds=6).result(QUICK_SECONDS)
+    answer = calls.get(api, url, seconds=6).result(QUICK_SECONDS)
     assert time.monotonic() - began < 4
     assert answer.status_code == 202
     assert "preference-applied" not in answer.headers
@@ -203,7 +206,7 @@ def test_beyond_the_number_that_may_wait_the_answer_comes_at_once(
 
 def finds_of(api: Api) -> float:
     """Return how many queries the process has made."""
-    text = httpx.get(f"{api.url}/metrics", headers={"Accept": CONTENT_TYPE}).text
+    text = CLIENT.get(f"{api.url}/metrics", headers={"Accept": CONTENT_TYPE}).text
     name = "page_metadata_database_seconds_count"
     counts = [line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(name)]
     return sum(float(value) for labels, value in counts if '"find"' in labels)
@@ -217,9 +220,9 @@ def finds_within(seconds: float, api: Api) -> float:
 
 
 def test_a_hundred_callers_cost_no_more_queries_than_one(
-    service: Service, site: Site, apis: tuple[Api, Api], calls: Calls
+    unserved: tuple[Service, Api, Api], site: Site, calls: Calls
 ) -> None:
-    _, api = apis
+    service, _, api = unserved
     seconds = 2.0
 
     def rate(count: int) -> float:

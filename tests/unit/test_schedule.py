@@ -1,5 +1,7 @@
 """Tests that share processes of the service run in one process of pytest-xdist."""
 
+import re
+
 import pytest
 
 from dev.stack import ROOT
@@ -8,7 +10,7 @@ from tests.schedule import TOGETHER, place_of
 SHARING = [
     path.relative_to(ROOT).as_posix()
     for path in ROOT.glob("tests/integration/**/test_*.py")
-    if "shared_service" in path.read_text()
+    if re.search(r"\b(shared_service|deploy):", path.read_text())
 ]
 
 
