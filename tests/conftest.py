@@ -3,7 +3,7 @@
 import gc
 import random
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -172,8 +172,15 @@ def service(
     tmp_path: Path, rabbitmq: RabbitMQ, mongodb: MongoDB, unique_name: str
 ) -> Iterator[Service]:
     """A deployment on the shared servers."""
-    with closing(Service(tmp_path, rabbitmq, mongodb, unique_name)) as service:
+    with _deployed(tmp_path, rabbitmq, mongodb, unique_name) as service:
         yield service
+
+
+@contextmanager
+def _deployed(folder: Path, rabbitmq: RabbitMQ, mongodb: MongoDB, name: str) -> Iterator[Service]:
+    with closing(Service(folder, rabbitmq, mongodb, name)) as service:
+        yield service
+    service.delete_queues()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +192,7 @@ def deploy(
 
         def make() -> Service:
             folder, name = tmp_path_factory.mktemp("shared"), f"t{uuid4().hex[:12]}"
-            return stack.enter_context(closing(Service(folder, rabbitmq, mongodb, name)))
+            return stack.enter_context(_deployed(folder, rabbitmq, mongodb, name))
 
         yield make
 

@@ -112,6 +112,8 @@ async def test_junk_after_brotli_is_ignored_where_it_comes_by_itself() -> None:
 async def test_a_plain_body_that_claims_a_coding_is_kept_as_received(
     coding: str, plain: bytes, size: int
 ) -> None:
+    if size == 1:
+        plain = plain[:10_000]  # more than twice what is looked at before a decoder is given up
     body = await read(plain, coding, size=size)
     assert body == Body(plain, truncated=False, as_labelled=False)
 
