@@ -35,12 +35,16 @@ QUICK = {
 
 
 def eventually(read: Callable[[], T], wanted: Callable[[T], bool], *, within: float = 20.0) -> T:
-    """Read again and again until `wanted` accepts the value; fail with the last value if late."""
-    give_up = time.monotonic() + within
+    """Read again and again until `wanted` accepts the value; fail with the last value if late.
+
+    What takes longer is read more seldom, because each reading takes CPU time of others too.
+    """
+    give_up, pause = time.monotonic() + within, 0.05
     while not wanted(value := read()):
         if time.monotonic() > give_up:
             raise AssertionError(f"not within {within} s; last: {value!r}")
-        time.sleep(0.05)
+        time.sleep(pause)
+        pause = min(pause * 1.2, 0.2)
     return value
 
 
