@@ -38,8 +38,10 @@ def test_both_processes_count_what_they_did(service: Service, site: Site) -> Non
     assert seen("page_metadata_dead_letters_total", reason="malformed") == 1
     assert seen("page_metadata_pages_in_flight") == 0
     assert seen("page_metadata_worker_slots") == 16
-    claims = {"command": "update", "outcome": "success"}
-    assert (seen("page_metadata_database_seconds_count", **claims) or 0) >= 6
+    # The page that is tried again is claimed and ended twice, one after the other. The writes of
+    # the other page may have gone along with these.
+    writes = {"command": "update", "outcome": "success"}
+    assert (seen("page_metadata_database_seconds_count", **writes) or 0) >= 4
 
 
 def test_both_processes_show_the_messages_and_consumers_of_each_queue(
