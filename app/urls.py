@@ -77,13 +77,14 @@ def _parsed(text: str, base: str | None = None) -> URL:
 
 
 def _serialized(url: URL) -> str:
-    if url.protocol.removesuffix(":") not in DEFAULT_PORTS:
+    text = url.href.partition("#")[0]
+    scheme, _, rest = text.partition("://")
+    if scheme not in DEFAULT_PORTS:
         raise InvalidUrl(_ONLY_HTTP)
-    if url.username or url.password:
+    if "@" in rest.partition("/")[0]:
         raise InvalidUrl("a URL with credentials is not taken; remove the part before the @")
     if url.host_type is HostType.DEFAULT and not _HOST_NAME.fullmatch(url.hostname):
         raise InvalidUrl(f"not a valid host name: {url.hostname[:MAX_URL_LENGTH]}")
-    text = url.href.partition("#")[0]
     if len(text) > MAX_URL_LENGTH:
         raise InvalidUrl(f"the URL is longer than {MAX_URL_LENGTH} characters")
     return text

@@ -412,6 +412,9 @@ class _Reader:
         author = piece.find('"author"')
         if author >= 0 and _WRITTEN_BY.match(piece, author):
             self._told.add("named")
+        # Microdata of such a page only repeat what is told.
+        if {"dated", "named"} <= self._told:
+            self._told.add("property")
 
 
 @cache

@@ -36,7 +36,8 @@ class Element:
 
     def words(self, attribute: str) -> list[str]:
         """Return the words of an attribute such as `rel`, in lower case."""
-        return self.attributes.get(attribute, "").lower().split()
+        value = self.attributes.get(attribute)
+        return value.lower().split() if value else []
 
 
 class Page:

@@ -35,5 +35,8 @@ def letters_of(text: str) -> str:
 
     Of a long text, those at its beginning are returned.
     """
-    decomposed = unicodedata.normalize("NFKD", text[:_MAX_COMPARED].lower())
-    return _SIGNS.sub("", "".join(it for it in decomposed if not unicodedata.combining(it)))
+    letters = text[:_MAX_COMPARED].lower()
+    if not letters.isascii():
+        decomposed = unicodedata.normalize("NFKD", letters)
+        letters = "".join(it for it in decomposed if not unicodedata.combining(it))
+    return _SIGNS.sub("", letters)
