@@ -40,16 +40,18 @@ _LAST_LABEL = r"(?![Xx][Nn]--)[A-Za-z][A-Za-z0-9_-]{0,62}"
 _BYTE = r"(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _HOST = rf"(?![^/:]{{254}})(({_LABEL}\.)*{_LAST_LABEL}|{_BYTE}(\.{_BYTE}){{3}})"
 _PORT = r":(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})"
-# Those of ASCII that the canonical form does not encode. Encoded they could make it too long.
-_UNENCODED = r"[!#-&(-;=?-\]_a-z|~]"
+# Those of ASCII that the canonical form neither encodes nor leaves out with a fragment, so that the
+# length of what is given is that of the canonical form.
+_UNENCODED = r"[!$-&(-;=?-\]_a-z|~]"
 
 PAGE_URL: dict[str, Any] = {
     "title": "Page URL",
     "description": (
         "An absolute http or https URL without credentials. The service makes it canonical and "
-        "answers with the canonical form. Characters that the canonical form encodes, such as "
-        "those outside ASCII, and every address of a host are accepted too, although this pattern "
-        "does not match them."
+        "answers with the canonical form. A fragment, which it leaves out, characters that it "
+        "encodes, such as those outside ASCII, and every address of a host are accepted too, "
+        "although this pattern does not match them; the length that counts is that of the "
+        "canonical form."
     ),
     "examples": ["https://example.com/"],
     "json_schema_extra": {

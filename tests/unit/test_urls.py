@@ -1,12 +1,14 @@
 """What counts as the same URL, and what is no URL of ours."""
 # ruff: noqa: RUF001 (characters that look like others are what some examples are about)
 
+import re
 from contextlib import suppress
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from app.api.schemas import PAGE_URL
 from app.errors import InvalidUrl
 from app.urls import MAX_URL_LENGTH, canonical_url
 
@@ -165,3 +167,13 @@ def test_a_canonical_url_is_canonical(text: str) -> None:
     with suppress(InvalidUrl):
         url = canonical_url(text)
         assert canonical_url(url) == url
+
+
+def test_a_fragment_may_be_longer_than_a_url_and_is_no_part_of_what_is_published() -> None:
+    """Whoever keeps to the published pattern and length sends no URL that is too long."""
+    url = "https://example.com/"
+    with_fragment = f"{url}#{'a' * MAX_URL_LENGTH}"
+    assert canonical_url(with_fragment) == url
+    pattern = PAGE_URL["json_schema_extra"]["pattern"]
+    assert re.search(pattern, url)
+    assert not re.search(pattern, with_fragment)
