@@ -135,7 +135,7 @@ class Process(Server):
             time.sleep(0.02)
 
     def _events_with(self, name: str) -> Iterator[Event]:
-        """Yield the events that may be of this name; to parse all others takes much longer."""
+        """Yield the events of lines that have this name; to parse every line takes much longer."""
         with self.log.open("rb") as log:
             log.seek(self._log_start)
             mentioned = (line for line in log if name.encode() in line)

@@ -294,8 +294,8 @@ class EventPublisher:
     def _is_full(self, kind: EventKind) -> bool:
         """Say whether a queue has refused for so long that another copy of an event is in vain.
 
-        A refusal that comes long after the one before begins anew. In between the queue may have
-        taken events, of which a process that publishes few does not learn.
+        A refusal that comes long after the one before starts the count anew. In between the queue
+        may have taken events, of which a process that publishes few does not learn.
         """
         now = monotonic()
         refusals = self._refusals.get(kind)
@@ -307,7 +307,7 @@ class EventPublisher:
 
 @dataclass(slots=True)
 class _Refusals:
-    """When the first and the latest of some refusals were that have followed one another."""
+    """When the first and the latest refusal came, of those that followed one another."""
 
     first: float
     latest: float

@@ -22,6 +22,7 @@ MAX_KEEP_HOURS = 10 * 365 * 24
 """Ten years. A time after the year 9999 could be written to the database, but not be read again."""
 
 MAX_PER_MINUTE = 1_000_000_000
+"""MongoDB could not store a number of any size."""
 
 app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke the API keys.")
 

@@ -40,7 +40,7 @@ ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
 
 
 def _checked_key(key: str | None) -> str | None:
-    # A header could not carry it.
+    # HTTP headers carry nothing else.
     if key is not None and not (key.isascii() and key.isprintable()):
         raise typer.BadParameter("a key is made of printable ASCII characters")
     return key
@@ -147,7 +147,7 @@ def print_json(value: object) -> None:
         sys.stdout.write(json.dumps(value, default=str, ensure_ascii=in_ascii) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever uses a connection at the moment would take this for the loss of it.
+        # A command with a connection to a server would take this for the loss of that connection.
         console.on_broken_pipe()
 
 

@@ -102,8 +102,9 @@ class Database:
             await asyncio.sleep(delay)
             logger.info("db_connect_attempt", attempt=attempt, delay=delay)
             try:
-                # A mongodb+srv:// URL is looked up in the DNS when the client is made.
-                self._client = self._make_client() if self._client is None else self._client
+                if self._client is None:
+                    # A mongodb+srv:// URL is looked up in the DNS when the client is made.
+                    self._client = self._make_client()
                 await self._prepare()
             except PyMongoError as exc:
                 reason = f"{type(exc).__name__}: {exc}"[:300]

@@ -40,7 +40,7 @@ queue, and the page is fetched again for the same attempt. RabbitMQ closes a cha
 messages, on which one message was not acknowledged for half an hour (`consumer_timeout`)."""
 
 MAX_DEFERRALS = 2**31
-"""No worker counts so far. A higher number, or one below zero, is not taken from the header."""
+"""More than any worker ever counts. A higher or a negative number in the header is ignored."""
 
 
 class MessageHandler:

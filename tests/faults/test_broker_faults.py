@@ -212,9 +212,8 @@ def test_a_stale_result_is_answered_while_the_broker_is_away(fragile: Service, s
 def test_queued_requests_survive_a_restart_of_the_broker(
     fragile: Service, site: Site, queue_type: str
 ) -> None:
-    fragile.environment["BROKER_QUEUE_TYPE"] = (
-        queue_type  # a classic queue keeps persistent messages only
-    )
+    # A classic queue keeps persistent messages only.
+    fragile.environment["BROKER_QUEUE_TYPE"] = queue_type
     api = fragile.api().start()
     urls = [site.url(f"/page/{n}") for n in range(20)]
     for url in urls:
