@@ -11,16 +11,20 @@ from aio_pika.abc import AbstractRobustQueue
 from faststream.rabbit import RabbitBroker, RabbitQueue
 from faststream.rabbit.subscriber import RabbitSubscriber
 
+from app.broker.pipelined import PipelinedConnection
+
 
 def connect_to(broker: RabbitBroker, url: str) -> None:
-    """Have the next `broker.connect()` go to this host.
+    """Have the next `broker.connect()` go to this host, by a pipelined connection.
 
-    FastStream takes one URL, once, when the broker is built, and a cluster has several hosts.
-    Its `_connect()` passes `_connection_kwargs` to `aio_pika.connect_robust()`. Should that change,
-    a start while the first host is down would fail. A list of URLs in `RabbitBroker(url=...)`, or
-    `connect(url=...)`, would make this public.
+    FastStream takes one URL, once, when the broker is built, and a cluster has several hosts. It
+    has no option for aio-pika's `connection_class` either. Its `_connect()` passes
+    `_connection_kwargs` to `aio_pika.connect_robust()`. Should that change, a start while the first
+    host is down would fail, and publishing would be slower. A list of URLs in
+    `RabbitBroker(url=...)`, or `connect(**options)`, would make this public.
     """
-    broker._connection_kwargs["url"] = url  # noqa: SLF001 (see the docstring)
+    options = {"url": url, "connection_class": PipelinedConnection}
+    broker._connection_kwargs |= options  # noqa: SLF001 (see the docstring)
 
 
 def is_blocked(connection: RobustConnection) -> bool:

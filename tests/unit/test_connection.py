@@ -12,6 +12,7 @@ from yarl import URL
 
 from app.broker.cluster import broker_urls, describe
 from app.broker.connection import BrokerConnection, ConnectionState, Role, make_broker
+from app.broker.pipelined import PipelinedConnection
 from app.broker.private_api import connect_to
 from app.broker.queues import queues_watched
 from app.errors import BrokerUnreachable, StartupError, TopologyMismatch
@@ -574,6 +575,7 @@ async def test_a_broker_connects_to_the_host_it_is_told_to(recorded: RecordedCon
     connect_to(broker, "amqp://two/")
     await broker.connect()
     assert recorded.options["url"] == "amqp://two/"
+    assert recorded.options["connection_class"] is PipelinedConnection
 
 
 async def test_the_publishing_channel_confirms_and_raises_for_a_message_without_a_queue(
