@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from functools import partial
 from itertools import count
 from typing import Annotated, Any
 
@@ -14,7 +15,15 @@ from rich.table import Table
 from app.assembly import topology_of
 from app.broker.cluster import connected
 from app.broker.queues import Counts, QueueCounts, count_queues
-from app.cli.terminal import EXIT_BAD_RESULT, Json, console, print_json, read_settings, run
+from app.cli.terminal import (
+    EXIT_BAD_RESULT,
+    Json,
+    console,
+    print_json,
+    print_table,
+    read_settings,
+    run,
+)
 
 Every = Annotated[float, typer.Option("--every", min=0.1, help="Seconds between two counts")]
 Times = Annotated[int, typer.Option("--times", min=0, help="How often to count; 0: until Ctrl-C")]
@@ -65,9 +74,19 @@ async def _counts(every: float, times: int) -> AsyncGenerator[Counts, None]:
 
 
 async def _watch(every: float, times: int) -> None:
-    with Live(console=console, auto_refresh=False) as live:
+    with _shown_in_turn() as show:
         async for counts, rates in with_rates(_counts(every, times)):
-            live.update(_table(counts, rates), refresh=True)
+            show(_table(counts, rates))
+
+
+@contextmanager
+def _shown_in_turn() -> Iterator[Callable[[Table], None]]:
+    """Yield what shows a table: in the place of the one before it, or below it on no terminal."""
+    if not console.is_terminal:
+        yield print_table
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        yield partial(live.update, refresh=True)
 
 
 async def _watch_json(every: float, times: int) -> None:

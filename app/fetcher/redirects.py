@@ -22,10 +22,11 @@ def redirect_target(url: httpx.URL, head: ResponseHead) -> httpx.URL | None:
     """Return where the answer to a request for `url` redirects to, if it does.
 
     Several `Location` headers count as one if they are equal. Where they differ nobody knows
-    where the answer leads, and it is taken as a page. Raises `FetchError` if it leads to no URL, or
-    to a longer one than the service takes.
+    where the answer leads, and it is taken as a page. An empty one leads nowhere, as in Chromium
+    (`HttpResponseHeaders::IsRedirect`). Raises `FetchError` if it leads to no URL, or to a longer
+    one than the service takes.
     """
-    locations = set(head.values("location"))
+    locations = set(head.values("location")) - {""}
     if head.status_code not in _REDIRECTS or len(locations) != 1:
         return None
     location = _as_text(locations.pop())

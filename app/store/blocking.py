@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pymongo
 from pymongo.collection import Collection
@@ -41,6 +42,17 @@ def in_batches(
         after = {key: {"$gt": found[-1][key]}}
 
 
+def client_of(url: str, **options: Any) -> pymongo.MongoClient[Bson]:
+    """Return pymongo's client. A URL that can't be used raises `DatabaseUnreachable`.
+
+    For example, it may name a file of certificates that is not there.
+    """
+    try:
+        return pymongo.MongoClient(url, **options)
+    except (ValueError, OSError) as exc:
+        raise DatabaseUnreachable(f"DATABASE_URL can't be used: {exc}") from exc
+
+
 @contextmanager
 def pages_of(url: str, name: str, *, timeout_seconds: float) -> Iterator[Collection[Bson]]:
     """Connect to the database `name`, within `timeout_seconds`, and yield its collection of pages.
@@ -68,7 +80,7 @@ def _database_of(url: str, name: str, timeout_seconds: float) -> Iterator[Databa
 
 
 def _client(url: str) -> pymongo.MongoClient[Bson]:
-    return pymongo.MongoClient(
+    return client_of(
         url,
         timeoutMS=QUERY_SECONDS * 1000,
         w="majority",

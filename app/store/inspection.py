@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-import pymongo
-
-from app.store.blocking import driver_errors_told
+from app.store.blocking import client_of, driver_errors_told
 from app.store.indexes import days_of_retention
 from app.store.mongo import COLLECTION, KEY_COLLECTION
 
@@ -33,9 +31,7 @@ def database_facts(url: str, name: str, *, timeout_seconds: float) -> DatabaseFa
     timeout_ms = round(timeout_seconds * 1000)
     with (
         driver_errors_told("reached"),
-        pymongo.MongoClient[dict[str, Any]](
-            url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms
-        ) as client,
+        client_of(url, timeoutMS=timeout_ms, serverSelectionTimeoutMS=timeout_ms) as client,
     ):
         return _facts(client, client[name])
 

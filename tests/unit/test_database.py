@@ -277,18 +277,28 @@ async def test_a_url_that_cannot_be_used_ends_the_process_at_once(
     assert not slept
 
 
+UNUSABLE = [
+    ("mongodb://u:p@ss@h/", "must be escaped"),
+    ("mongodb://h/?tls=true&tlsCAFile=/none.pem", "DATABASE_URL can't be used: .*none.pem"),
+]
+
+
+@pytest.mark.parametrize(("url", "reason"), UNUSABLE)
 @pytest.mark.parametrize("open_collection", [keys_of, pages_of])
-def test_a_command_says_that_a_url_cannot_be_used(open_collection: Any) -> None:
+def test_a_command_says_that_a_url_cannot_be_used(
+    open_collection: Any, url: str, reason: str
+) -> None:
     with (
-        pytest.raises(DatabaseUnreachable, match="must be escaped"),
-        open_collection("mongodb://u:p@ss@h/", "inventory", timeout_seconds=1),
+        pytest.raises(DatabaseUnreachable, match=reason),
+        open_collection(url, "inventory", timeout_seconds=1),
     ):
         pass
 
 
-def test_doctor_says_that_a_url_cannot_be_used() -> None:
-    with pytest.raises(DatabaseUnreachable, match="must be escaped"):
-        database_facts("mongodb://u:p@ss@h/", "inventory", timeout_seconds=1)
+@pytest.mark.parametrize(("url", "reason"), UNUSABLE)
+def test_doctor_says_that_a_url_cannot_be_used(url: str, reason: str) -> None:
+    with pytest.raises(DatabaseUnreachable, match=reason):
+        database_facts(url, "inventory", timeout_seconds=1)
 
 
 @pytest.mark.parametrize("kind", [FakeMongo, AsynchronousMongo], ids=["Motor's", "pymongo's"])

@@ -37,7 +37,6 @@ def test_another_status_leads_nowhere_whatever_its_location(status: int) -> None
         ("/next", "http://a.test/next"),
         ("../next", "http://a.test/next"),
         ("?q=2", "http://a.test/dir/page?q=2"),
-        ("", "http://a.test/dir/page?q=1"),
         ("//b.test/x", "http://b.test/x"),
         ("HTTP://B.test/x", "http://b.test/x"),
         ("http://b.test", "http://b.test/"),
@@ -62,6 +61,11 @@ def test_equal_locations_count_as_one_and_different_ones_lead_nowhere() -> None:
     assert target("/next", "/next") == "http://a.test/next"
     assert target("/next", "/other") is None
     assert target() is None
+
+
+def test_an_empty_location_leads_nowhere() -> None:
+    assert target("") is None
+    assert target("", "/next") == "http://a.test/next"
 
 
 def test_a_redirect_to_a_longer_url_than_is_taken_is_an_invalid_response() -> None:
