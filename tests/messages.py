@@ -10,6 +10,8 @@ from http import HTTPStatus
 from uuid import uuid4
 
 import aio_pika
+import aiormq
+from pamqp.commands import Basic
 from pamqp.common import FieldValue
 from pydantic import ValidationError
 
@@ -58,6 +60,31 @@ async def publish_to(url: str, queue: str, bodies: list[bytes]) -> None:
             for body in bodies
         ]
         await asyncio.gather(*sending)
+
+
+def publish_with(service: Service, properties: bytes, body: bytes) -> None:
+    """Publish one request with these properties, as they are to be on the wire."""
+    sent = time.monotonic()
+    asyncio.run(_publish_raw(service.rabbitmq.url, f"{service.name}.requests", properties, body))
+    _note(service.history, body, sent)
+
+
+async def _publish_raw(url: str, queue: str, properties: bytes, body: bytes) -> None:
+    async with await aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        raw = _RawProperties(properties)
+        await channel.basic_publish(body, routing_key=queue, properties=raw)
+
+
+class _RawProperties(Basic.Properties):
+    """Properties that pamqp would not encode."""
+
+    def __init__(self, on_the_wire: bytes) -> None:
+        super().__init__(message_id="left out")
+        self._on_the_wire = on_the_wire
+
+    def marshal(self) -> bytes:
+        return self._on_the_wire
 
 
 def bind_to_events(service: Service, url: str, arguments: dict[str, FieldValue]) -> None:

@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractConnection, AbstractRobustConnection
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS
 from yarl import URL
 
+from app.broker.private_api import tolerate_odd_properties
 from app.errors import BrokerUnreachable
 
 AttemptT = TypeVar("AttemptT")
@@ -93,6 +94,7 @@ async def _connected(
         async with asyncio.timeout(timeout_seconds):
             return await connect(host_url)
 
+    tolerate_odd_properties()
     connection = await first_connection(broker_urls(url), connect_in_time)
     try:
         with connection_error_if_closed():

@@ -17,7 +17,7 @@ from yarl import URL
 
 from app import __version__
 from app.broker.cluster import connection_error_if_closed, describe, first_connection
-from app.broker.private_api import connect_to, is_blocked
+from app.broker.private_api import connect_to, is_blocked, tolerate_odd_properties
 from app.broker.topology import Topology, declare
 from app.errors import TopologyMismatch
 from app.retries import Backoff
@@ -61,6 +61,7 @@ def make_broker(
 
     A consumer passes its decoder and middlewares as `consumer_options`.
     """
+    tolerate_odd_properties()
     return RabbitBroker(
         url,
         timeout=connect_timeout_seconds,

@@ -1,15 +1,17 @@
 """What FastStream and aiormq do not offer or document publicly, each use in one function.
 
-Read in FastStream 0.7.8, aio-pika 10.2.1 and aiormq 7.2.4. The tests in `test_connection.py` and
-the fault tests fail if one of these uses no longer has its effect.
+Read in FastStream 0.7.8, aio-pika 10.2.1, aiormq 7.2.4 and its pamqp 4.0.1. The tests in
+`test_connection.py` and the fault tests fail if one of these uses no longer has its effect.
 """
 
+from contextlib import suppress
 from typing import Any, cast
 
 from aio_pika import RobustConnection
 from aio_pika.abc import AbstractRobustQueue
 from faststream.rabbit import RabbitBroker, RabbitQueue
 from faststream.rabbit.subscriber import RabbitSubscriber
+from pamqp.base import BasicProperties
 
 from app.broker.pipelined import PipelinedConnection
 
@@ -25,6 +27,30 @@ def connect_to(broker: RabbitBroker, url: str) -> None:
     """
     options = {"url": url, "connection_class": PipelinedConnection}
     broker._connection_kwargs |= options  # noqa: SLF001 (see the docstring)
+
+
+def tolerate_odd_properties() -> None:
+    """Have a message arrive without those of its properties that pamqp cannot decode.
+
+    RabbitMQ takes any time and any bytes as text. pamqp raises for a time in microseconds, which
+    is after the year 9999, and for text that is not UTF-8. aiormq then closes the connection, and
+    RabbitMQ delivers the message again, up to its delivery limit, each time with all others that
+    the worker holds: one such message had them dead-lettered with it. Nothing here needs the
+    properties of a message from elsewhere. Properties that follow an odd one are left out too,
+    because nobody knows where they begin. Should `unmarshal()` no longer be called, such a message
+    would close the connection again. A pamqp that keeps what it cannot decode as bytes, as it does
+    for long strings, would make this superfluous.
+    """
+    BasicProperties.unmarshal = _unmarshal_what_can_be  # type: ignore[method-assign]
+
+
+_unmarshal = BasicProperties.unmarshal
+
+
+def _unmarshal_what_can_be(self: BasicProperties, flags: int, data: bytes) -> None:
+    # Any exception: tables within tables, a thousand deep, are a RecursionError.
+    with suppress(Exception):
+        _unmarshal(self, flags, data)
 
 
 def is_blocked(connection: RobustConnection) -> bool:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from tests.load import assert_nothing_is_lost
-from tests.messages import a_message, publish, retries_refused
+from tests.messages import a_message, publish, publish_with, retries_refused
 from tests.service import Service, eventually, started
 from tests.site import Site
 
@@ -18,6 +18,14 @@ MALFORMED = {
     "wrong shape": b'{"url": 1}',
     "no URL": json.dumps({"request_id": str(uuid4())}).encode(),
     "far too large": b'{"url": "' + b"x" * 1_000_000 + b'"}',
+}
+
+
+# The flags that say which properties follow, and these.
+ODD_PROPERTIES = {
+    "a time in microseconds": b"\x00\x40" + (1_764_000_000_000_000).to_bytes(8),
+    "a message id that is not UTF-8": b"\x00\x80" + b"\x02\xff\xfe",
+    "a header whose name is not UTF-8": b"\x20\x00" + b"\x00\x00\x00\x04" + b"\x01\xfft\x01",
 }
 
 
@@ -34,6 +42,18 @@ def test_malformed_messages_are_dead_lettered_at_once(
     service.post(api, site.url("/page"))
     assert service.ended(api, site.url("/page"))["status"] == "COMPLETED"
     assert_nothing_is_lost(service, site)
+
+
+@pytest.mark.parametrize("properties", ODD_PROPERTIES.values(), ids=ODD_PROPERTIES)
+def test_a_message_with_odd_properties_stops_no_worker(
+    service: Service, site: Site, properties: bytes
+) -> None:
+    api, worker = started(service.api(), service.worker())
+    publish_with(service, properties, a_message(site.url("/odd")))
+    for number in range(20):
+        assert service.post(api, site.url(f"/page/{number}")).status_code == 202
+    assert_nothing_is_lost(service, site)
+    assert not worker.events("rmq_connection_lost")
 
 
 def test_fifty_copies_of_a_message_are_one_fetch(service: Service, site: Site) -> None:
