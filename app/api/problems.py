@@ -18,6 +18,7 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute, iter_route_contexts
 from loguru import logger
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.api.schemas import Problem
 from app.errors import (
@@ -379,7 +380,7 @@ def _allow(request: Request) -> dict[str, str]:
     methods = {
         method
         for route in routes
-        if isinstance(route, APIRoute) and route.path == request.url.path
+        if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
         for method in route.methods or ()
     }
     return {"Allow": ", ".join(sorted(methods))} if methods else {}

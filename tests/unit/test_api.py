@@ -736,11 +736,15 @@ async def test_an_unknown_path_is_answered_with_a_problem(
     assert_problem(await client.request(method, path), status)
 
 
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/metadata", "DELETE, GET, HEAD, POST"), ("/metadata/requests/some-id", "GET, HEAD")],
+)
 async def test_the_answer_to_a_wrong_method_names_the_allowed_ones(
-    client: httpx.AsyncClient,
+    client: httpx.AsyncClient, path: str, allowed: str
 ) -> None:
-    answer = await client.put("/metadata")
-    assert answer.headers["allow"] == "DELETE, GET, HEAD, POST"
+    answer = await client.put(path)
+    assert answer.headers["allow"] == allowed
 
 
 def paths_to_get() -> list[str]:
