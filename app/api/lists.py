@@ -78,7 +78,7 @@ def _answer(found: PageList) -> Response:
     return as_json(listed, HTTPStatus.OK, headers, leaves_out_unset=True)
 
 
-def _host(text: str | None) -> str | None:
+def _host(text: str) -> str | None:
     """Return a host as records have it, such as `xn--bcher-kva.example` for `Bücher.example`."""
     if not text:
         return None

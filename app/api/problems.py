@@ -7,6 +7,7 @@ To add a kind of problem, add a `ProblemKind` below and, if a domain error leads
 it described in the OpenAPI document, with the examples given here.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -346,10 +347,13 @@ _ADVICE = {
 }
 """What to do about a value, by pydantic's type of error, where its message does not say it."""
 
+_ENUM_MEMBER = re.compile(r"<\w+\.\w+: ('\w+')>")
+"""How pydantic shows a member of an enum that a `Literal` names; callers know its value alone."""
+
 
 def field_error(error: Mapping[str, Any]) -> FieldError:
     """Return what pydantic says of a field, with what to do about it."""
-    location, message = error["loc"], error["msg"]
+    location, message = error["loc"], _ENUM_MEMBER.sub(r"\1", error["msg"])
     is_about_a_field = any(isinstance(part, str) for part in location[1:])
     advice = _ADVICE.get(error["type"])
     if location[0] == "body" and not is_about_a_field:

@@ -166,7 +166,7 @@ class ListQuery(_Schema):
     )
     """How far the page has come. Several may be given; without any, all are listed."""
 
-    host: str | SkipJsonSchema[None] = Field(default=None, max_length=300, examples=["example.com"])
+    host: str = Field(default="", max_length=300, examples=["example.com"])
     """The host of the URLs, whatever their port. If this is a whole URL, its host counts. A text
     that is no host finds nothing."""
 

@@ -226,14 +226,15 @@ async def test_each_entry_has_what_a_read_of_its_page_has_less_what_is_long(
 @pytest.mark.parametrize(
     ("query", "field", "says"),
     [
-        ({"status": "DELETED"}, "query.status.0", "QUEUED"),
+        ({"status": "DELETED"}, "query.status.0", "be 'QUEUED', 'IN_PROGRESS', 'COMPLETED', "),
         ({"updated_since": "yesterday"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"updated_since": "2026-01-01T00:00:00"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"updated_since": "1767225600"}, "query.updated_since", "2026-01-31T12:00:00Z"),
         ({"limit": 0}, "query.limit", "greater than or equal to 1"),
         ({"limit": 101}, "query.limit", "less than or equal to 100"),
         ({"limit": "many"}, "query.limit", "send a whole number"),
-        ({"q": "x" * 201}, "query.q", "at most 200"),
+        ({"q": "x" * 201}, "query.q", "at most 200 characters"),
+        ({"host": "x" * 301}, "query.host", "at most 300 characters"),
         *(
             ({"cursor": text}, "query.cursor", "send the `next` of an answer")
             for text in ("x", "1-2", "9" * 15 + "-" + "0" * 24, "1-" + "g" * 24)
