@@ -7,7 +7,7 @@ from them the plain values that all else receives.
 import re
 from collections.abc import Iterator
 from datetime import timedelta
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
@@ -68,6 +68,16 @@ def _not_reserved(queue_name: str) -> str:
     return queue_name
 
 
+def _network(value: Any) -> Any:
+    """Return the network that a text names, with one reason if it names none."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ip_network(value)
+    except ValueError as exc:
+        raise ValueError(f"{exc}; write networks as in 10.0.0.0/8,fd00::/8") from exc
+
+
 def _name_alone(name: str) -> str:
     if not re.fullmatch(r"[^\s=:;]+", name):
         raise ValueError("write names of headers or cookies alone, as in set-cookie,session_id")
@@ -81,7 +91,7 @@ Multiplier = Annotated[float, Field(ge=1, le=100)]
 Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
 """Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
 Port = Annotated[int, Field(ge=1, le=65535)]
-Networks = Annotated[tuple[Network, ...], *List]
+Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], *List]
 Names = Annotated[frozenset[Annotated[str, AfterValidator(_name_alone)]], *List]
 QueueName = Annotated[
     str,

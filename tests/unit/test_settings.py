@@ -260,10 +260,21 @@ def test_every_bad_value_is_named_at_once(environment: pytest.MonkeyPatch) -> No
         load_settings()
 
 
-def test_a_message_says_what_would_be_accepted(environment: pytest.MonkeyPatch) -> None:
-    environment.setenv("BROKER_URL", "http://localhost")
-    with pytest.raises(SystemExit, match="must start with amqp:// or amqps://"):
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("BROKER_URL", "http://localhost", "must start with amqp:// or amqps://"),
+        ("FETCH_DENIED_NETWORKS", "10.0.0.1/8", "10.0.0.1/8 has host bits set; write networks as "),
+    ],
+)
+def test_a_message_says_what_would_be_accepted(
+    environment: pytest.MonkeyPatch, name: str, value: str, says: str
+) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(SystemExit) as end:
         load_settings()
+    (line,) = str(end.value.code).splitlines()[1:-1]
+    assert line.startswith(f"  {name}: {says}")
 
 
 def test_a_message_does_not_repeat_a_password(environment: pytest.MonkeyPatch) -> None:
