@@ -61,6 +61,8 @@ def _check_hosts(url: str) -> None:
 
 
 def _not_reserved(queue_name: str) -> str:
+    if queue_name.startswith("amq."):
+        raise ValueError("must not begin with amq.: these names are RabbitMQ's own")
     if queue_name.split(".")[1] in ("retry", "retries", "dead"):
         raise ValueError(
             "its second part must not be retry, retries or dead: the other queues have these names"
@@ -86,10 +88,12 @@ def _name_alone(name: str) -> str:
 
 List = (NoDecode, BeforeValidator(_comma_separated))
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=4_000_000)]
 Multiplier = Annotated[float, Field(ge=1, le=100)]
 Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
 """Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
+MAX_QOS = 65_535
+"""The most unacknowledged messages that AMQP can name: 16 bits."""
 Port = Annotated[int, Field(ge=1, le=65535)]
 Networks = Annotated[tuple[Annotated[Network, BeforeValidator(_network)], ...], *List]
 Names = Annotated[frozenset[Annotated[str, AfterValidator(_name_alone)]], *List]
@@ -116,7 +120,7 @@ class Settings(BaseSettings):
     broker_queue_name: QueueName = "metadata.requests"
     """Request queue; its first part is the prefix of all queue names"""
 
-    broker_queue_max_length: PositiveInt = 1000
+    broker_queue_max_length: Annotated[int, Field(gt=0, le=2**31 - 1)] = 1000
     """Waiting requests beyond which POST answers 503"""
 
     broker_queue_type: Literal["quorum", "classic"] = "quorum"
@@ -318,6 +322,12 @@ def _contradictions(settings: Settings) -> Iterator[str]:
     yield from _out_of_order(
         settings, "FETCH_CONNECT_TIMEOUT_SECONDS", "FETCH_TOTAL_TIMEOUT_SECONDS"
     )
+    concurrency, prefetch = settings.worker_concurrency, settings.worker_prefetch_count
+    if concurrency * prefetch > MAX_QOS:
+        yield (
+            f"WORKER_CONCURRENCY and WORKER_PREFETCH_COUNT: {concurrency} times {prefetch} is more "
+            f"than the {MAX_QOS} unacknowledged messages that AMQP allows; lower one of them"
+        )
     # A claim that ends while its worker is still at work is given to the next worker that asks.
     # If every attempt takes longer than the lease, each result comes too late to be stored, and
     # the page is fetched again and again.

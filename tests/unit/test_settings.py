@@ -88,7 +88,8 @@ REFUSED = [
     *(("BROKER_URL", value) for value in ("", "localhost:5672", "http://localhost", "AMQP")),
     *(("BROKER_QUEUE_NAME", value) for value in ("", "requests", ".requests", "a b.c", "a..b")),
     *(("BROKER_QUEUE_NAME", f"metadata.{taken}") for taken in ("dead", "retries", "retry.5s")),
-    ("BROKER_QUEUE_NAME", f"metadata.{'x' * 200}"),
+    *(("BROKER_QUEUE_NAME", value) for value in (f"metadata.{'x' * 200}", "amq.requests")),
+    ("BROKER_QUEUE_MAX_LENGTH", "2147483648"),
     *(("BROKER_QUEUE_TYPE", value) for value in ("", "stream", "QUORUM")),
     *(("DATABASE_URL", value) for value in ("", "localhost", "postgres://localhost")),
     *(("DATABASE_DRIVER", value) for value in ("", "Motor", "sync")),
@@ -167,6 +168,7 @@ def test_a_bad_value_ends_the_process_with_a_message_that_names_it(
         ("BROKER_URL", "amqp://localhost:http/"),
         ("DATABASE_URL", "mongodb://"),
         ("DATABASE_URL", "mongodb://user:pass:word@localhost"),
+        ("WORKER_LEASE_SECONDS", "1e300"),
         ("WORKER_RETRY_DELAYS_SECONDS", "inf"),
         ("WORKER_RETRY_DELAYS_SECONDS", "0.0001"),
     ],
@@ -201,6 +203,10 @@ CONTRADICTIONS = {
         {"PAGES_RETENTION_DAYS": "1", "WORKER_RETRY_DELAYS_SECONDS": "86400"},
         ("PAGES_RETENTION_DAYS", "WORKER_RETRY_DELAYS_SECONDS"),
     ),
+    "more slots than AMQP can count": (
+        {"WORKER_CONCURRENCY": "65536"},
+        ("WORKER_CONCURRENCY", "WORKER_PREFETCH_COUNT"),
+    ),
     "a fetch shorter than a connection": ({"FETCH_TOTAL_TIMEOUT_SECONDS": "4"}, CONNECT_AND_FETCH),
 }
 
@@ -221,6 +227,10 @@ def test_settings_that_contradict_each_other_end_the_process_with_a_message_that
 
 AGREEMENTS: dict[str, dict[str, str]] = {
     "a lease just long enough": {"WORKER_LEASE_SECONDS": "57.5"},
+    "as many slots as AMQP can count": {
+        "WORKER_CONCURRENCY": "13107",
+        "WORKER_PREFETCH_COUNT": "5",
+    },
     "equal backoff": {"BROKER_INITIAL_BACKOFF_SECONDS": "2", "BROKER_MAX_BACKOFF_SECONDS": "2"},
     "results kept as long as requests wait": {
         "PAGES_RETENTION_DAYS": "1",
