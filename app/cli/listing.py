@@ -32,6 +32,17 @@ def moment(text: str) -> datetime:
     return given if given.tzinfo else given.replace(tzinfo=UTC)
 
 
+_STATUSES = ", ".join(it for it in PageStatus if it in LISTED_STATUSES)
+
+
+def listed_status(text: str) -> PageStatus:
+    """Return a status that pages of the list have. Raises `typer.BadParameter`."""
+    found = next((it for it in LISTED_STATUSES if it == text.upper()), None)
+    if found is None:
+        raise typer.BadParameter(f"{text!r}: give one of {_STATUSES}")
+    return found
+
+
 Words = Annotated[
     list[str] | None,
     typer.Argument(
@@ -43,9 +54,8 @@ Statuses = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        case_sensitive=False,
-        help="Only pages of this status; may be given more than once: "
-        f"{', '.join(it for it in PageStatus if it in LISTED_STATUSES)}",
+        parser=listed_status,
+        help=f"Only pages of this status; may be given more than once: {_STATUSES}",
     ),
 ]
 Host = Annotated[str | None, typer.Option("--host", help="Only pages of this host")]

@@ -1,11 +1,12 @@
-"""Which times `pagemeta list --since` takes."""
+"""Which times and statuses `pagemeta list` takes."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 import typer
 
-from app.cli.listing import moment
+from app.cli.listing import listed_status, moment
+from app.models import PageStatus
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,14 @@ def test_an_age_is_counted_from_now(text: str, ago: timedelta) -> None:
 def test_what_is_neither_is_a_usage_error(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="or an age such as 2h or 7d"):
         moment(text)
+
+
+@pytest.mark.parametrize("text", ["COMPLETED", "completed"])
+def test_a_status_is_taken_in_any_case(text: str) -> None:
+    assert listed_status(text) is PageStatus.COMPLETED
+
+
+@pytest.mark.parametrize("text", ["", "done", "DELETED"])
+def test_the_statuses_that_are_listed_are_named_to_whoever_gives_another(text: str) -> None:
+    with pytest.raises(typer.BadParameter, match=r"give one of QUEUED, .*, FAILED_PERMANENT$"):
+        listed_status(text)
