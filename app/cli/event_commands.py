@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ from rich.text import Text
 from app.assembly import topology_of
 from app.broker.event_stream import EventStream, open_events
 from app.broker.events import kind_in
+from app.cli.listing import moment
 from app.cli.showing import one_line
 from app.cli.terminal import (
     EXIT_BAD_RESULT,
@@ -33,8 +34,9 @@ Since = Annotated[
     datetime,
     typer.Option(
         "--since",
-        formats=["%Y-%m-%dT%H:%M:%S%z", "%Y-%m-%d"],
-        help="The time of the first event, such as 2026-01-01T00:00:00Z or, in UTC, 2026-01-01",
+        metavar="TIME",
+        parser=moment,
+        help="The time of the first event: 2026-01-01T00:00:00Z, or an age such as 2h or 7d",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would be published")]
@@ -61,8 +63,7 @@ def republish(*, since: Since, dry_run: DryRun = False, as_json: Json = False) -
     Exit code: 0, 1 if the queue of a listener refused some, 2 if broker or database does not
     answer.
     """
-    first = since if since.tzinfo else since.replace(tzinfo=UTC)
-    count, refused = run(_republish(first, dry_run=dry_run))
+    count, refused = run(_republish(since, dry_run=dry_run))
     if as_json:
         print_json({"events" if dry_run else "published": count, "refused": refused})
     else:

@@ -6,9 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from typer.testing import CliRunner
 
 from app.broker.events import PageEventMessage
+from app.cli import event_commands
 from app.cli.event_commands import in_words
+from app.cli.main import app
 from app.models import EventKind, PageError, PageEvent, PageStatus
 from app.store import outbox
 from app.store.outbox import event_as_bson, events_since
@@ -39,6 +42,29 @@ def test_a_line_of_a_page_that_failed_has_the_reason() -> None:
 def test_a_title_cannot_write_to_the_terminal() -> None:
     assert "\x1b" not in shown(an_event(title="a\x1b[2Jb\nc"))
     assert shown(an_event(EventKind.DELETED)).endswith("https://example.com/")
+
+
+@pytest.mark.parametrize(
+    ("given", "since"),
+    [
+        ("2026-01-01", datetime(2026, 1, 1, tzinfo=UTC)),
+        ("2026-01-01T12:00:00Z", NOON),
+        # `pagemeta events` shows times like this one.
+        ("2026-01-01T12:00:00.250000Z", NOON + timedelta(seconds=0.25)),
+    ],
+)
+def test_events_are_published_again_from_a_time_on(
+    monkeypatch: pytest.MonkeyPatch, given: str, since: datetime
+) -> None:
+    asked: list[tuple[datetime, bool]] = []
+
+    async def republish(since: datetime, *, dry_run: bool) -> tuple[int, int]:
+        asked.append((since, dry_run))
+        return 0, 0
+
+    monkeypatch.setattr(event_commands, "_republish", republish)
+    ran = CliRunner().invoke(app, ["republish", "--since", given])
+    assert (ran.exit_code, asked) == (0, [(since, False)])
 
 
 class FakeRecords:
