@@ -98,7 +98,7 @@ def migrate(*, dry_run: DryRun = False, yes: Yes = False, as_json: Json = False)
                 filling.fill_in()
     if as_json:
         print_json({step: planned[step] for step in Step})
-    elif not dry_run:
+    elif not dry_run or not any(planned.values()):
         console.print(_ending(planned[Step.BUSY]))
     if planned[Step.BUSY]:
         raise typer.Exit(EXIT_BAD_RESULT)
