@@ -1,6 +1,7 @@
 """`POST /metadata/batch`: ask for many pages in one call."""
 
 import asyncio
+from codecs import BOM_UTF8
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 
@@ -78,8 +79,10 @@ class _BatchHttpRequest(Request):
 
     async def json(self) -> BatchRequest:
         """Return the body. Raises a `Refusal` if it is no batch."""
+        # Python's own JSON, which reads the bodies of other calls, ignores a byte order mark too.
+        text = (await self.body()).removeprefix(BOM_UTF8)
         try:
-            return BatchRequest.model_validate_json(await self.body())
+            return BatchRequest.model_validate_json(text)
         except ValidationError as exc:
             errors = [{**it, "loc": ("body", *it["loc"])} for it in exc.errors()]
             raise Refusal(INVALID_BODY, [field_error(it) for it in errors]) from exc

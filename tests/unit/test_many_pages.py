@@ -335,6 +335,16 @@ async def test_a_page_that_is_fresh_enough_is_not_queued(
     assert [it.url for it in publisher.published] == ["https://example.com/new"]
 
 
+@pytest.mark.parametrize("path", ["/metadata", "/metadata/batch"])
+async def test_a_byte_order_mark_before_a_body_is_ignored(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    body = json.dumps({"url": "http://a/", "urls": ["http://a/"]}).encode("utf-8-sig")
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post(path, content=body, headers=headers)
+    assert answer.status_code in {202, 207}
+
+
 @pytest.mark.parametrize(
     ("body", "field"),
     [
