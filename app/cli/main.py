@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",  # any other mode keeps the line breaks of a docstring
     epilog="Exit codes: 0 success, 1 failure, 2 the command could not run, 130 interrupted.",
 )
 

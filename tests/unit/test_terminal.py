@@ -1,13 +1,16 @@
-"""What `pagemeta` prints where the output is not in UTF-8, or nobody reads it any more."""
+"""What `pagemeta` prints: help, and where the output is not in UTF-8 or nobody reads any more."""
 
 import json
 import os
+import re
 import sys
 from io import BytesIO, TextIOWrapper
+from itertools import pairwise
 
 import pytest
+from typer.testing import CliRunner
 
-from app.cli.main import prepare
+from app.cli.main import app, prepare
 from app.cli.terminal import EXIT_BAD_RESULT, console, print_json
 
 
@@ -47,3 +50,12 @@ def test_json_that_nobody_reads_ends_the_program(monkeypatch: pytest.MonkeyPatch
         with pytest.raises(SystemExit) as end:
             print_json({})
     assert end.value.code == EXIT_BAD_RESULT
+
+
+@pytest.mark.parametrize("command", ["submit", "list", "migrate"])
+def test_a_paragraph_of_a_help_text_fills_its_lines(command: str) -> None:
+    shown = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "80"}).stdout
+    paragraphs = re.split(r"\n\s*\n", shown.partition("╭")[0])
+    for lines in (paragraph.strip().splitlines() for paragraph in paragraphs):
+        for line, following in pairwise(it.strip() for it in lines):
+            assert len(line) + len(following.split()[0]) >= 77
