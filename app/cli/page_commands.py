@@ -33,7 +33,11 @@ SUMMARY_FIELDS = ("status_code", "body_bytes", "document")
 Urls = Annotated[list[str] | None, typer.Argument(metavar="URL...", help="Pages to request")]
 File = Annotated[
     Path | None,
-    typer.Option("--file", help="A file with one URL a line; - reads the standard input"),
+    typer.Option(
+        "--file",
+        help="A file with one URL a line; lines that begin with # are left out, and - reads the "
+        "standard input",
+    ),
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait until every page is COMPLETED or has failed")
