@@ -16,7 +16,7 @@ from app.api.access import check_rules
 from app.api.answers import READING_BYTES, SENDING_BYTES, LargePages, Room
 from app.api.gate import make_gate
 from app.api.known_keys import KnownKeys
-from app.api.middleware import BodyLimit, RequestObserver, blot_out_keys
+from app.api.middleware import BodyLimit, RequestObserver, blot_out_keys, own_path
 from app.api.openapi import TAGS, complete_openapi
 from app.api.problems import BATCHES_BUSY, add_problem_handlers, answer_unforeseen
 from app.assembly import Parts, assemble
@@ -39,7 +39,7 @@ TELEMETRY: TelemetryConfig = {
     "metrics": False,  # `RequestObserver` counts and times requests
     "logs": False,  # and logs them
     "operation_spans": False,  # one span for each request is enough
-    "exclude": lambda scope: scope["path"] in UNTRACED_PATHS,
+    "exclude": lambda scope: own_path(scope) in UNTRACED_PATHS,
 }
 
 

@@ -123,9 +123,15 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count what is read of its body."""
         if scope["type"] == "http":
-            most = _MAX_BYTES_OF.get(scope["path"], MAX_BODY_BYTES)
+            most = _MAX_BYTES_OF.get(own_path(scope), MAX_BODY_BYTES)
             receive = _counting(receive, announced=announced_length(scope), most=most)
         await self._app(scope, receive, send)
+
+
+def own_path(scope: Scope) -> str:
+    """Return the path of a request without the prefix below which the API is served, if any."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
 
 
 def announced_length(scope: Scope) -> int:

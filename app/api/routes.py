@@ -105,7 +105,7 @@ async def request_metadata(
     """
     url, patience = canonical_url(body.url), reader.patience
     form = RecordAsJson(selected(fields) if reader.may(Scope.READ) else NO_FIELDS)
-    location = f"/metadata?url={quote(url, safe='')}"
+    location = f"{reader.request.scope.get('root_path', '')}/metadata?url={quote(url, safe='')}"
     found = {"Content-Location": location + _selecting(form.fields)} | patience.applied
     record = await reader.inventory.find_fresh(url, body.max_age, form.fields)
     if record is not None:

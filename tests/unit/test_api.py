@@ -158,6 +158,15 @@ async def test_the_location_of_a_queued_request_can_be_read(
     assert len(publisher.published) == 1
 
 
+async def test_the_location_below_a_prefix_has_the_prefix(app: FastAPI) -> None:
+    transport = httpx.ASGITransport(app, root_path="/prefix")
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        queued = await client.post("/prefix/metadata", json={"url": URL})
+        read = await client.get(queued.headers["location"])
+    assert queued.headers["location"].startswith("/prefix/metadata?url=")
+    assert read.json()["request_id"] == queued.json()["request_id"]
+
+
 async def test_a_request_is_queued_while_the_database_is_away(
     client: httpx.AsyncClient, publisher: FakePublisher, pages: FakePages
 ) -> None:

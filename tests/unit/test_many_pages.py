@@ -379,6 +379,14 @@ async def test_a_batch_may_have_four_mebibytes_and_another_body_may_not(
     assert single.status_code == 413
 
 
+async def test_a_batch_may_be_as_large_below_a_prefix(app: FastAPI) -> None:
+    transport = httpx.ASGITransport(app, root_path="/prefix")
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        urls = ["https://example.com/" + "x" * 2000] * 1000
+        answer = await client.post("/prefix/metadata/batch", json={"urls": urls})
+    assert answer.status_code == 207
+
+
 @pytest.mark.parametrize(
     "body",
     [
