@@ -67,6 +67,8 @@ def create_app(settings: Settings) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
+        # `/metadata/` is unknown. A redirect would name whatever host the caller has sent.
+        redirect_slashes=False,
         telemetry=TELEMETRY,
     )
     app.state.inventory = Inventory(

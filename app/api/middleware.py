@@ -131,7 +131,8 @@ class BodyLimit:
 def own_path(scope: Scope) -> str:
     """Return the path of a request without the prefix below which the API is served, if any."""
     path: str = scope["path"]
-    return path.removeprefix(scope.get("root_path", ""))
+    prefix: str = scope.get("root_path", "")
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
 
 
 def announced_length(scope: Scope) -> int:

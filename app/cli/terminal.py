@@ -36,7 +36,15 @@ progress_console = Console(stderr=True)
 UNFOLDED_COLUMNS = 10_000
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts")]
-ApiUrl = Annotated[str, typer.Option("--api", help="Address of the API")]
+
+
+def _checked_address(address: str) -> str:
+    if not address.lower().startswith(("http://", "https://")):
+        raise typer.BadParameter("give an address that begins with http:// or https://")
+    return address
+
+
+ApiUrl = Annotated[str, typer.Option("--api", callback=_checked_address, help="Address of the API")]
 
 
 def _checked_key(key: str | None) -> str | None:

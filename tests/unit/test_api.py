@@ -737,7 +737,8 @@ async def test_an_unforeseen_error_is_logged_with_its_traceback_and_not_shown_to
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/metadata", 405)]
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("GET", "/metadata/", 404), ("PUT", "/metadata", 405)],
 )
 async def test_an_unknown_path_is_answered_with_a_problem(
     client: httpx.AsyncClient, method: str, path: str, status: int

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.main import app, prepare
-from app.cli.terminal import EXIT_BAD_RESULT, console, print_json
+from app.cli.terminal import EXIT_BAD_RESULT, EXIT_COULD_NOT_RUN, console, print_json
 
 
 def output_in(encoding: str, monkeypatch: pytest.MonkeyPatch) -> BytesIO:
@@ -59,3 +59,10 @@ def test_a_paragraph_of_a_help_text_fills_its_lines(command: str) -> None:
     for lines in (paragraph.strip().splitlines() for paragraph in paragraphs):
         for line, following in pairwise(it.strip() for it in lines):
             assert len(line) + len(following.split()[0]) >= 77
+
+
+@pytest.mark.parametrize("address", ["localhost", "localhost:6577", "ftp://localhost"])
+def test_an_address_that_cannot_be_one_of_the_api_is_refused(address: str) -> None:
+    ran = CliRunner().invoke(app, ["get", "https://example.com/", "--api", address])
+    assert ran.exit_code == EXIT_COULD_NOT_RUN
+    assert "begins with http:// or" in ran.stderr
