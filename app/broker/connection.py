@@ -17,6 +17,7 @@ from yarl import URL
 
 from app import __version__
 from app.broker.cluster import connection_error_if_closed, describe, first_connection
+from app.broker.pipelined import PipelinedConnection
 from app.broker.private_api import connect_to, is_blocked, tolerate_odd_properties
 from app.broker.topology import Topology, declare
 from app.errors import TopologyMismatch
@@ -111,7 +112,7 @@ class BrokerConnection:
         self._reconnect_attempts = 0
         self._missing: tuple[str, ...] = ()
         self._queues_with_room: set[str] = set()
-        self._connection: RobustConnection | None = None
+        self._connection: PipelinedConnection | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._dropping: asyncio.Task[None] | None = None
 
@@ -212,8 +213,7 @@ class BrokerConnection:
             raise
 
     async def _open_once(self, attempt: int) -> None:
-        connect_to(self.broker, next(self._urls))
-        connection = self._connection = await self.broker.connect()
+        connection = self._connection = await connect_to(self.broker, next(self._urls))
         self._log.info("rmq_connected", attempt=attempt)
         await self._make_ready(connection)
         connection.reconnect_interval = self._backoff.initial
@@ -240,9 +240,22 @@ class BrokerConnection:
             await self._close_in_time(self._connection.close)
 
     async def _close_in_time(self, close: Callable[[], Awaitable[None]]) -> None:
-        with suppress(*CONNECTION_EXCEPTIONS), connection_error_if_closed():
-            async with asyncio.timeout(self._declare_timeout_seconds):
-                await close()
+        """Wait for as long as a declaration may take. After half of that drop the socket.
+
+        Without its socket aiormq closes by itself. With a full one it can't even be cancelled.
+        """
+        seconds = self._declare_timeout_seconds
+        dropping = asyncio.get_running_loop().call_later(seconds / 2, self._drop_socket)
+        try:
+            with suppress(*CONNECTION_EXCEPTIONS), connection_error_if_closed():
+                async with asyncio.timeout(seconds):
+                    await close()
+        finally:
+            dropping.cancel()
+
+    def _drop_socket(self) -> None:
+        if self._connection is not None:
+            self._connection.drop_socket()
 
     # --- Losing the connection and getting it back ---
 

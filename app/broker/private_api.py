@@ -16,17 +16,18 @@ from pamqp.base import BasicProperties
 from app.broker.pipelined import PipelinedConnection
 
 
-def connect_to(broker: RabbitBroker, url: str) -> None:
-    """Have the next `broker.connect()` go to this host, by a pipelined connection.
+async def connect_to(broker: RabbitBroker, url: str) -> PipelinedConnection:
+    """Connect a broker to this host, by a pipelined connection, and return the connection.
 
     FastStream takes one URL, once, when the broker is built, and a cluster has several hosts. It
-    has no option for aio-pika's `connection_class` either. Its `_connect()` passes
+    has no option for aio-pika's `connection_class` either. Its `connect()` passes
     `_connection_kwargs` to `aio_pika.connect_robust()`. Should that change, a start while the first
-    host is down would fail, and publishing would be slower. A list of URLs in
+    host is down would fail, and so would publishing and closing. A list of URLs in
     `RabbitBroker(url=...)`, or `connect(**options)`, would make this public.
     """
     options = {"url": url, "connection_class": PipelinedConnection}
     broker._connection_kwargs |= options  # noqa: SLF001 (see the docstring)
+    return cast("PipelinedConnection", await broker.connect())
 
 
 def tolerate_odd_properties() -> None:

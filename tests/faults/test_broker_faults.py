@@ -1,9 +1,14 @@
 """A broker that is killed, restarted, frozen or out of memory, under load."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 
+from app.assembly import assemble
+from app.broker.publisher import RequestPublisher
+from app.errors import PublishFailed
+from tests.fakes import a_request
 from tests.load import Load, assert_nothing_is_lost
 from tests.messages import move_dead_letters_within, publish
 from tests.scrape import Scrape
@@ -113,6 +118,22 @@ def test_both_processes_stop_cleanly_while_the_broker_is_away(
     fragile.rabbitmq.resume() if away == "frozen" else fragile.rabbitmq.start()
     worker.start()
     assert_nothing_is_lost(fragile, site)
+
+
+async def test_a_connection_closes_in_time_while_the_broker_reads_nothing_and_the_socket_is_full(
+    fragile: Service,
+) -> None:
+    settings = fragile.settings.model_copy(update={"broker_publish_timeout_seconds": 4})
+    api = assemble(settings, service_name="api")
+    publisher = RequestPublisher(api.sender, api.topology)
+    await api.connection.open()
+    fragile.rabbitmq.pause()
+    urls = (f"http://example.com/{number}?{'x' * 2000}" for number in range(4000))
+    publishing = [publisher.publish(a_request(url)) for url in urls]  # eight megabytes
+    failures = await asyncio.gather(*publishing, return_exceptions=True)
+    assert {type(failure) for failure in failures} == {PublishFailed}
+    async with asyncio.timeout(10):
+        await api.sender.close()
 
 
 @pytest.mark.parametrize("source", ["requests", "retries"])

@@ -17,6 +17,7 @@ from pamqp.header import ContentHeader
 from yarl import URL
 
 from app.broker.connection import BrokerConnection, Role
+from app.broker.pipelined import PipelinedConnection
 from app.broker.topology import build_topology
 from app.retries import Backoff
 
@@ -111,17 +112,21 @@ class FakeTransport:
         self.closed_with.append(exc)
 
 
-class FakeConnection(RobustConnection):
+class FakeConnection(PipelinedConnection):
     """aio-pika's connection. `lose()` and `reconnect()` call what aio-pika then calls."""
 
     def __init__(self) -> None:
         super().__init__(URL("amqp://nowhere/"))
+        self.socket_dropped = asyncio.Event()
         self.queues = FakeChannel()
         self.fake_transport = FakeTransport()
         self.transport = self.fake_transport  # type: ignore[assignment]  # a fake
 
     def channel(self, *_arguments: Any, **_options: Any) -> Any:
         return self.queues
+
+    def drop_socket(self) -> None:
+        self.socket_dropped.set()
 
     async def lose(self, exc: BaseException | None = None) -> None:
         await self.close_callbacks(exc)

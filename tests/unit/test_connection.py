@@ -452,6 +452,24 @@ async def test_the_connection_is_closed_even_if_the_channel_fails_to_close(
     assert len(transport.closed_with) == 1
 
 
+async def test_the_socket_is_dropped_if_a_broker_does_not_let_go_of_it(
+    broker: FakeBroker, link: FakeConnection
+) -> None:
+    broker.stop = link.socket_dropped.wait  # type: ignore[assignment, method-assign]  # ends then
+    connection = a_connection(broker, declare_timeout_seconds=0.02)
+    await connection.open()
+    await connection.close()
+    assert connection.state is ConnectionState.CLOSED
+    assert link.socket_dropped.is_set()
+
+
+async def test_the_socket_of_a_broker_that_answers_is_not_dropped(
+    opened: BrokerConnection, link: FakeConnection
+) -> None:
+    await opened.close()
+    assert not link.socket_dropped.is_set()
+
+
 async def test_closing_can_be_cancelled(opened: BrokerConnection, broker: FakeBroker) -> None:
     broker.stop = asyncio.Event().wait  # type: ignore[assignment, method-assign]  # never ends
     closing = asyncio.create_task(opened.close())
@@ -572,8 +590,7 @@ async def test_connecting_has_a_timeout_and_raises_a_failed_first_attempt(
 
 async def test_a_broker_connects_to_the_host_it_is_told_to(recorded: RecordedConnect) -> None:
     broker = a_broker("amqp://one/")
-    connect_to(broker, "amqp://two/")
-    await broker.connect()
+    await connect_to(broker, "amqp://two/")
     assert recorded.options["url"] == "amqp://two/"
     assert recorded.options["connection_class"] is PipelinedConnection
 
