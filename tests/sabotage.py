@@ -145,6 +145,21 @@ SABOTAGES = (
         "test_cluster.py::test_a_queue_of_a_listener_that_is_away_holds_up_no_page",
     ),
     Sabotage(
+        "a message with properties that cannot be read stops no worker",
+        "app/broker/private_api.py",
+        "with suppress(Exception):",
+        "with suppress():",
+        "test_messages.py::test_a_message_with_odd_properties_stops_no_worker",
+    ),
+    Sabotage(
+        "a process stops in time while its broker is frozen",
+        "app/broker/pipelined.py",
+        "self._socket.writer.transport.abort()",
+        "pass",
+        "test_broker_faults.py::test_a_connection_closes_in_time_while_the_broker_reads_nothing"
+        "_and_the_socket_is_full",
+    ),
+    Sabotage(
         "a key opens what its scopes permit, and nothing else",
         "app/api/gate.py",
         "if needed not in key.scopes:",
