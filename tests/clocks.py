@@ -4,7 +4,10 @@ from dev.servers import ServerMissing, find_faketime
 
 
 def a_clock(skew: str) -> dict[str, str]:
-    """Return the environment of a process whose wall clock is ahead (`+`) or behind (`-`)."""
+    """Return the environment of a process whose wall clock is ahead (`+`) or behind (`-`).
+
+    With `@` it begins at a time, such as `@2026-01-01 12:00:00`.
+    """
     library = find_faketime()
     if library is None:
         raise ServerMissing("faketime is not installed here; on Debian `apt-get install faketime`")
