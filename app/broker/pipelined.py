@@ -20,8 +20,8 @@ from aiormq.connection import TCPTransportFactory, TLSTransportFactory, Transpor
 from yarl import URL
 
 MAX_UNCONFIRMED = 100
-"""How many messages may be under way before each waits for the socket again. A broker that stops
-reading gets no more of what its publishers have given up by the time it goes on."""
+"""With so many messages unconfirmed each further one waits for the socket, as aio-pika's do. While
+a broker reads nothing, most are given up there, so that they are not sent when it reads again."""
 
 
 class PipelinedExchange(RobustExchange):

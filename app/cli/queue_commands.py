@@ -81,7 +81,10 @@ async def _watch(every: float, times: int) -> None:
 
 @contextmanager
 def _shown_in_turn() -> Iterator[Callable[[Table], None]]:
-    """Yield what shows a table: in the place of the one before it, or below it on no terminal."""
+    """Yield a function that shows a table.
+
+    On a terminal each table takes the place of the one before it. Elsewhere it is printed below.
+    """
     if not console.is_terminal:
         yield print_table
         return

@@ -29,8 +29,8 @@ MAX_ATTRIBUTES = 64
 
 MAX_STEPS = 4000
 """How many steps are made through one page: each reads a notable element, or passes what is before
-it, of which up to `_TAGS_IN_A_STEP` tags and texts may have to be read. None
-of 1474 pages from the evaluation sets in `bench/README.md` needs more than 1481."""
+it, of which up to `_TAGS_IN_A_STEP` tags and texts may have to be read. None of 1474 pages from the
+evaluation sets in `bench/README.md` needs more than 1481."""
 
 TEXT_WINDOW = 2000
 """In how many characters the end of a heading or a byline is looked for."""

@@ -88,10 +88,11 @@ def _name_alone(name: str) -> str:
 
 List = (NoDecode, BeforeValidator(_comma_separated))
 LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
-Seconds = Annotated[float, Field(gt=0, le=4_000_000)]
+MAX_SECONDS = 4_000_000
+"""Over 46 days. RabbitMQ counts delays in whole milliseconds, up to 32 bits of them."""
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS)]
 Multiplier = Annotated[float, Field(ge=1, le=100)]
-Delay = Annotated[float, Field(ge=0.001, le=4_000_000)]
-"""Seconds as RabbitMQ can count them: it takes whole milliseconds, up to 32 bits of them."""
+Delay = Annotated[float, Field(ge=0.001, le=MAX_SECONDS)]
 MAX_QOS = 65_535
 """The most unacknowledged messages that AMQP can name: 16 bits."""
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -21,7 +21,7 @@ MALFORMED = {
 }
 
 
-# The flags that say which properties follow, and these.
+# As on the wire: two bytes of flags, which say what properties follow, and then those.
 ODD_PROPERTIES = {
     "a time in microseconds": b"\x00\x40" + (1_764_000_000_000_000).to_bytes(8),
     "a message id that is not UTF-8": b"\x00\x80" + b"\x02\xff\xfe",
